@@ -1,0 +1,138 @@
+"""The verbs of `ultrarefiner manifests`, as a user calls them."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ultrarefiner_monai.cli.manifests import Manifests
+from ultrarefiner_monai.data.errors import DataError
+from ultrarefiner_monai.data.manifest import load_manifest, shipped_manifest
+
+INVENTORIES = ("BUSI", "BUSBRA", "BUS_UCLM")
+
+
+@pytest.mark.parametrize("name", INVENTORIES)
+def test_shipped_manifests_are_what_the_inventories_give(
+    name: str, shared_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    Manifests().build(name, inventory=str(shared_data / f"inventory/{name}.csv"), out=str(tmp_path))
+    assert (tmp_path / f"{name}.json").read_bytes() == shipped_manifest(name).read_bytes()
+    assert "fold 4" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["BUSBRA", "BUS_UCLM"])
+def test_official_splits_of_the_complete_releases(name: str, shared_data: Path, tmp_path: Path) -> None:
+    Manifests().build(name, inventory=str(shared_data / f"inventory/{name}.csv"), out=str(tmp_path), folds="official")
+    manifest = load_manifest(tmp_path / f"{name}.json")
+    assert manifest.num_folds == 5
+    if name == "BUSBRA":
+        assert [len(manifest.split("val", fold)) for fold in range(5)] == [376, 385, 366, 365, 383]
+        assert manifest.testing == []
+    else:
+        assert {item["patient"] for item in manifest.testing} <= {"COPE", "ANFO", "ELCO", "CRCI", "FLKA"}
+        assert len(manifest.testing) + len(manifest.training) == 264
+
+
+def test_verify_a_real_partial_release(shared_data: Path, capsys: pytest.CaptureFixture) -> None:
+    Manifests().verify("BUSI", str(shared_data / "BUSI"), allow_missing=True)
+    assert "BUSI: 145 of 780 items present, 0 faults" in capsys.readouterr().out
+
+
+@pytest.fixture
+def release(tmp_path: Path) -> Path:
+    """Small release in the layout of BUS, drawn here because the data tests' fixtures do not reach this folder."""
+    import numpy as np
+    from PIL import Image
+
+    for folder in ("original", "GT"):
+        (tmp_path / "BUS" / folder).mkdir(parents=True)
+    for number in range(8):
+        noise = np.random.default_rng(number).integers(0, 256, (40, 50), dtype=np.uint8)
+        Image.fromarray(noise).save(tmp_path / f"BUS/original/{number:06}.png")
+        Image.fromarray((np.indices((40, 50)).sum(axis=0) < 20 + number) * np.uint8(255)).save(
+            tmp_path / f"BUS/GT/{number:06}.png"
+        )
+    return tmp_path / "BUS"
+
+
+def test_build_show_and_verify(release: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    Manifests().build("BUS", str(release), out=str(tmp_path / "m"), folds=3)
+    path = str(tmp_path / "m/BUS.json")
+    built = capsys.readouterr().out
+    Manifests().show(path)
+    assert capsys.readouterr().out in built
+    assert "fold 2" in built
+    Manifests().verify(path, str(release))
+    assert capsys.readouterr().out == "BUS: 8 of 8 items present, 0 faults\n"
+
+
+def test_verify_exits_with_1_after_listing_all_faults(
+    release: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    Manifests().build("BUS", str(release), out=str(tmp_path / "m"), folds=3)
+    (release / "original/000000.png").unlink()
+    (release / "GT/000001.png").write_bytes(b"")
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as caught:
+        Manifests().verify(str(tmp_path / "m/BUS.json"), str(release))
+    assert caught.value.code == 1
+    out = capsys.readouterr().out
+    assert "000000: original/000000.png: missing" in out
+    assert "GT/000001.png: sha256 differs" in out
+    assert "7 of 8 items present, 3 faults" in out
+
+
+def test_a_wrong_name_or_folder_is_a_data_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="did you mean BUSI"):
+        Manifests().build("busi", str(tmp_path))
+    with pytest.raises(DataError, match="looked for"):
+        Manifests().build("BUSI", str(tmp_path))
+
+
+def test_same_bytes_on_another_locale_and_hash_seed(release: Path, tmp_path: Path) -> None:
+    program = (
+        "import sys; from ultrarefiner_monai.cli.manifests import Manifests;"
+        "Manifests().build(*sys.argv[1:3], out=sys.argv[3], folds=3)"
+    )
+    contents = set()
+    for number, locale in enumerate(("C", "C.UTF-8", "tr_TR.UTF-8")):
+        out = tmp_path / str(number)
+        environment = {**os.environ, "LC_ALL": locale, "PYTHONHASHSEED": str(number)}
+        subprocess.run([sys.executable, "-c", program, "BUS", release, out], env=environment, check=True)
+        contents.add((out / "BUS.json").read_bytes())
+    assert len(contents) == 1
+
+
+def test_the_verbs_load_neither_torch_nor_monai(release: Path, tmp_path: Path) -> None:
+    program = f"""
+import sys
+from ultrarefiner_monai.cli.manifests import Manifests
+verbs = Manifests()
+verbs.build("BUS", {str(release)!r}, out={str(tmp_path)!r}, folds=3)
+verbs.show({str(tmp_path / "BUS.json")!r})
+verbs.verify({str(tmp_path / "BUS.json")!r}, {str(release)!r})
+sys.exit(", ".join({{"torch", "monai", "ignite"}} & set(sys.modules)) or None)
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_help_starts_within_a_second() -> None:
+    """Measured in processor time, which other processes on the machine do not lengthen."""
+    program = """
+import sys, time, fire
+from ultrarefiner_monai.cli.manifests import Manifests
+try:
+    fire.Fire(Manifests, ["build", "--help"], "ultrarefiner manifests")
+except SystemExit:
+    pass
+heavy = {"torch", "monai", "sklearn", "scipy", "numpy"} & set(sys.modules)
+sys.exit(f"loaded {heavy}" if heavy else time.process_time() > 1)
+"""
+    started = time.monotonic()
+    result = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert time.monotonic() - started < 10
+    assert "inventory" in result.stdout + result.stderr

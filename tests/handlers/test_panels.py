@@ -1,0 +1,76 @@
+"""Panels: one picture an image, small, at the file's own proportions, stored with the run."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ultrarefiner_monai.handlers import SavePanels
+from ultrarefiner_monai.handlers.panels import FALSE_ALARM, HIT, MISS, save_panel
+
+
+class Recorder:
+    def __init__(self):
+        self.artifacts = []
+
+    def log_artifact(self, path, folder=None):
+        self.artifacts.append((Path(path).name, folder))
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_the_same_first_images_are_drawn_at_every_validation(make_run, tmp_path, channels):
+    recorder = Recorder()
+    run = make_run(val_handlers=[SavePanels(tmp_path, count=3, tracker=recorder)], channels=channels)
+    run.evaluator.run()
+    run.evaluator.run()
+    assert sorted(path.name for path in (tmp_path / "panels").iterdir()) == ["case0.png", "case1.png", "case2.png"]
+    assert recorder.artifacts == [(f"case{i}.png", "panels") for i in (0, 1, 2)] * 2
+
+
+def colours(path):
+    pixels = np.asarray(Image.open(path).convert("RGB")).reshape(-1, 3)
+    return {tuple(map(int, colour)) for colour in np.unique(pixels, axis=0)}
+
+
+def near(colour, found):
+    wanted = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+    return any(max(abs(a - b) for a, b in zip(wanted, other, strict=True)) < 12 for other in found)
+
+
+def test_a_panel_of_speckle_is_small_and_shows_each_kind_of_error(tmp_path):
+    generator = np.random.default_rng(0)
+    image = generator.random((700, 1000)).astype(np.float32)  # noise: the worst there is for PNG
+    truth, mask = np.zeros((2, 700, 1000), dtype=bool)
+    truth[200:500, 300:700], mask[250:550, 350:750] = True, True
+    path = tmp_path / "panel.png"
+    save_panel(path, image, [mask, mask], truth, title="case")
+    assert path.stat().st_size < 300_000
+    width, height = Image.open(path).size
+    assert 1300 < width < 2200 and 200 < height < 600
+    assert all(near(colour, colours(path)) for colour in (HIT, FALSE_ALARM, MISS))
+
+
+@pytest.mark.parametrize("fill", [False, True])
+def test_blank_and_full_masks_can_be_drawn(tmp_path, fill):
+    mask = np.full((40, 30), fill)
+    save_panel(tmp_path / "panel.png", np.zeros((40, 30), dtype=np.float32), [mask], mask, title="edge")
+    assert (tmp_path / "panel.png").stat().st_size > 1000
+
+
+def test_names_with_folders_stay_inside_the_panels_folder(make_run, items, tmp_path):
+    for item in items:
+        item["id"] = f"../{item['id']} (1)"
+    make_run(val_handlers=[SavePanels(tmp_path / "run", count=1)]).evaluator.run()
+    assert [path.name for path in (tmp_path / "run" / "panels").iterdir()] == [".._case0_1_.png"]
+
+
+def test_a_real_ultrasound_image_makes_a_small_panel(shared_data, tmp_path):
+    from ultrarefiner_monai.data.images import read_grey
+
+    path = max(shared_data.rglob("*.png"), key=lambda file: file.stat().st_size)
+    image = read_grey(path)
+    mask = np.zeros(image.shape, dtype=bool)
+    mask[10 : image.shape[0] // 2, 10 : image.shape[1] // 2] = True
+    save_panel(tmp_path / "panel.png", image, [mask, mask], mask, title=path.stem)
+    assert (tmp_path / "panel.png").stat().st_size < 300_000

@@ -1,0 +1,44 @@
+"""The few helpers that the bundles' configurations call."""
+
+from .batches import CachedEmbeddings, PrepareRefinement, cached_embeddings
+from .inferers import AutocastInferer, CoarseRefinedInferer
+from .keys import check_keys
+from .optimisers import coarse_optimiser, joint_optimiser, warm_polynomial
+from .parallel import distributed, is_main_process, process_device, start_process_group
+from .paths import bundle_root
+from .plan import Plan
+from .running import begin_training, evaluate, infer, prediction_writer, run_name, run_parameters, run_tags, tracking_uri
+from .start import default_device, load_sam, load_trained, model_card, start_phase1, start_phase3, trainable
+
+__all__ = [
+    "AutocastInferer",
+    "CachedEmbeddings",
+    "CoarseRefinedInferer",
+    "Plan",
+    "PrepareRefinement",
+    "begin_training",
+    "bundle_root",
+    "cached_embeddings",
+    "check_keys",
+    "coarse_optimiser",
+    "default_device",
+    "distributed",
+    "evaluate",
+    "infer",
+    "is_main_process",
+    "joint_optimiser",
+    "load_sam",
+    "load_trained",
+    "model_card",
+    "prediction_writer",
+    "process_device",
+    "run_name",
+    "run_parameters",
+    "run_tags",
+    "start_phase1",
+    "start_phase3",
+    "start_process_group",
+    "trainable",
+    "tracking_uri",
+    "warm_polynomial",
+]

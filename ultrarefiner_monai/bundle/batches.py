@@ -1,0 +1,97 @@
+"""What a batch of the refinement phases hands to the network: image, coarse map, cached embedding."""
+
+import hashlib
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.engines import PrepareBatch
+from torch import nn
+
+from ultrarefiner_monai.bundle.plan import Plan
+from ultrarefiner_monai.data.embedding_cache import EmbeddingCache, encoder_signature
+from ultrarefiner_monai.networks import Sam
+
+logger = logging.getLogger(__name__)
+
+
+class CachedEmbeddings:
+    """SAM image embeddings, computed once for each picture and kept on disk in half precision.
+
+    Only valid while the image encoder is frozen and pictures reach it unaugmented; the cache's signature covers the encoder's
+    weights, the variant and the image size, so another encoder never meets these files.
+
+    Args:
+        sam: the model whose ``embed`` is cached.
+        folder: where the cache lives; several runs may share it.
+    """
+
+    def __init__(self, sam: Sam, folder: str) -> None:
+        self.sam = sam
+        signature = encoder_signature(_weights_hash(sam.image_encoder), sam.variant, sam.image_size)
+        self.cache = EmbeddingCache(Path(folder) / signature, signature)
+
+    @torch.no_grad()
+    def __call__(self, image: torch.Tensor, keys: list[str]) -> torch.Tensor:
+        """Embeddings (B, C, h, w) of ``image`` (B, 1, S, S); ``keys`` are the sha256 of the picture files."""
+        found = [self.cache.get(key) for key in keys]
+        missing = [position for position, array in enumerate(found) if array is None]
+        if missing:
+            computed = self.sam.embed(image[missing]).half().cpu().numpy()
+            for position, array in zip(missing, computed, strict=True):
+                self.cache.put(keys[position], array)
+                found[position] = array
+        return torch.from_numpy(np.stack(found)).to(image.device, torch.float32)
+
+
+def _weights_hash(network: nn.Module) -> str:
+    """SHA-256 over names and bytes of all weights of ``network``."""
+    digest = hashlib.sha256()
+    for name, tensor in network.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+class PrepareRefinement(PrepareBatch):
+    """Turn a dictionary batch into ``(inputs, target, args, kwargs)`` for a refining network.
+
+    Args:
+        coarse: whether a coarse map travels in the batch (phase 2): inputs are (B, 2, S, S), else (B, 1, S, S).
+        embeddings: source of cached embeddings, or None to let the network embed each picture.
+        return_parts: ask the network for its named parts, which the losses need.
+    """
+
+    def __init__(self, coarse: bool, embeddings: CachedEmbeddings | None = None, return_parts: bool = False) -> None:
+        self.coarse = coarse
+        self.embeddings = embeddings
+        self.return_parts = return_parts
+
+    def __call__(
+        self, batchdata: dict[str, Any], device: Any = None, non_blocking: bool = False, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor | None, tuple, dict]:
+        """Move the batch to ``device`` and add the embedding."""
+        image = batchdata["image"].to(device, non_blocking=non_blocking)
+        extra: dict[str, Any] = {"return_parts": True} if self.return_parts else {}
+        if self.embeddings is not None:
+            extra["embedding"] = self.embeddings(image.as_subclass(torch.Tensor), batchdata["sha256"])
+        if self.coarse:
+            image = torch.cat((image, batchdata["coarse"].to(device, non_blocking=non_blocking)), dim=1)
+        label = batchdata.get("label")
+        return image, None if label is None else label.to(device, non_blocking=non_blocking), (), extra
+
+
+def cached_embeddings(plan: Plan, sam: Sam, wanted: bool) -> CachedEmbeddings | None:
+    """The project's embedding cache for ``sam``, or None where embeddings may change or caching is not ``wanted``.
+
+    Args:
+        plan: says where the project is.
+        sam: the model to embed with.
+        wanted: False when the encoder trains (LoRA) or the user switched the cache off.
+    """
+    if not wanted:
+        logger.info("embeddings are computed anew for each batch: the image encoder trains, or cache_embeddings is false")
+        return None
+    return CachedEmbeddings(sam, str(plan.project / "runs" / "embeddings"))

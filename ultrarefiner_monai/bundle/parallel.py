@@ -1,0 +1,42 @@
+"""Several processes, one device each (``multi_gpu_train.json``)."""
+
+import os
+
+import torch
+import torch.distributed as dist
+from monai.engines import SupervisedTrainer
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data.distributed import DistributedSampler
+
+
+def start_process_group() -> None:
+    """Join the processes that ``torchrun`` started: nccl with CUDA, else gloo.
+
+    Raises:
+        SystemExit: not started by ``torchrun``.
+    """
+    if "LOCAL_RANK" not in os.environ:
+        raise SystemExit("multi_gpu_train.json needs torchrun: torchrun --standalone --nproc_per_node=2 -m monai.bundle run ...")
+    dist.init_process_group(backend="nccl" if torch.cuda.is_available() else "gloo")
+
+
+def process_device() -> torch.device:
+    """The device of this process."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+
+
+def distributed(network: nn.Module) -> DistributedDataParallel:
+    """Wrap ``network`` so that gradients are averaged over all processes.
+
+    Parts that a batch happens not to use (an empty prompt) leave parameters without a gradient, hence the search for them.
+    """
+    return DistributedDataParallel(network, find_unused_parameters=True)
+
+
+def is_main_process() -> bool:
+    """Whether this process writes: rank 0, or the only one."""
+    return not dist.is_initialized() or dist.get_rank() == 0

@@ -1,0 +1,59 @@
+"""Where a bundle, its project and its results are, from whatever directory a run is started."""
+
+import sys
+from pathlib import Path
+
+from ultrarefiner_monai.data.errors import DataError
+
+BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+
+
+def bundle_root(name: str) -> str:
+    """Folder of the bundle ``name`` ("phase1", "phase2", "phase3").
+
+    The folder of the configuration on the command line comes first, so that an exported copy of a bundle works where it is;
+    otherwise the bundle that lies beside the installed package.
+
+    Raises:
+        SystemExit: neither is a bundle; says where it was looked for.
+    """
+    candidates = [path.resolve().parent.parent for path in _config_files_on_command_line()]
+    candidates.append(BUNDLES / name)
+    for candidate in candidates:
+        if candidate.name == name and (candidate / "configs").is_dir():
+            return str(candidate)
+    if candidates[:-1]:
+        return str(candidates[0])
+    raise SystemExit(f"bundle {name}: no folder with configs/ at {candidates[-1]}; run from a checkout or name a bundle_root")
+
+
+def _config_files_on_command_line() -> list[Path]:
+    """Existing files named by ``--config_file`` (one path, or MONAI's list notation)."""
+    values = []
+    for position, argument in enumerate(sys.argv):
+        if argument == "--config_file" and position + 1 < len(sys.argv):
+            values.append(sys.argv[position + 1])
+        elif argument.startswith("--config_file="):
+            values.append(argument.split("=", 1)[1])
+    names = [part.strip(" '\"") for value in values for part in value.strip("[]").split(",")]
+    return [Path(name) for name in names if Path(name).is_file()]
+
+
+def project_root(bundle: str) -> Path:
+    """Folder that holds ``bundles/``; for a bundle that stands alone, the bundle itself."""
+    folder = Path(bundle)
+    return folder.parent.parent if folder.parent.name == "bundles" else folder
+
+
+def find_pictures(source: str) -> list[Path]:
+    """The picture file ``source``, or all pictures of the folder ``source``, sorted by name.
+
+    Raises:
+        DataError: there is no such file or folder, or no picture in it.
+    """
+    path = Path(source)
+    found = [path] if path.is_file() else sorted(p for p in path.glob("*") if p.suffix.lower() in PICTURE_SUFFIXES)
+    if not found:
+        raise DataError(f"{source}: no picture there; expected a file or a folder with {', '.join(PICTURE_SUFFIXES)}")
+    return found

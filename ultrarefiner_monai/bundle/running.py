@@ -1,0 +1,108 @@
+"""What the ``initialize`` and ``run`` expressions of the bundles do."""
+
+import json
+import os
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from monai.engines import SupervisedEvaluator, SupervisedTrainer
+
+from ultrarefiner_monai import __version__
+from ultrarefiner_monai.bundle.errors import one_line_errors
+from ultrarefiner_monai.bundle.keys import running_parser
+from ultrarefiner_monai.bundle.plan import Plan
+from ultrarefiner_monai.data.records import file_sha256
+from ultrarefiner_monai.handlers import CheckpointHandler, Tracker, TrackValidation
+from ultrarefiner_monai.transforms import SaveMapsd, SaveMaskd
+
+CHANNELS = {"phase1": ("coarse",), "phase2": ("coarse", "refined"), "phase3": ("coarse", "refined")}
+
+
+def tracking_uri(plan: Plan, uri: str | None = None) -> str:
+    """MLflow store of this run: ``uri``, else ``MLFLOW_TRACKING_URI``, else ``mlruns.db`` of the project."""
+    return uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{plan.project / 'mlruns.db'}"
+
+
+def run_name(plan: Plan, seed: int) -> str:
+    """Unique name of a run: phase, fold, seed and start time."""
+    return f"{plan.phase}-fold{plan.fold}-seed{seed}-{datetime.now():%Y%m%dT%H%M%S}"
+
+
+def run_parameters(plan: Plan, **settings: Any) -> dict[str, Any]:
+    """Parameters that the tracker notes: the plan's decisions and ``settings``."""
+    names = ("phase", "dataset", "fold", "epochs", "coarse_variant", "coarse_size", "variant", "image_size")
+    decided = {name: getattr(plan, name) for name in names if getattr(plan, name) is not None}
+    weights = {name: file_sha256(Path(path)) for name, path in _weights(plan).items()}
+    return {**decided, **settings, "manifest_sha256": plan.content.sha256, "version": __version__, **weights}
+
+
+def _weights(plan: Plan) -> dict[str, str]:
+    """Files of weights a run starts from."""
+    files = {
+        "sam_weights_sha256": plan.sam_weights,
+        "phase1_sha256": plan.phase1_checkpoint,
+        "phase2_sha256": plan.phase2_checkpoint,
+    }
+    return {name: path for name, path in files.items() if path}
+
+
+def run_tags(plan: Plan) -> dict[str, str]:
+    """Tags that set a demonstration or a partial data set apart from a result."""
+    tags = {"phase": plan.phase, "dataset": plan.dataset, "substitutions": "; ".join(plan.substitutions) or "none"}
+    return {**tags, "absent_items": json.dumps(plan.absent)} if plan.absent else tags
+
+
+@one_line_errors
+def begin_training(
+    plan: Plan,
+    tracker: Tracker,
+    trainer: SupervisedTrainer,
+    evaluator: SupervisedEvaluator,
+    checkpoint: CheckpointHandler,
+    resume: bool,
+) -> None:
+    """Note the executed configuration, tie tracker and checkpoints to the engines, and go back to the last epoch if asked.
+
+    Raises:
+        SystemExit: ``resume`` finds no usable checkpoint.
+    """
+    folder = Path(str(plan.output_dir))
+    folder.mkdir(parents=True, exist_ok=True)
+    executed = folder / "executed_config.json"
+    executed.write_text(json.dumps(running_parser().get(), indent=4) + "\n", encoding="utf-8")
+    TrackValidation(tracker, trainer).attach(evaluator)
+    checkpoint.attach(trainer, evaluator)
+    if resume:
+        checkpoint.restore(trainer)
+
+
+def evaluate(plan: Plan, tracker: Tracker, evaluator: SupervisedEvaluator, split: str) -> dict[str, float]:
+    """Score a trained model on ``split``; returns the metrics and tracks them as ``<split>_<metric>``."""
+    tracker.start()
+    evaluator.run()
+    tracker.log_metrics({f"{split}_{name}": value for name, value in evaluator.state.metrics.items()}, step=0)
+    tracker.finish("FINISHED")
+    return dict(evaluator.state.metrics)
+
+
+def prediction_writer(plan: Plan, split: str, checkpoint: str, folder: str) -> SaveMapsd | SaveMaskd:
+    """Where predictions go: maps with an index for the items of a manifest, masks for pictures named one by one."""
+    if plan.images is not None:
+        return SaveMaskd("pred", folder)
+    index = {
+        "dataset": plan.dataset,
+        "phase": int(plan.phase[-1]),
+        "fold": plan.fold,
+        "split": split,
+        "manifest_sha256": plan.content.sha256,
+        "model_sha256": file_sha256(Path(checkpoint)),
+    }
+    return SaveMapsd("pred", folder, CHANNELS[plan.phase], index)
+
+
+def infer(evaluator: SupervisedEvaluator, writer: SaveMapsd | SaveMaskd) -> None:
+    """Predict everything the evaluator's loader holds and complete the prediction folders."""
+    evaluator.run()
+    if isinstance(writer, SaveMapsd):
+        writer.write_index()

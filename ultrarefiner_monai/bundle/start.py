@@ -1,0 +1,107 @@
+"""What a network starts from, what it is remembered by, and what is frozen."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ultrarefiner_monai import __version__
+from ultrarefiner_monai.bundle.errors import one_line_errors
+from ultrarefiner_monai.bundle.plan import Plan
+from ultrarefiner_monai.data.errors import DataError
+from ultrarefiner_monai.handlers.checkpoint import load_model
+from ultrarefiner_monai.networks import Sam, SamRefiner, TransUNet, UltraRefiner, build_sam
+
+
+def model_card(plan: Plan, network: nn.Module) -> dict[str, Any]:
+    """What decides a prediction of ``network`` and where it comes from; stored beside its weights, checked on loading."""
+    return {"phase": plan.phase, "version": __version__, **_provenance(plan), **_architecture(plan, network)}
+
+
+def expected_card(plan: Plan, network: nn.Module) -> dict[str, Any]:
+    """The part of :func:`model_card` that a checkpoint must share to be loaded into this run."""
+    return {"phase": plan.phase, **_provenance(plan), **_architecture(plan, network)}
+
+
+def _provenance(plan: Plan) -> dict[str, Any]:
+    return {"dataset": plan.dataset, "fold": plan.fold, "manifest_sha256": plan.content.sha256}
+
+
+def _architecture(plan: Plan, network: nn.Module) -> dict[str, Any]:
+    card: dict[str, Any] = {}
+    if plan.phase in ("phase1", "phase3"):
+        card["coarse"] = {"variant": plan.coarse_variant, "size": plan.coarse_size}
+    if isinstance(network, SamRefiner | UltraRefiner):
+        refiner = network.refiner if isinstance(network, UltraRefiner) else network
+        card["refiner"] = {"variant": plan.variant, "image_size": plan.image_size, **refiner.settings}
+    return card
+
+
+@one_line_errors
+def start_phase1(network: TransUNet, pretrained: str | None) -> TransUNet:
+    """Load Google's ``R50+ViT-B_16.npz`` into the encoder of ``network`` if a file is named.
+
+    Raises:
+        SystemExit: the file is missing or of another network.
+    """
+    if pretrained is not None:
+        with _named_by_the_user():
+            network.load_npz(pretrained)
+    return network
+
+
+@one_line_errors
+def load_sam(variant: str, image_size: int | None = None, checkpoint: str | None = None, lora_rank: int = 0) -> Sam:
+    """:func:`ultrarefiner_monai.networks.build_sam` for a configuration: a wrong weights file ends in one line."""
+    with _named_by_the_user():
+        return build_sam(variant, image_size, checkpoint, lora_rank)
+
+
+@contextmanager
+def _named_by_the_user() -> Iterator[None]:
+    """What fails in here is a file or a size that the user named."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        raise DataError(str(error)) from error
+
+
+@one_line_errors
+def start_phase3(plan: Plan, network: UltraRefiner) -> UltraRefiner:
+    """Load the models of phases 1 and 2 that ``plan`` names into the two halves of ``network``.
+
+    Raises:
+        SystemExit: a checkpoint is of another phase, data set, fold or network, or does not load.
+    """
+    card = {**_provenance(plan), **_architecture(plan, network)}
+    if plan.phase1_checkpoint:
+        expected = {key: value for key, value in card.items() if key != "refiner"}
+        load_model(network.coarse, plan.phase1_checkpoint, {"phase": "phase1", **expected})
+    if plan.phase2_checkpoint:
+        expected = {key: value for key, value in card.items() if key != "coarse"}
+        load_model(network.refiner, plan.phase2_checkpoint, {"phase": "phase2", **expected})
+    return network
+
+
+@one_line_errors
+def load_trained(plan: Plan, network: nn.Module, checkpoint: str) -> nn.Module:
+    """Load this run's own trained model for evaluation.
+
+    Raises:
+        SystemExit: the file is missing, damaged, or of another phase, data set, fold or network.
+    """
+    load_model(network, Path(checkpoint), expected_card(plan, network))
+    return network
+
+
+def trainable(module: nn.Module) -> list[nn.Parameter]:
+    """Parameters of ``module`` that a gradient reaches."""
+    return [parameter for parameter in module.parameters() if parameter.requires_grad]
+
+
+def default_device() -> torch.device:
+    """The first CUDA device, or the processor."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

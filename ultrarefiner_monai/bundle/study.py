@@ -1,0 +1,176 @@
+"""A whole cross-validation: every fold through every phase, then the scores of all predictions.
+
+Each step is one run of a bundle in this process; a step that is complete is skipped when the study is started again, and a
+training that was interrupted goes on from its last epoch.
+"""
+
+import json
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from monai.bundle import ConfigWorkflow
+
+from ultrarefiner_monai.bundle.errors import one_line_errors
+from ultrarefiner_monai.bundle.paths import BUNDLES
+from ultrarefiner_monai.data.errors import DataError
+from ultrarefiner_monai.data.files import write_atomically
+from ultrarefiner_monai.data.manifest import Manifest, load_manifest, shipped_manifest
+from ultrarefiner_monai.data.out_of_fold import INDEX_NAME, PredictionIndex, mean_of_maps
+
+logger = logging.getLogger(__name__)
+
+PHASES = ("phase1", "phase2", "phase3")
+DONE = "finished.json"
+
+
+@dataclass
+class Study:
+    """A cross-validation of one data set.
+
+    Args:
+        dataset: name of the data set.
+        data_root: its release folder; None for the synthetic phantom.
+        out: folder of all results: ``<out>/<phase>/fold<k>``.
+        folds: folds that phases 2 and 3 train; None for all. Phase 1 always trains all, since phase 2 learns from the
+            out-of-fold predictions of the whole training set.
+        shared: configuration keys for every phase.
+        settings: further configuration keys by phase.
+        parent_run: MLflow run that the runs of the study belong to.
+    """
+
+    dataset: str
+    data_root: str | None
+    out: Path
+    folds: Sequence[int] | None = None
+    shared: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    parent_run: str | None = None
+
+    @property
+    def manifest(self) -> Manifest:
+        """The manifest of the data set."""
+        return load_manifest(self.shared.get("manifest") or shipped_manifest(self.dataset))
+
+    def folds_of(self, phase: str) -> list[int]:
+        """Folds that ``phase`` trains."""
+        every = list(range(self.manifest.num_folds))
+        return every if phase == "phase1" or self.folds is None else list(self.folds)
+
+    def run(self, phases: Iterable[str] = PHASES, only_folds: Sequence[int] | None = None) -> None:
+        """Train, predict and average what is not done yet.
+
+        Args:
+            phases: phases to run, in their order.
+            only_folds: restrict every phase to these folds, so that several processes can share a study; the means over
+                folds are then left to the process that finds all folds done.
+        """
+        for phase in phases:
+            for fold in self.folds_of(phase):
+                if only_folds is None or fold in only_folds:
+                    self._run_fold(phase, fold)
+            if all(self._is_done(self.folder(phase, fold)) for fold in self.folds_of(phase)):
+                self._average_test_maps(phase)
+
+    def folder(self, phase: str, fold: int) -> Path:
+        """Where a fold of a phase lives."""
+        return self.out / phase / f"fold{fold}"
+
+    def maps(self, phase: str, fold: int | None, channel: str) -> Path:
+        """Prediction folder of ``channel`` ("coarse" or "refined"): a fold's validation items, or the test items (None)."""
+        folder = self.out / phase / ("test" if fold is None else f"fold{fold}/predictions")
+        return folder if phase == "phase1" else folder / channel
+
+    def _run_fold(self, phase: str, fold: int) -> None:
+        folder = self.folder(phase, fold)
+        overrides = self._overrides(phase, fold)
+        if self._is_done(folder):
+            self._refuse_other_settings(folder, overrides)
+            logger.info("%s fold %d is done already: %s", phase, fold, folder)
+            return
+        run_bundle(phase, "train", **overrides, resume=True, **self._starting_points(phase, fold))
+        for split in ("val", "test"):
+            run_bundle(phase, "inference", **self._inference_keys(phase, overrides), split=split)
+        write_atomically(folder / DONE, (json.dumps(overrides, indent=1) + "\n").encode())
+
+    def _overrides(self, phase: str, fold: int) -> dict[str, Any]:
+        keys = {
+            "dataset": self.dataset,
+            "data_root": self.data_root,
+            "fold": fold,
+            "output_dir": str(self.folder(phase, fold)),
+            "parent_run": self.parent_run,
+            **self.shared,
+            **self.settings.get(phase, {}),
+        }
+        if phase == "phase2":
+            keys["coarse_predictions"] = str(self.out / "phase1")
+        return keys
+
+    def _starting_points(self, phase: str, fold: int) -> dict[str, str]:
+        if phase != "phase3":
+            return {}
+        return {f"{name}_checkpoint": str(self.folder(name, fold) / "model.pt") for name in ("phase1", "phase2")}
+
+    def _inference_keys(self, phase: str, overrides: dict[str, Any]) -> dict[str, Any]:
+        known = _config_keys(phase, "inference")
+        return {"dataset_name": self.dataset} | {key: value for key, value in overrides.items() if key in known - {"dataset"}}
+
+    def _is_done(self, folder: Path) -> bool:
+        return (folder / DONE).is_file()
+
+    def _refuse_other_settings(self, folder: Path, overrides: dict[str, Any]) -> None:
+        found = json.loads((folder / DONE).read_text(encoding="utf-8"))
+        differing = [key for key in found | overrides if found.get(key) != overrides.get(key) and key != "parent_run"]
+        if differing:
+            key = differing[0]
+            raise DataError(
+                f"{folder}: done with {key} = {found.get(key)!r}, asked for {overrides.get(key)!r}; name another --out"
+            )
+
+    def _average_test_maps(self, phase: str) -> None:
+        for channel in ("coarse",) if phase == "phase1" else ("coarse", "refined"):
+            target = self.maps(phase, None, channel)
+            suffix = Path() if phase == "phase1" else Path(channel)
+            sources = [self.folder(phase, fold) / "predictions_test" / suffix for fold in self.folds_of(phase)]
+            if not (target / INDEX_NAME).is_file():
+                _average(sources, target)
+
+
+def _average(sources: list[Path], target: Path) -> None:
+    """Mean maps of several folds; the maps of a single one are adopted as they are."""
+    if len(sources) > 1:
+        mean_of_maps(sources, target)
+        return
+    index = PredictionIndex.load(sources[0])
+    for entry in index.items:
+        write_atomically(target / entry["file"], (sources[0] / entry["file"]).read_bytes())
+    index.write(target)
+
+
+@one_line_errors
+def run_bundle(phase: str, config: str, **overrides: Any) -> ConfigWorkflow:
+    """Run ``bundles/<phase>/configs/<config>.json`` in this process, as ``python -m monai.bundle run`` would.
+
+    Args:
+        phase: the bundle.
+        config: "train" or "inference"; "evaluate" runs on top of "train".
+        overrides: configuration keys.
+
+    Returns:
+        The workflow, whose engines hold the metrics.
+    """
+    folder = BUNDLES / phase / "configs"
+    names = ["train", "evaluate"] if config == "evaluate" else [config]
+    kind = "infer" if config == "inference" else "train"
+    workflow = ConfigWorkflow([str(folder / f"{name}.json") for name in names], workflow_type=kind, **overrides)
+    workflow.initialize()
+    workflow.run()
+    workflow.finalize()
+    return workflow
+
+
+def _config_keys(phase: str, config: str) -> set[str]:
+    return set(json.loads((BUNDLES / phase / "configs" / f"{config}.json").read_text(encoding="utf-8")))

@@ -1,0 +1,40 @@
+"""BUS-UC (Iqbal, Mendeley Data 2023): `Benign/images/001.png` with `Benign/masks/001.png`, and `Malignant/...`.
+
+The release is also seen unsorted, as `All/images` and `All/masks`.
+Where all three folders exist the class folders are read and `All`, which repeats them, is left alone.
+"""
+
+from pathlib import Path, PurePosixPath
+
+from ..records import Source
+from . import Info, paired
+
+INFO = {
+    "BUS_UC": Info(
+        description="Breast ultrasound images with benign and malignant lesions, without patients",
+        reference="10.17632/3ksd7w7jkx.1",
+        licence="not checked, no sample was at hand; see the release",
+    )
+}
+CLASSES = {"Benign": "benign", "Malignant": "malignant"}
+LAYOUTS = (
+    ("Benign/images", "Benign/masks", "Malignant/images", "Malignant/masks"),
+    ("All/images", "All/masks"),
+)
+
+
+def identify(image: str) -> str:
+    """Id of an image: its stem, after the class where a class folder holds it ("benign 001"), since numbers repeat."""
+    path = PurePosixPath(image)
+    label = CLASSES.get(path.parts[0])
+    return f"{label} {path.stem}" if label else path.stem
+
+
+def scan(root: Path) -> list[Source]:
+    """List the images under `root`, with their class if the release is sorted by class."""
+    folders = [folder for folder in CLASSES if (root / folder / "images").is_dir()] or ["All"]
+    return [
+        Source(identify(image), image, masks, CLASSES.get(folder, "unknown"))
+        for folder in folders
+        for image, masks in paired(root, f"{folder}/images", f"{folder}/masks")
+    ]

@@ -1,0 +1,20 @@
+"""Ignite handlers for MONAI engines: tracking, checkpoints and resume, comparison of masks, panels, progress."""
+
+from ultrarefiner_monai.handlers.checkpoint import CheckpointError, CheckpointHandler, load_model, save_model
+from ultrarefiner_monai.handlers.comparison import CompareMasks
+from ultrarefiner_monai.handlers.panels import SavePanels
+from ultrarefiner_monai.handlers.progress import Progress
+from ultrarefiner_monai.handlers.tracking import Tracker, TrackTraining, TrackValidation
+
+__all__ = [
+    "CheckpointError",
+    "CheckpointHandler",
+    "CompareMasks",
+    "Progress",
+    "SavePanels",
+    "TrackTraining",
+    "TrackValidation",
+    "Tracker",
+    "load_model",
+    "save_model",
+]

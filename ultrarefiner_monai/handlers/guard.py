@@ -1,0 +1,79 @@
+"""One training per output folder, and a clean end when it is told to stop."""
+
+import logging
+import os
+import signal
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import IO, Any
+
+from ignite.engine import Engine, Events
+
+from ultrarefiner_monai.handlers.distributed import is_main
+from ultrarefiner_monai.handlers.weights import CheckpointError
+
+try:
+    import fcntl
+except ImportError:  # Windows: no advisory locks of this kind, so two processes are not told apart there
+    fcntl = None  # type: ignore[assignment]
+
+logger = logging.getLogger(__name__)
+
+
+class RunGuard:
+    """Locks the output folder while a trainer runs and turns SIGINT and SIGTERM into exit codes 130 and 143.
+
+    The lock belongs to the process and goes with it, however it ends; nothing stale is left. Stopping loses at most the
+    epoch in progress: the checkpoint of the epoch before is complete on the disk, and a resumed run repeats this one
+    from the same random state.
+    """
+
+    def __init__(self, output_dir: str | Path) -> None:
+        self._path = Path(output_dir) / ".lock"
+        self._file: IO[str] | None = None
+        self._before: dict[int, Any] = {}
+        self._owner = os.getpid()
+
+    def attach(self, trainer: Engine) -> None:
+        """Guard every run of `trainer`."""
+        trainer.add_event_handler(Events.STARTED, self._enter)
+        trainer.add_event_handler(Events.COMPLETED, self._leave)
+
+    def _enter(self, _: Engine) -> None:
+        if is_main():
+            self._lock()
+        self._owner = os.getpid()
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def _leave(self, _: Engine | None = None) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _lock(self) -> None:
+        if fcntl is None:
+            return
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = self._path.open("a+")
+        try:
+            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._file.close()
+            self._file = None
+            raise CheckpointError(
+                f"{self._path.parent} is in use by another training; wait for it or set another output_dir"
+            ) from error
+
+    def _stop(self, number: int, _: FrameType | None) -> None:
+        if os.getpid() != self._owner:  # a data worker inherited this handler: behave as if it had not
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+            return
+        self._leave()
+        logger.warning("stopped by %s; resume=true goes on from the last complete epoch", signal.Signals(number).name)
+        raise SystemExit(128 + number)

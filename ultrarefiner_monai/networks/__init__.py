@@ -1,0 +1,34 @@
+"""Networks of the system (torch only): TransUNet, Segment Anything, prompts, fusion, refiner."""
+
+from ultrarefiner_monai.networks.fusion import Fusion
+from ultrarefiner_monai.networks.prompts import PromptGenerator, Prompts
+from ultrarefiner_monai.networks.refiner import Refinement, SamRefiner
+from ultrarefiner_monai.networks.sam import (
+    Sam,
+    build_sam,
+    inject_lora,
+    lite_medsam_weights,
+    load_lora,
+    merge_lora,
+    save_lora,
+)
+from ultrarefiner_monai.networks.transunet import TransUNet, build_transunet
+from ultrarefiner_monai.networks.ultrarefiner import UltraRefiner
+
+__all__ = [
+    "Fusion",
+    "PromptGenerator",
+    "Prompts",
+    "Refinement",
+    "Sam",
+    "SamRefiner",
+    "TransUNet",
+    "UltraRefiner",
+    "build_sam",
+    "build_transunet",
+    "inject_lora",
+    "lite_medsam_weights",
+    "load_lora",
+    "merge_lora",
+    "save_lora",
+]

@@ -1,0 +1,135 @@
+"""The refinement stage: coarse probability -> prompts -> Segment Anything -> fused mask."""
+
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ultrarefiner_monai.networks.fusion import Fusion, FusionMode, safe_logit
+from ultrarefiner_monai.networks.prompts import PromptGenerator, Prompts, scale_gradient
+
+if TYPE_CHECKING:
+    from ultrarefiner_monai.networks.sam import Sam
+
+# Candidates are weighted by softmax(predicted IoU / 0.1): nearly the best one where they differ, differentiable always.
+CANDIDATE_TEMPERATURE = 0.1
+
+
+class Refinement(NamedTuple):
+    """All parts of one refinement.
+
+    ``logits`` (B, 1, H, W): fused, the system's output; ``mask_logits`` (B, 1, H, W): SAM's own mask before fusion;
+    ``coarse_logits`` (B, 1, H, W); ``candidates`` (B, 3, h, w): SAM's low-resolution logits; ``iou`` (B, 3): predicted;
+    ``prompts``: what SAM was asked with.
+    """
+
+    logits: Tensor
+    mask_logits: Tensor
+    coarse_logits: Tensor
+    candidates: Tensor
+    iou: Tensor
+    prompts: Prompts
+
+
+class SamRefiner(nn.Module):
+    """Refine a coarse mask with Segment Anything.
+
+    Where the coarse map is empty (see PromptGenerator) SAM is asked with the whole image, but the fused output is the
+    coarse mask: there is nothing to refine. A map with NaN counts as empty, its NaN as background.
+
+    A frozen image encoder has no trainable weights but LoRA's, stays in eval mode in ``train()`` and builds no graph
+    unless LoRA needs it.
+
+    Args:
+        sam: the Segment Anything model.
+        prompts: prompt generator, None for the default one.
+        fusion: how both masks are combined, see Fusion.
+        freeze_image_encoder: keep SAM's image encoder as it is.
+    """
+
+    def __init__(
+        self,
+        sam: "Sam",
+        prompts: PromptGenerator | None = None,
+        fusion: FusionMode | Fusion = "mean",
+        freeze_image_encoder: bool = True,
+    ) -> None:
+        super().__init__()
+        self.sam = sam
+        self.prompts = prompts if prompts is not None else PromptGenerator()
+        self.fusion = fusion if isinstance(fusion, Fusion) else Fusion(fusion)
+        self.freeze_image_encoder = freeze_image_encoder
+        if freeze_image_encoder:
+            for name, parameter in sam.image_encoder.named_parameters():
+                parameter.requires_grad_("lora_" in name)
+        self.train(self.training)
+
+    @property
+    def settings(self) -> dict[str, str | int | float | bool]:
+        """Plain values that decide a prediction beside the weights."""
+        prompts = {f"prompt_{name}": value for name, value in self.prompts.settings.items()}
+        fusion = {f"fusion_{name}": value for name, value in self.fusion.settings.items()}
+        return {"sam_variant": self.sam.variant, "image_size": self.sam.image_size, **prompts, **fusion}
+
+    def train(self, mode: bool = True) -> "SamRefiner":
+        """Set the training mode; a frozen image encoder stays in eval mode (dropout and BatchNorm would drift)."""
+        super().train(mode)
+        if self.freeze_image_encoder:
+            self.sam.image_encoder.eval()
+        return self
+
+    def embed(self, image: Tensor) -> Tensor:
+        """Image embedding (B, C, h, w) of ``image`` (B, 1, S, S); without a graph where nothing in it is trainable."""
+        trainable = any(parameter.requires_grad for parameter in self.sam.image_encoder.parameters())
+        with nullcontext() if trainable else torch.no_grad():
+            return self.sam.embed(image)
+
+    def refine(
+        self, image: Tensor, coarse: Tensor, embedding: Tensor | None = None, prompt_gradient_scale: float = 1.0
+    ) -> Refinement:
+        """Refine ``coarse`` (B, 1, S, S) probability of ``image`` (B, 1, S, S).
+
+        Args:
+            image: in [0, 1], letterboxed to SAM's input size S.
+            coarse: probability on the image's grid.
+            embedding: the image's embedding where it is already known (a cache).
+            prompt_gradient_scale: factor on the gradient that reaches ``coarse`` through the prompts.
+
+        Raises:
+            ValueError: when image or coarse is not (B, 1, S, S).
+        """
+        self._check(image, coarse)
+        embedding = self.embed(image) if embedding is None else embedding
+        prompts = self.prompts(scale_gradient(coarse, prompt_gradient_scale), self._mask_size)
+        candidates, iou = self.sam.decode(embedding, prompts.points, prompts.labels, prompts.boxes, prompts.masks)
+        weights = (iou / CANDIDATE_TEMPERATURE).softmax(1)[:, :, None, None]
+        low = (weights * candidates).sum(1, keepdim=True)
+        mask = F.interpolate(low, image.shape[2:], mode="bilinear", align_corners=False)
+        coarse = coarse.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+        coarse_logits = safe_logit(coarse)
+        fused = torch.where(prompts.empty.view(-1, 1, 1, 1), coarse_logits, self.fusion(coarse, mask))
+        return Refinement(fused, mask, coarse_logits, candidates, iou, prompts)
+
+    def forward(self, x: Tensor, embedding: Tensor | None = None, return_parts: bool = False) -> Tensor | Refinement:
+        """Fused logits (B, 1, S, S), or the whole Refinement, of ``x`` (B, 2, S, S) = image, coarse probability."""
+        if x.ndim != 4 or x.shape[1] != 2:
+            raise ValueError(f"the refiner needs two channels (image, coarse probability), found {tuple(x.shape)}")
+        parts = self.refine(x[:, :1], x[:, 1:], embedding)
+        return parts if return_parts else parts.logits
+
+    @property
+    def _mask_size(self) -> tuple[int, int]:
+        """Grid of SAM's mask prompt and of its masks: four times the embedding's."""
+        _, height, width = self.sam.embedding_shape
+        return 4 * height, 4 * width
+
+    def _check(self, image: Tensor, coarse: Tensor) -> None:
+        size = self.sam.image_size
+        for name, value in (("image", image), ("coarse probability", coarse)):
+            if value.ndim != 4 or tuple(value.shape[1:]) != (1, size, size):
+                raise ValueError(
+                    f"the refiner's {name} must be (B, 1, {size}, {size}) for this SAM, found {tuple(value.shape)}; "
+                    "letterbox the images to the SAM input size"
+                )

@@ -1,0 +1,96 @@
+"""Low-rank adapters on the image encoder's attention (Hu et al., LoRA, ICLR 2022), through peft.
+
+peft, which imports transformers, is imported only when an adapter is made.
+"""
+
+import hashlib
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ultrarefiner_monai.networks.sam.model import Sam
+
+TARGETS = r".*blocks\.\d+\.attn\.qkv"
+_MARK = "lora_"
+
+
+def inject_lora(image_encoder: nn.Module, rank: int) -> None:
+    """Add adapters of ``rank`` to every ``attn.qkv`` in place; only they stay trainable in the encoder.
+
+    The second factor starts at zero, so the output does not change until training does. The scale alpha / rank is 1.
+
+    Raises:
+        ValueError: a rank below 1, or adapters already present.
+    """
+    if rank < 1:
+        raise ValueError(f"LoRA rank: expected at least 1, found {rank}")
+    if lora_rank(image_encoder):
+        raise ValueError(f"the image encoder already has LoRA adapters of rank {lora_rank(image_encoder)}")
+    from peft import LoraConfig, inject_adapter_in_model
+
+    inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=rank, target_modules=TARGETS), image_encoder)
+    for name, parameter in image_encoder.named_parameters():
+        parameter.requires_grad_(_MARK in name)
+
+
+def lora_rank(network: nn.Module) -> int:
+    """Rank of the adapters in ``network``, 0 without any."""
+    ranks = [len(parameter) for name, parameter in network.named_parameters() if f"{_MARK}A" in name]
+    return ranks[0] if ranks else 0
+
+
+def merge_lora(sam: Sam) -> None:
+    """Add the adapters to the weights they adapt and remove them, in place; the published names are back."""
+    for parent in list(sam.image_encoder.modules()):
+        for name, child in list(parent.named_children()):
+            if hasattr(child, "lora_A"):
+                child.merge(safe_merge=True)
+                setattr(parent, name, child.get_base_layer())
+
+
+def save_lora(sam: Sam, path: str | Path) -> None:
+    """Write the adapters alone, with the variant, their rank and a digest of the weights they adapt.
+
+    Raises:
+        ValueError: ``sam`` has no adapters.
+    """
+    torch.save({**_card(sam), "adapters": _adapters(sam)}, path)
+
+
+def load_lora(sam: Sam, path: str | Path) -> None:
+    """Load adapters into a ``sam`` built with the same variant, weights and rank.
+
+    Raises:
+        ValueError: another variant, rank, base network or set of adapters; the message names which.
+    """
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    adapters = content.pop("adapters", {}) if isinstance(content, dict) else {}
+    for key, expected in _card(sam).items():
+        found = content.get(key) if isinstance(content, dict) else None
+        if found != expected:
+            raise ValueError(f"adapters {path}: {key} is {found}, but this SAM has {expected}")
+    own = _adapters(sam)
+    if adapters.keys() != own.keys():
+        raise ValueError(
+            f"adapters {path}: expected {len(own)} tensors such as {next(iter(own))}, found {len(adapters)}"
+        )
+    with torch.no_grad():
+        for name, tensor in own.items():
+            tensor.copy_(adapters[name])
+
+
+def _adapters(sam: Sam) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in sam.image_encoder.state_dict().items() if _MARK in name}
+
+
+def _card(sam: Sam) -> dict[str, str | int]:
+    """What must agree between the network that saved adapters and the one that loads them."""
+    rank = lora_rank(sam.image_encoder)
+    if not rank:
+        raise ValueError("this SAM has no LoRA adapters; build it with lora_rank")
+    digest = hashlib.sha256()
+    for name, tensor in sam.image_encoder.state_dict().items():
+        if "base_layer.weight" in name:
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return {"variant": sam.variant, "rank": rank, "base_weights": digest.hexdigest()}

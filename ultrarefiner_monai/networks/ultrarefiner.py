@@ -1,0 +1,66 @@
+"""The whole system: coarse network and SAM refiner, one differentiable network."""
+
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ultrarefiner_monai.networks.refiner import Refinement, SamRefiner
+
+if TYPE_CHECKING:
+    from ultrarefiner_monai.networks.transunet import TransUNet
+
+
+class UltraRefiner(nn.Module):
+    """Coarse mask of the image, prompts from it, refined and fused mask.
+
+    Args:
+        coarse: network (B, 1, S, S) -> logits (B, 1, S, S).
+        refiner: the refinement stage; its SAM input size is S.
+        outputs: ``"refined"``: forward returns the fused logits; ``"both"``: coarse and fused logits as two channels.
+        prompt_gradient_scale: factor on the gradient that reaches the coarse network through the prompts; 0 cuts it.
+            (Scaling all of a network's gradients would do nothing under Adam.)
+
+    Raises:
+        ValueError: for an unknown ``outputs``, a negative scale, or a coarse network with other than one channel.
+    """
+
+    def __init__(
+        self,
+        coarse: "TransUNet | nn.Module",
+        refiner: SamRefiner,
+        outputs: Literal["refined", "both"] = "refined",
+        prompt_gradient_scale: float = 1.0,
+    ) -> None:
+        super().__init__()
+        if outputs not in ("refined", "both"):
+            raise ValueError(f"outputs must be 'refined' or 'both', found {outputs!r}")
+        if prompt_gradient_scale < 0:
+            raise ValueError(f"prompt_gradient_scale must be >= 0, found {prompt_gradient_scale}")
+        self.coarse = coarse
+        self.refiner = refiner
+        self.outputs = outputs
+        self.prompt_gradient_scale = prompt_gradient_scale
+
+    @property
+    def settings(self) -> dict[str, str | int | float | bool]:
+        """Plain values that decide a prediction beside the weights."""
+        return self.refiner.settings
+
+    def forward(
+        self, image: Tensor, embedding: Tensor | None = None, return_parts: bool = False
+    ) -> Tensor | Refinement:
+        """Segment ``image`` (B, 1, S, S) in [0, 1].
+
+        Returns:
+            fused logits (B, 1, S, S), coarse and fused logits (B, 2, S, S), or with ``return_parts`` the Refinement,
+            whose ``coarse_logits`` are the coarse network's own (they carry its graph).
+        """
+        coarse_logits = self.coarse(image)
+        if coarse_logits.shape[1] != 1:
+            raise ValueError(f"the coarse network must give one channel, found {coarse_logits.shape[1]}")
+        probability = coarse_logits.float().sigmoid()
+        parts = self.refiner.refine(image, probability, embedding, self.prompt_gradient_scale)
+        if return_parts:
+            return parts._replace(coarse_logits=coarse_logits)
+        return torch.cat([coarse_logits, parts.logits], 1) if self.outputs == "both" else parts.logits

@@ -1,0 +1,94 @@
+"""Reading pictures, masks and probability maps into channel-first tensors, (1, H, W)."""
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import MapTransform
+
+from ultrarefiner_monai.data.images import read_grey, read_mask
+from ultrarefiner_monai.data.out_of_fold import read_map
+
+
+def _grid(item: Mapping[Hashable, Any]) -> tuple[int, int] | None:
+    """(width, height) of the item's scoring grid, if the item comes from a manifest."""
+    return (int(item["width"]), int(item["height"])) if "width" in item else None
+
+
+def _union(paths: str, item: Mapping[Hashable, Any]) -> torch.Tensor:
+    """The union of the masks at ``paths`` (one a line): bool (1, H, W)."""
+    return torch.from_numpy(read_mask(paths.split("\n"), size=_grid(item)))[None]
+
+
+class LoadGreyd(MapTransform):
+    """Read pictures as grey values: path -> ``MetaTensor`` (1, H, W), float32 in [0, 1].
+
+    Every file kind gives the same tensor as its grey original (:func:`ultrarefiner_monai.data.images.read_grey`). The path is
+    kept under ``image_path``; ``meta["filename_or_obj"]`` and ``meta["spatial_shape"]`` are set as MONAI's readers do.
+    Items of a manifest are read on the manifest's grid (``width``, ``height``), where their mask lives.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return a copy of ``data`` with the pictures read."""
+        item = dict(data)
+        for key in self.key_iterator(item):
+            path = str(item[key])
+            pixels = torch.from_numpy(read_grey(path, size=_grid(item)))[None]
+            item[key] = MetaTensor(pixels, meta={"filename_or_obj": path, "spatial_shape": tuple(pixels.shape[1:])})
+            item[f"{key}_path"] = path
+        return item
+
+
+class LoadMaskd(MapTransform):
+    """Read lesion masks: one path a line, their union -> ``MetaTensor`` (1, H, W) float32 in {0, 1}.
+
+    Paths are one text and not a list, because items with different numbers of masks must collate. They are kept under
+    ``<key>_path``.
+    """
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return a copy of ``data`` with the masks read."""
+        item = dict(data)
+        for key in self.key_iterator(item):
+            item[f"{key}_path"] = str(item[key])
+            item[key] = MetaTensor(_union(item[f"{key}_path"], item).float())
+        return item
+
+
+class LoadTruthd(MapTransform):
+    """Read the masks that ``LoadMaskd`` noted again at their own size, for scoring: bool (1, H, W).
+
+    Used after inference: masks of different sizes could not have travelled in one batch.
+
+    Args:
+        keys: keys to write.
+        source: key of the paths, one a line.
+    """
+
+    def __init__(self, keys: KeysCollection, source: str = "label_path", allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.source = source
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return a copy of ``data`` with the masks under ``keys``; untouched where no mask is known."""
+        item = dict(data)
+        if self.source not in item:
+            return item
+        mask = _union(item[self.source], item)
+        return item | {key: mask for key in self.keys}
+
+
+class LoadMapd(MapTransform):
+    """Read probability maps written by an earlier phase: NIfTI path -> ``MetaTensor`` (1, H, W) in [0, 1]."""
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return a copy of ``data`` with the maps read."""
+        item = dict(data)
+        for key in self.key_iterator(item):
+            item[key] = MetaTensor(torch.from_numpy(read_map(item[key]))[None])
+        return item

@@ -1,0 +1,83 @@
+"""Writing predictions: probability maps that a later phase can pair, and masks that a person can look at."""
+
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.transforms import MapTransform
+from PIL import Image
+
+from ultrarefiner_monai.data.out_of_fold import PredictionIndex, write_map
+from ultrarefiner_monai.metrics import segmentation_metrics
+
+
+class SaveMapsd(MapTransform):
+    """Write each channel of a probability map (C, H, W) into a prediction folder of its own.
+
+    Channel c goes to ``folder/channels[c]`` (or ``folder`` itself where there is one channel), one NIfTI a picture under the
+    picture's own name; :meth:`write_index` completes the folders with their ``predictions.json``.
+
+    Args:
+        keys: the key of the map.
+        folder: where the prediction folders go.
+        channels: name of each channel.
+        index: fields of :class:`PredictionIndex` that all pictures share.
+        truth_key: key of the true mask, whose Dice is noted in the index where there is one.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        folder: str,
+        channels: tuple[str, ...],
+        index: Mapping[str, Any],
+        truth_key: str = "truth",
+    ) -> None:
+        super().__init__(keys)
+        self.truth_key = truth_key
+        names = channels if len(channels) > 1 else ("",)
+        self.folders = [Path(folder) / name for name in names]
+        self.indices = [PredictionIndex(**index) for _ in names]
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> Mapping[Hashable, Any]:
+        """Write the maps of one picture and return ``data`` as it is."""
+        maps = data[self.keys[0]].as_subclass(torch.Tensor).float().cpu().clamp(0, 1)
+        item = {"id": data["id"], "image": data["name"], "width": int(data["width"]), "height": int(data["height"])}
+        for folder, index, prob in zip(self.folders, self.indices, maps, strict=True):
+            write_map(folder / index.add(item, self._dice(prob, data)), prob.numpy())
+        return data
+
+    def _dice(self, prob: torch.Tensor, data: Mapping[Hashable, Any]) -> float | None:
+        if self.truth_key not in data:
+            return None
+        return float(segmentation_metrics((prob >= 0.5)[None, None], data[self.truth_key][None])["dice"])
+
+    def write_index(self) -> None:
+        """Write ``predictions.json`` into every folder."""
+        for folder, index in zip(self.folders, self.indices, strict=True):
+            index.write(folder)
+
+
+class SaveMaskd(MapTransform):
+    """Write the last channel of a probability map (C, H, W), thresholded, as an 8-bit PNG (0 and 255) of the picture's size.
+
+    Args:
+        keys: the key of the map.
+        folder: where the masks go; ``<picture's stem>.png`` each.
+        threshold: probability from which a pixel is lesion.
+    """
+
+    def __init__(self, keys: KeysCollection, folder: str, threshold: float = 0.5) -> None:
+        super().__init__(keys)
+        self.folder = Path(folder)
+        self.threshold = threshold
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> Mapping[Hashable, Any]:
+        """Write the mask of one picture and return ``data`` as it is."""
+        mask = (data[self.keys[0]][-1] >= self.threshold).cpu().numpy()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(mask.astype(np.uint8) * 255).save(self.folder / f"{Path(data['image_path']).stem}.png")
+        return data

@@ -21,16 +21,18 @@ class CachedEmbeddings:
     """SAM image embeddings, computed once for each picture and kept on disk in half precision.
 
     Only valid while the image encoder is frozen and pictures reach it unaugmented; the cache's signature covers the encoder's
-    weights, the variant and the image size, so another encoder never meets these files.
+    weights, the variant, the image size and the arithmetic, so another encoder never meets these files.
 
     Args:
         sam: the model whose ``embed`` is cached.
         folder: where the cache lives; several runs may share it.
+        amp: embed under bf16 autocast.
     """
 
-    def __init__(self, sam: Sam, folder: str) -> None:
+    def __init__(self, sam: Sam, folder: str, amp: bool = False) -> None:
         self.sam = sam
-        signature = encoder_signature(_weights_hash(sam.image_encoder), sam.variant, sam.image_size)
+        self.amp = amp
+        signature = encoder_signature(_weights_hash(sam.image_encoder), sam.variant, sam.image_size, amp=amp)
         self.cache = EmbeddingCache(Path(folder) / signature, signature)
 
     @torch.no_grad()
@@ -39,7 +41,8 @@ class CachedEmbeddings:
         found = [self.cache.get(key) for key in keys]
         missing = [position for position, array in enumerate(found) if array is None]
         if missing:
-            computed = self.sam.embed(image[missing]).half().cpu().numpy()
+            with torch.autocast(image.device.type, dtype=torch.bfloat16, enabled=self.amp):
+                computed = self.sam.embed(image[missing]).half().cpu().numpy()
             for position, array in zip(missing, computed, strict=True):
                 self.cache.put(keys[position], array)
                 found[position] = array
@@ -51,7 +54,7 @@ def _weights_hash(network: nn.Module) -> str:
     digest = hashlib.sha256()
     for name, tensor in network.state_dict().items():
         digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 
@@ -79,19 +82,21 @@ class PrepareRefinement(PrepareBatch):
             extra["embedding"] = self.embeddings(image.as_subclass(torch.Tensor), batchdata["sha256"])
         if self.coarse:
             image = torch.cat((image, batchdata["coarse"].to(device, non_blocking=non_blocking)), dim=1)
-        label = batchdata.get("label")
-        return image, None if label is None else label.to(device, non_blocking=non_blocking), (), extra
+        label = batchdata.get("label")  # still a path where nothing is learnt from it
+        target = label.to(device, non_blocking=non_blocking) if isinstance(label, torch.Tensor) else None
+        return image, target, (), extra
 
 
-def cached_embeddings(plan: Plan, sam: Sam, wanted: bool) -> CachedEmbeddings | None:
+def cached_embeddings(plan: Plan, sam: Sam, wanted: bool, amp: bool = False) -> CachedEmbeddings | None:
     """The project's embedding cache for ``sam``, or None where embeddings may change or caching is not ``wanted``.
 
     Args:
         plan: says where the project is.
         sam: the model to embed with.
         wanted: False when the encoder trains (LoRA) or the user switched the cache off.
+        amp: embed under bf16 autocast.
     """
-    if not wanted:
-        logger.info("embeddings are computed anew for each batch: the image encoder trains, or cache_embeddings is false")
+    if not wanted or plan.images is not None:
+        logger.info("embeddings are not cached: the encoder trains, single pictures are predicted, or cache_embeddings is false")
         return None
-    return CachedEmbeddings(sam, str(plan.project / "runs" / "embeddings"))
+    return CachedEmbeddings(sam, str(plan.project / "runs" / "embeddings"), amp)

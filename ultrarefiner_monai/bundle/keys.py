@@ -57,8 +57,8 @@ def _read_truth_value(parser: ConfigParser, key: str) -> None:
     value = WORDS.get(str(parser[key]).lower())
     if value is None:
         raise SystemExit(f"{key}: expected true or false, found '{parser[key]}'")
-    parser[key] = value
-    parser.ref_resolver.get_item(key).update_config(value)
+    parser.config[key] = value  # parser[key] = value would forget what is resolved already
+    parser.ref_resolver.items[key].update_config(value)
 
 
 def _complaint(key: str, known: dict[str, Any]) -> str:

@@ -40,7 +40,7 @@ def joint_optimiser(
     return AdamW([group for group in groups if group["params"]], weight_decay=1e-2)
 
 
-def warm_polynomial(optimizer: Optimizer, steps: int, warmup: float = 0.05, power: float = 0.9) -> LambdaLR:
+def warm_polynomial(optimizer: Optimizer, steps: int, warmup: float = 0.1, power: float = 0.9) -> LambdaLR:
     """Polynomial decay to zero over ``steps`` iterations (Chen et al., 2021) after a linear warm-up.
 
     Args:

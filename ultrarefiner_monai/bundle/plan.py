@@ -48,6 +48,7 @@ class Plan:
         coarse_variant, coarse_size: the TransUNet and the side in pixels of its input; size None is the variant's own.
         variant, image_size: the SAM and the side in pixels of its input (phases 2 and 3).
         sam_checkpoint: SAM weights; None takes LiteMedSAM's for that variant; "random" starts untrained.
+        points: positive and negative points among the prompts; None is 1, and 0 for LiteMedSAM, which knows boxes only.
         coarse_predictions: folder with ``fold*/predictions`` of phase 1 (phase 2).
         phase1_checkpoint, phase2_checkpoint: models that phase 3 starts from; None takes the same fold's.
         output_dir: where the run writes; None is ``models/<dataset>/fold<k>`` in the bundle.
@@ -72,6 +73,7 @@ class Plan:
     variant: str | None = None
     image_size: int | None = None
     sam_checkpoint: str | None = None
+    points: int | None = None
     coarse_predictions: str | None = None
     phase1_checkpoint: str | None = None
     phase2_checkpoint: str | None = None
@@ -141,7 +143,8 @@ class Plan:
         root = Path(str(self.data_root))
         masks = "\n".join(str(resolve(root, mask)) for mask in masks_of(item))
         kept = {key: item[key] for key in TRAVELLING if key in item}
-        return {**kept, "image": str(resolve(root, item["image"])), "label": masks, "name": item["image"]}
+        image = str(resolve(root, item["image"]))
+        return {**kept, "image": image, "label": masks, "label_path": masks, "name": item["image"]}
 
     def _resolve_data(self) -> None:
         source = Path(self.manifest) if self.manifest else shipped_manifest(self.dataset)
@@ -195,6 +198,7 @@ class Plan:
         if self.variant is not None:
             self._resolve_sam()
             self.image_size = self.image_size or SAM_SIZES[str(self.variant)]
+            self.points = (0 if self.variant == "lite_medsam" else 1) if self.points is None else self.points
 
     def _resolve_sam(self) -> None:
         _known(SAM_SIZES, str(self.variant), "variant")

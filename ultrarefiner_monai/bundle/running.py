@@ -20,8 +20,13 @@ CHANNELS = {"phase1": ("coarse",), "phase2": ("coarse", "refined"), "phase3": ("
 
 
 def tracking_uri(plan: Plan, uri: str | None = None) -> str:
-    """MLflow store of this run: ``uri``, else ``MLFLOW_TRACKING_URI``, else ``mlruns.db`` of the project."""
-    return uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{plan.project / 'mlruns.db'}"
+    """MLflow store of a run of ``plan``, see :func:`store_uri`."""
+    return store_uri(plan.project, uri)
+
+
+def store_uri(project: Path, uri: str | None = None) -> str:
+    """MLflow store: ``uri``, else ``MLFLOW_TRACKING_URI``, else ``mlruns.db`` of the project."""
+    return uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{project / 'mlruns.db'}"
 
 
 def run_name(plan: Plan, seed: int) -> str:

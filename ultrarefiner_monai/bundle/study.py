@@ -74,6 +74,10 @@ class Study:
             if all(self._is_done(self.folder(phase, fold)) for fold in self.folds_of(phase)):
                 self._average_test_maps(phase)
 
+    def is_complete(self) -> bool:
+        """Whether every fold of every phase is done."""
+        return all(self._is_done(self.folder(phase, fold)) for phase in PHASES for fold in self.folds_of(phase))
+
     def folder(self, phase: str, fold: int) -> Path:
         """Where a fold of a phase lives."""
         return self.out / phase / f"fold{fold}"

@@ -83,7 +83,7 @@ def to_planes(image: "Image.Image") -> np.ndarray:
     if image.mode.startswith("I"):
         return _sixteen_bit(image)[..., None]
     if image.mode in ("1", "L"):
-        return np.asarray(image.convert("L"))[..., None]  # bool arrays of PIL hold bytes of 255, which NumPy miscompares
+        return np.asarray(image.convert("L"))[..., None]  # PIL makes bools of byte 255, which NumPy miscompares
     return np.asarray(_coloured(image).convert("RGB"))
 
 

@@ -46,16 +46,17 @@ class CompareMasks:
         self._rows: list[Row] = []
 
     def attach(self, engine: Engine) -> None:
-        """Follow an evaluator: decollated outputs hold `pred` (C, H, W), batch items `truth` (1, H, W) and `id`."""
+        """Follow an evaluator: decollated outputs hold `pred` (C, H, W), and `truth` (1, H, W), batch items `id`."""
         engine.add_event_handler(Events.EPOCH_STARTED, lambda _: self._rows.clear())
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._score)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._summarise)
 
     def _score(self, engine: Engine) -> None:
         state: Any = engine.state
-        for item, output in zip(state.batch, state.output, strict=True):
+        for batch, output in zip(state.batch, state.output, strict=True):
+            item = {**batch, **output}  # postprocessing adds its keys to either
             named = {key: str(item[key]) for key in ("dataset", "id", "patient", "class") if key in item}
-            self._rows.append(named | score_image(output["pred"], item["truth"], self.threshold, str(item["id"])))
+            self._rows.append(named | score_image(item["pred"], item["truth"], self.threshold, str(item["id"])))
 
     def _summarise(self, engine: Engine) -> None:
         every = [row for rows in gather(self._rows) for row in rows]

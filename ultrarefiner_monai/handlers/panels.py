@@ -44,7 +44,7 @@ class SavePanels:
         self._drawn = 0
 
     def attach(self, engine: Engine) -> None:
-        """Follow an evaluator whose decollated output holds `pred` and whose batch holds `truth` and `image_path`."""
+        """Follow an evaluator whose decollated output holds `pred` and `truth` and whose batch holds `image_path`."""
         engine.add_event_handler(Events.STARTED, self._reset)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._draw)
 
@@ -55,12 +55,13 @@ class SavePanels:
         if not is_main():
             return
         state: Any = engine.state
-        for item, output in zip(state.batch, state.output, strict=True):
+        for batch, output in zip(state.batch, state.output, strict=True):
             if self._drawn >= self.count:
                 return
+            item = {**batch, **output}  # postprocessing adds its keys to either
             self._drawn += 1
             path = self.folder / f"{re.sub(r'[^0-9A-Za-z._-]+', '_', str(item['id']))}.png"
-            masks = _numpy(output["pred"]) >= self.threshold
+            masks = _numpy(item["pred"]) >= self.threshold
             save_panel(path, _read_image(item), list(masks), _numpy(item["truth"])[0] > 0, title=str(item["id"]))
             if self.tracker is not None:
                 self.tracker.log_artifact(path, "panels")

@@ -60,4 +60,4 @@ def duration(seconds: float) -> str:
 
 def _loss(output: Any) -> dict[str, float]:
     first = output[0] if isinstance(output, list) and output else output
-    return {"loss": float(first["loss"])} if isinstance(first, dict) and "loss" in first else {}
+    return {"loss": float(first["loss"].detach())} if isinstance(first, dict) and "loss" in first else {}

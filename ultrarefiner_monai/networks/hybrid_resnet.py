@@ -30,8 +30,8 @@ class StandardisedConv2d(nn.Conv2d):
 class GroupNorm(nn.GroupNorm):
     """Group normalisation that stays fast on channels-last tensors.
 
-    torch's CPU kernel walks them with a stride, in bf16 up to 40 times slower than contiguous ones (one group a
-    channel); copying there and back costs less. Same numbers.
+    torch's CPU kernel walks them with a stride, slowest in bf16 with one group a channel; copying to contiguous memory
+    and back costs less. Same numbers.
     """
 
     def forward(self, x: Tensor) -> Tensor:

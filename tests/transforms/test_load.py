@@ -1,0 +1,55 @@
+"""Files become the tensors they should be, in rows and columns."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ultrarefiner_monai.data.errors import DataError
+from ultrarefiner_monai.data.out_of_fold import write_map
+from ultrarefiner_monai.transforms import LoadGreyd, LoadMapd, LoadMaskd, LoadTruthd
+
+
+def picture(path, pixels, mode="L"):
+    Image.fromarray(np.asarray(pixels, np.uint8)).convert(mode).save(path)
+    return str(path)
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "P"])
+def test_every_mode_is_the_grey_original_in_rows_and_columns(tmp_path, mode):
+    pixels = np.arange(6).reshape(2, 3) * 50  # non-square and asymmetric: a transposed reader would show
+    item = LoadGreyd("image")({"image": picture(tmp_path / "a.png", pixels, mode)})
+    assert item["image"].shape == (1, 2, 3)
+    assert torch.allclose(item["image"][0].as_tensor(), torch.from_numpy(pixels / 255).float(), atol=1 / 255)
+    assert item["image_path"] == item["image"].meta["filename_or_obj"]
+
+
+def test_picture_is_read_on_the_manifests_grid(tmp_path):
+    path = picture(tmp_path / "a.png", np.full((4, 6), 100))
+    assert LoadGreyd("image")({"image": path, "width": 12, "height": 8})["image"].shape == (1, 8, 12)
+
+
+def test_masks_one_a_line_are_united_and_scored_at_their_own_size(tmp_path):
+    left = picture(tmp_path / "left.png", [[255, 0, 0], [0, 0, 0]])
+    right = picture(tmp_path / "right.png", [[0, 0, 0], [0, 0, 255]])
+    item = LoadMaskd("label")({"label": f"{left}\n{right}"})
+    expected = torch.tensor([[[1.0, 0, 0], [0, 0, 1]]])
+    assert torch.equal(item["label"].as_tensor(), expected)
+    assert torch.equal(LoadTruthd("truth")(item)["truth"], expected > 0)
+
+
+def test_truth_is_left_out_where_no_mask_is_known():
+    assert LoadTruthd("truth")({"id": "a"}) == {"id": "a"}
+
+
+def test_map_round_trip(tmp_path):
+    prob = np.linspace(0, 1, 6, dtype=np.float32).reshape(2, 3)
+    write_map(tmp_path / "a.nii.gz", prob)
+    loaded = LoadMapd("coarse")({"coarse": str(tmp_path / "a.nii.gz")})["coarse"]
+    assert torch.equal(loaded.as_tensor(), torch.from_numpy(prob)[None])
+
+
+def test_unreadable_picture_names_the_file(tmp_path):
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    with pytest.raises(DataError, match=r"broken\.png"):
+        LoadGreyd("image")({"image": str(tmp_path / "broken.png")})

@@ -1,0 +1,31 @@
+"""Maps that the next phase can pair, masks that overlay the picture."""
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ultrarefiner_monai.data.out_of_fold import PredictionIndex, read_map
+from ultrarefiner_monai.transforms import SaveMapsd, SaveMaskd
+
+INDEX = {"dataset": "D", "phase": 3, "fold": 1, "split": "val", "manifest_sha256": "m", "model_sha256": "w"}
+
+
+def test_each_channel_gets_a_folder_with_its_own_index_and_dice(tmp_path):
+    truth = torch.zeros(1, 2, 3, dtype=torch.bool)
+    truth[0, 0, :2] = True
+    pred = torch.stack([truth[0].float() * 0.9, torch.tensor([[0.9, 0.1, 0.1], [0.1, 0.1, 0.1]])])
+    save = SaveMapsd("pred", str(tmp_path), ("coarse", "refined"), INDEX)
+    save({"pred": pred, "truth": truth, "id": "a (1)", "name": "benign/a (1).png", "width": 3, "height": 2})
+    save.write_index()
+    coarse, refined = (PredictionIndex.load(tmp_path / name) for name in ("coarse", "refined"))
+    assert coarse.items[0]["dice"] == 1.0
+    assert np.isclose(refined.items[0]["dice"], 2 / 3)
+    assert refined.items[0]["file"] == "benign/a (1).nii.gz"
+    assert np.array_equal(read_map(tmp_path / "refined" / "benign" / "a (1).nii.gz"), pred[1].numpy())
+
+
+def test_mask_file_overlays_the_picture(tmp_path):
+    pred = torch.tensor([[[0.9, 0.1, 0.1], [0.1, 0.1, 0.7]]])
+    SaveMaskd("pred", str(tmp_path / "masks"))({"pred": pred, "image_path": "somewhere/picture.jpg"})
+    saved = np.asarray(Image.open(tmp_path / "masks" / "picture.png"))
+    assert saved.tolist() == [[255, 0, 0], [0, 0, 255]]

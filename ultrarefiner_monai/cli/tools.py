@@ -1,0 +1,85 @@
+"""Verbs that look at the machine or make data."""
+
+import importlib.metadata
+import os
+import platform
+import sys
+from pathlib import Path
+
+PACKAGES = ("torch", "monai", "pytorch-ignite", "segment-anything", "peft", "mlflow", "nibabel", "pillow", "scikit-image", "fire")
+
+
+def phantom(out: str = "data/PHANTOM", count: int = 60, seed: int = 42) -> None:
+    """Write the synthetic data set: OUT/images, OUT/masks, OUT/cases.csv.
+
+    Args:
+        out: folder to write; must not hold anything yet.
+        count: number of pictures.
+        seed: decides everything.
+    """
+    from ultrarefiner_monai.data.errors import DataError
+    from ultrarefiner_monai.data.phantom import generate_phantom
+
+    folder = Path(out)
+    if folder.exists() and any(folder.iterdir()):
+        raise DataError(f"{folder} is not empty; name another --out or remove it")
+    generate_phantom(folder, count, seed)
+    print(f"wrote {count} pictures to {folder}")
+
+
+def doctor() -> None:
+    """Say what this machine has: versions, device, weights, data and tracking store; exit status 1 if something is missing."""
+    problems = [line for line in (_version(name) for name in PACKAGES) if line]
+    print(f"python {platform.python_version()} on {platform.system()} {platform.machine()}, {os.cpu_count()} cores")
+    problems += _device() + _weights()
+    _data()
+    _store()
+    for problem in problems:
+        print(f"missing: {problem}")
+    if problems:
+        sys.exit(1)
+
+
+def _version(name: str) -> str | None:
+    try:
+        print(f"{name} {importlib.metadata.version(name)}")
+    except importlib.metadata.PackageNotFoundError:
+        return f"{name} is not installed; run 'make install'"
+    return None
+
+
+def _device() -> list[str]:
+    try:
+        import torch
+    except ImportError as error:
+        return [f"torch does not load: {error}"]
+    if torch.cuda.is_available():
+        print(f"device: {torch.cuda.get_device_name(0)}, {torch.cuda.get_device_properties(0).total_memory / 2**30:.0f} GiB")
+    else:
+        print(f"device: processor only, {torch.get_num_threads()} threads; train with --variant lite_medsam and coarse variant tiny")
+    return []
+
+
+def _weights() -> list[str]:
+    from ultrarefiner_monai.networks import lite_medsam_weights
+
+    try:
+        print(f"LiteMedSAM weights: {lite_medsam_weights()}")
+    except (FileNotFoundError, ValueError) as error:
+        return [str(error)]
+    return []
+
+
+def _data() -> None:
+    from ultrarefiner_monai.data.manifest import DATASETS
+
+    for name in DATASETS:
+        folder = Path("data") / name
+        print(f"data/{name}: {'there' if folder.is_dir() else 'not there, name its folder with --data_root'}")
+
+
+def _store() -> None:
+    from ultrarefiner_monai.bundle.paths import BUNDLES, project_root
+    from ultrarefiner_monai.bundle.running import store_uri
+
+    print(f"MLflow store: {store_uri(project_root(str(BUNDLES / 'phase1')))}")

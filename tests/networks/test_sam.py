@@ -47,16 +47,18 @@ def test_parameter_counts_are_the_published_ones(variant: str, encoder: int, tot
 
 
 @pytest.mark.parametrize(
-    ("variant", "image_size", "shape"),
-    [("tiny", None, (32, 8, 8)), ("tiny", 96, (32, 6, 6)), ("lite_medsam", 64, (256, 16, 16))],
+    ("variant", "image_size", "shape", "candidates"),
+    [("tiny", None, (32, 8, 8), 3), ("tiny", 96, (32, 6, 6), 3), ("lite_medsam", 64, (256, 16, 16), 4)],
 )
-def test_any_size_the_patch_divides(variant: str, image_size: int | None, shape: tuple[int, int, int]) -> None:
+def test_any_size_the_patch_divides(
+    variant: str, image_size: int | None, shape: tuple[int, int, int], candidates: int
+) -> None:
     sam = build_sam(variant, image_size)
     embedding = sam.embed(torch.rand(1, 1, sam.image_size, sam.image_size))
     assert sam.embedding_shape == shape == embedding.shape[1:]
     mask_logits, iou = sam.decode(embedding, boxes=torch.tensor([[8.0, 8, 30, 40]]))
-    assert mask_logits.shape == (1, 3, 4 * shape[1], 4 * shape[2])
-    assert iou.shape == (1, 3)
+    assert mask_logits.shape == (1, candidates, 4 * shape[1], 4 * shape[2])
+    assert iou.shape == (1, candidates)
 
 
 def test_vit_b_embeds_at_224() -> None:

@@ -7,7 +7,7 @@ from PIL import Image
 from ultrarefiner_monai.data.out_of_fold import PredictionIndex, read_map
 from ultrarefiner_monai.transforms import SaveMapsd, SaveMaskd
 
-INDEX = {"dataset": "D", "phase": 3, "fold": 1, "split": "val", "manifest_sha256": "m", "model_sha256": "w"}
+INDEX = {"dataset": "D", "phase": 3, "fold": 1, "split": "val", "manifest_sha256": "m"}
 
 
 def test_each_channel_gets_a_folder_with_its_own_index_and_dice(tmp_path):
@@ -16,8 +16,9 @@ def test_each_channel_gets_a_folder_with_its_own_index_and_dice(tmp_path):
     pred = torch.stack([truth[0].float() * 0.9, torch.tensor([[0.9, 0.1, 0.1], [0.1, 0.1, 0.1]])])
     save = SaveMapsd("pred", str(tmp_path), ("coarse", "refined"), INDEX)
     save({"pred": pred, "truth": truth, "id": "a (1)", "name": "benign/a (1).png", "width": 3, "height": 2})
-    save.write_index()
+    save.write_index("w")
     coarse, refined = (PredictionIndex.load(tmp_path / name) for name in ("coarse", "refined"))
+    assert coarse.model_sha256 == refined.model_sha256 == "w"
     assert coarse.items[0]["dice"] == 1.0
     assert np.isclose(refined.items[0]["dice"], 2 / 3)
     assert refined.items[0]["file"] == "benign/a (1).nii.gz"

@@ -4,7 +4,7 @@ from .batches import CachedEmbeddings, PrepareRefinement, cached_embeddings
 from .inferers import AutocastInferer, CoarseRefinedInferer
 from .keys import check_keys
 from .optimisers import coarse_optimiser, joint_optimiser, warm_polynomial
-from .parallel import distributed, is_main_process, process_device, start_process_group
+from .parallel import distributed, process_device, shuffle_each_epoch, start_process_group
 from .paths import bundle_root
 from .plan import Plan
 from .running import begin_training, evaluate, infer, prediction_writer, run_name, run_parameters, run_tags, tracking_uri
@@ -25,7 +25,6 @@ __all__ = [
     "distributed",
     "evaluate",
     "infer",
-    "is_main_process",
     "joint_optimiser",
     "load_sam",
     "load_trained",
@@ -35,6 +34,7 @@ __all__ = [
     "run_name",
     "run_parameters",
     "run_tags",
+    "shuffle_each_epoch",
     "start_phase1",
     "start_phase3",
     "start_process_group",

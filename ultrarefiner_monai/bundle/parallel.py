@@ -4,6 +4,7 @@ import os
 
 import torch
 import torch.distributed as dist
+from ignite.engine import Events
 from monai.engines import SupervisedTrainer
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -37,6 +38,6 @@ def distributed(network: nn.Module) -> DistributedDataParallel:
     return DistributedDataParallel(network, find_unused_parameters=True)
 
 
-def is_main_process() -> bool:
-    """Whether this process writes: rank 0, or the only one."""
-    return not dist.is_initialized() or dist.get_rank() == 0
+def shuffle_each_epoch(trainer: SupervisedTrainer, sampler: DistributedSampler) -> None:
+    """Let ``sampler`` draw another order for every epoch of ``trainer``."""
+    trainer.add_event_handler(Events.EPOCH_STARTED, lambda engine: sampler.set_epoch(engine.state.epoch))

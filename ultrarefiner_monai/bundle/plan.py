@@ -7,7 +7,7 @@ replacement. Naming a data root or a checkpoint, or ``strict``, turns every repl
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -93,6 +93,10 @@ class Plan:
     def _resolve(self) -> None:
         named = (self.images, self.data_root, self.sam_checkpoint, self.coarse_predictions, self.phase1_checkpoint, self.phase2_checkpoint)
         self.strict = bool(self.strict) or any(value not in (None, "random") for value in named)
+        if self.variant is not None:
+            _known(SAM_SIZES, self.variant, "variant")
+        if self.coarse_variant is not None:
+            _known(COARSE_SIZES, self.coarse_variant, "variant" if self.phase == "phase1" else "coarse_variant")
         if self.images is None:
             self._resolve_data()
         self.output_dir = self.output_dir or f"{self.bundle_root}/models/{self.dataset}/fold{self.fold}"
@@ -194,14 +198,13 @@ class Plan:
             self._substitute(f"TransUNet 'tiny' in place of '{self.coarse_variant}'")
             self.coarse_variant = "tiny"
         if self.coarse_variant is not None:
-            self.coarse_size = self.coarse_size or _known(COARSE_SIZES, self.coarse_variant, "coarse_variant")
+            self.coarse_size = self.coarse_size or COARSE_SIZES[self.coarse_variant]
         if self.variant is not None:
             self._resolve_sam()
             self.image_size = self.image_size or SAM_SIZES[str(self.variant)]
             self.points = (0 if self.variant == "lite_medsam" else 1) if self.points is None else self.points
 
     def _resolve_sam(self) -> None:
-        _known(SAM_SIZES, str(self.variant), "variant")
         weights_follow = self.strict and (self.mode == "evaluate" or self.phase2_checkpoint is not None)
         if self.sam_checkpoint == "random" or self.variant == "tiny" or weights_follow:
             return
@@ -252,10 +255,9 @@ class Plan:
         self.substitutions.append(line)
 
 
-def _known(sizes: dict[str, int], name: str, key: str) -> int:
-    if name not in sizes:
-        raise DataError(f"{key} '{name}': expected one of {', '.join(sizes)}")
-    return sizes[name]
+def _known(names: Iterable[str], name: str, key: str) -> None:
+    if name not in names:
+        raise DataError(f"{key} '{name}': expected one of {', '.join(names)}")
 
 
 def _lite_medsam_is_there() -> bool:

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
+from torch import nn
 
 from ultrarefiner_monai import __version__
 from ultrarefiner_monai.bundle.errors import one_line_errors
 from ultrarefiner_monai.bundle.keys import running_parser
 from ultrarefiner_monai.bundle.plan import Plan
+from ultrarefiner_monai.bundle.start import load_trained
 from ultrarefiner_monai.data.records import file_sha256
 from ultrarefiner_monai.handlers import CheckpointHandler, Tracker, TrackValidation
 from ultrarefiner_monai.transforms import SaveMapsd, SaveMaskd
@@ -91,7 +93,7 @@ def evaluate(plan: Plan, tracker: Tracker, evaluator: SupervisedEvaluator, split
     return dict(evaluator.state.metrics)
 
 
-def prediction_writer(plan: Plan, split: str, checkpoint: str, folder: str) -> SaveMapsd | SaveMaskd:
+def prediction_writer(plan: Plan, split: str, folder: str) -> SaveMapsd | SaveMaskd:
     """Where predictions go: maps with an index for the items of a manifest, masks for pictures named one by one."""
     if plan.images is not None:
         return SaveMaskd("pred", folder)
@@ -101,13 +103,13 @@ def prediction_writer(plan: Plan, split: str, checkpoint: str, folder: str) -> S
         "fold": plan.fold,
         "split": split,
         "manifest_sha256": plan.content.sha256,
-        "model_sha256": file_sha256(Path(checkpoint)),
     }
     return SaveMapsd("pred", folder, CHANNELS[plan.phase], index)
 
 
-def infer(evaluator: SupervisedEvaluator, writer: SaveMapsd | SaveMaskd) -> None:
-    """Predict everything the evaluator's loader holds and complete the prediction folders."""
+def infer(plan: Plan, network: nn.Module, checkpoint: str, evaluator: SupervisedEvaluator, writer: SaveMapsd | SaveMaskd) -> None:
+    """Load the trained model, predict everything the evaluator's loader holds and complete the prediction folders."""
+    load_trained(plan, network, checkpoint)
     evaluator.run()
     if isinstance(writer, SaveMapsd):
-        writer.write_index()
+        writer.write_index(file_sha256(Path(checkpoint)))

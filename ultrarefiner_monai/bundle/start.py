@@ -22,8 +22,12 @@ def model_card(plan: Plan, network: nn.Module) -> dict[str, Any]:
 
 
 def expected_card(plan: Plan, network: nn.Module) -> dict[str, Any]:
-    """The part of :func:`model_card` that a checkpoint must share to be loaded into this run."""
-    return {"phase": plan.phase, **_provenance(plan), **_architecture(plan, network)}
+    """The part of :func:`model_card` that a checkpoint must share to be loaded into this run.
+
+    Pictures named one by one belong to no data set: there only phase and architecture count.
+    """
+    provenance = _provenance(plan) if plan.images is None else {}
+    return {"phase": plan.phase, **provenance, **_architecture(plan, network)}
 
 
 def _provenance(plan: Plan) -> dict[str, Any]:
@@ -87,14 +91,13 @@ def start_phase3(plan: Plan, network: UltraRefiner) -> UltraRefiner:
 
 
 @one_line_errors
-def load_trained(plan: Plan, network: nn.Module, checkpoint: str) -> nn.Module:
-    """Load this run's own trained model for evaluation.
+def load_trained(plan: Plan, network: nn.Module, checkpoint: str) -> None:
+    """Load the trained model of ``plan``'s phase, data set and fold into ``network``.
 
     Raises:
         SystemExit: the file is missing, damaged, or of another phase, data set, fold or network.
     """
     load_model(network, Path(checkpoint), expected_card(plan, network))
-    return network
 
 
 def trainable(module: nn.Module) -> list[nn.Parameter]:

@@ -24,7 +24,7 @@ class SaveMapsd(MapTransform):
         keys: the key of the map.
         folder: where the prediction folders go.
         channels: name of each channel.
-        index: fields of :class:`PredictionIndex` that all pictures share.
+        index: fields of :class:`PredictionIndex` that all pictures share, but for the model's hash.
         truth_key: key of the true mask, whose Dice is noted in the index where there is one.
     """
 
@@ -40,7 +40,7 @@ class SaveMapsd(MapTransform):
         self.truth_key = truth_key
         names = channels if len(channels) > 1 else ("",)
         self.folders = [Path(folder) / name for name in names]
-        self.indices = [PredictionIndex(**index) for _ in names]
+        self.indices = [PredictionIndex(**index, model_sha256="") for _ in names]
 
     def __call__(self, data: Mapping[Hashable, Any]) -> Mapping[Hashable, Any]:
         """Write the maps of one picture and return ``data`` as it is."""
@@ -55,9 +55,10 @@ class SaveMapsd(MapTransform):
             return None
         return float(segmentation_metrics((prob >= 0.5)[None, None], data[self.truth_key][None])["dice"])
 
-    def write_index(self) -> None:
-        """Write ``predictions.json`` into every folder."""
+    def write_index(self, model_sha256: str) -> None:
+        """Write ``predictions.json`` into every folder; ``model_sha256`` is the hash of the weights that predicted."""
         for folder, index in zip(self.folders, self.indices, strict=True):
+            index.model_sha256 = model_sha256
             index.write(folder)
 
 

@@ -4,6 +4,8 @@ Both classes add no parameter to the class they extend: :func:`set_attention` ex
 that checkpoints keep their names and a parity test compares the two on the same weights.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -56,7 +58,10 @@ class FusedDecoderAttention(_transformer.Attention):  # type: ignore[name-define
         return self.out_proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
 
 
-_EAGER = {FusedEncoderAttention: _image_encoder.Attention, FusedDecoderAttention: _transformer.Attention}
+_EAGER: dict[type, Any] = {
+    FusedEncoderAttention: _image_encoder.Attention,
+    FusedDecoderAttention: _transformer.Attention,
+}
 _FUSED = {eager: fused for fused, eager in _EAGER.items()}
 
 

@@ -10,7 +10,7 @@ from torch import nn
 from ultrarefiner_monai.networks.sam.attention import set_attention
 from ultrarefiner_monai.networks.sam.decoder import MaskDecoder, PromptEncoder
 from ultrarefiner_monai.networks.sam.lora import inject_lora
-from ultrarefiner_monai.networks.sam.model import Sam
+from ultrarefiner_monai.networks.sam.model import ALL_TOKENS, Sam
 from ultrarefiner_monai.networks.sam.pixels import imagenet_pixels, min_max_pixels
 from ultrarefiner_monai.networks.sam.segment_anything_import import import_segment_anything
 from ultrarefiner_monai.networks.sam.tiny_vit import TinyViT
@@ -78,7 +78,8 @@ def _build_vit(
 
 def _build_lite_medsam(variant: str, image_size: int) -> Sam:
     prompt_modules = _prompt_modules(image_size, 4)
-    return Sam(TinyViT(image_size), *prompt_modules, variant=variant, scale_pixels=min_max_pixels)
+    encoder = TinyViT(image_size)
+    return Sam(encoder, *prompt_modules, variant=variant, scale_pixels=min_max_pixels, candidates=ALL_TOKENS)
 
 
 def _prompt_modules(

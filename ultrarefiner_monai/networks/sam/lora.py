@@ -5,6 +5,7 @@ peft, which imports transformers, is imported only when an adapter is made.
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -43,10 +44,10 @@ def lora_rank(network: nn.Module) -> int:
 def merge_lora(sam: Sam) -> None:
     """Add the adapters to the weights they adapt and remove them, in place; the published names are back."""
     for parent in list(sam.image_encoder.modules()):
-        for name, child in list(parent.named_children()):
-            if hasattr(child, "lora_A"):
-                child.merge(safe_merge=True)
-                setattr(parent, name, child.get_base_layer())
+        adapted: list[tuple[str, Any]] = [item for item in parent.named_children() if hasattr(item[1], "lora_A")]
+        for name, child in adapted:
+            child.merge(safe_merge=True)
+            setattr(parent, name, child.get_base_layer())
 
 
 def save_lora(sam: Sam, path: str | Path) -> None:

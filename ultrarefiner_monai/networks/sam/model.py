@@ -21,6 +21,9 @@ class Sam(nn.Module):
         mask_decoder: one prompt set per image.
         variant: name :func:`build_sam` knows it by.
         scale_pixels: the encoder's pixel scaling, (B, 1, S, S) in [0, 1] -> (B, 3, S, S) with zero padding.
+        candidates: which of the four mask tokens are candidates unless :meth:`decode` is told otherwise. SAM trained 1..3
+            for ambiguous prompts and 0 for clear ones. LiteMedSAM trained token 0 alone: the other three come last by
+            their predicted IoU until fine-tuning makes something of them.
     """
 
     def __init__(
@@ -31,6 +34,7 @@ class Sam(nn.Module):
         *,
         variant: str,
         scale_pixels: Callable[[Tensor], Tensor],
+        candidates: slice = MULTIMASK_TOKENS,
     ) -> None:
         super().__init__()
         self.image_encoder = image_encoder
@@ -38,6 +42,7 @@ class Sam(nn.Module):
         self.mask_decoder = mask_decoder
         self.variant = variant
         self.scale_pixels = scale_pixels
+        self.candidates = candidates
 
     @property
     def image_size(self) -> int:
@@ -76,7 +81,7 @@ class Sam(nn.Module):
         labels: Tensor | None = None,
         boxes: Tensor | None = None,
         masks: Tensor | None = None,
-        tokens: slice = MULTIMASK_TOKENS,
+        tokens: slice | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Predict M candidate masks for each image in one batched call.
 
@@ -86,17 +91,16 @@ class Sam(nn.Module):
             labels: (B, N): 1 lesion, 0 background, -1 no point.
             boxes: (B, 4) as x1, y1, x2, y2.
             masks: (B, 1, H, W) logits at any size.
-            tokens: which of the four mask tokens are candidates. SAM trained 1..3 for ambiguous prompts and 0 for clear
-                ones; MedSAM and LiteMedSAM trained token 0 alone, so that only its predicted IoU means anything
-                before fine-tuning.
+            tokens: which of the four mask tokens are candidates; None: this SAM's own.
 
         Returns:
-            Mask logits (B, M, 4h, 4w) and predicted IoU (B, M), both float32; M is 3 for the default tokens.
+            Mask logits (B, M, 4h, 4w) and predicted IoU (B, M), both float32; M is 3, or 4 for LiteMedSAM.
         """
         embedding = embedding.to(self.prompt_encoder.no_mask_embed.weight.dtype)  # a cache may hold half precision
         sparse, dense = self._encode_prompts(len(embedding), points, labels, boxes, masks)
         mask_logits, iou = self.mask_decoder.predict_masks(embedding, self._dense_positions(), sparse, dense)
-        return mask_logits[:, tokens].float(), iou[:, tokens].float()
+        chosen = self.candidates if tokens is None else tokens
+        return mask_logits[:, chosen].float(), iou[:, chosen].float()
 
     def _encode_prompts(
         self, batch: int, points: Tensor | None, labels: Tensor | None, boxes: Tensor | None, masks: Tensor | None

@@ -30,10 +30,11 @@ class ConvNorm(nn.Sequential):
         """(B, inputs, H, W) -> (B, outputs, H / stride, W / stride)."""
         if self.bn.training:
             return self.bn(self.c(x))
-        statistics = self.bn.get_buffer
-        scale = self.bn.weight * torch.rsqrt(statistics("running_var") + self.bn.eps)
+        scale = self.bn.weight * torch.rsqrt(self.bn.get_buffer("running_var") + self.bn.eps)
         kernel = self.c.weight * scale[:, None, None, None]
-        bias = self.bn.bias - statistics("running_mean") * scale
+        bias = self.bn.bias - self.bn.get_buffer("running_mean") * scale
+        if self.c.kernel_size == (1, 1):  # a channels-last map is its own list of tokens: no copy, one product
+            return F.linear(x.permute(0, 2, 3, 1), kernel[:, :, 0, 0], bias).permute(0, 3, 1, 2)
         return F.conv2d(x, kernel, bias, self.c.stride, self.c.padding, groups=self.c.groups)
 
 
@@ -214,5 +215,5 @@ def _initialise_linear(module: nn.Module) -> None:
 
 
 def _gelu(x: Tensor) -> Tensor:
-    """GELU, in place where no graph needs the argument: at full resolution a fresh buffer costs more than the function."""
+    """GELU, in place where no graph needs the argument: a fresh full-resolution buffer costs more than the function."""
     return F.gelu(x) if x.requires_grad else torch.ops.aten.gelu_(x)

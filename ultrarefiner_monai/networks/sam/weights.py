@@ -75,10 +75,10 @@ def fit_positions(state: Mapping[str, Tensor], sam: Sam) -> dict[str, Tensor]:
         table = state.get(name)
         if table is None or table.ndim != target.ndim or table.shape[-1] != target.shape[-1]:
             continue
-        block = re.fullmatch(r"image_encoder\.blocks\.(\d+)\.attn\.rel_pos_[hw]", name)
+        block = re.fullmatch(r"(image_encoder\.blocks\.\d+)\.attn\.rel_pos_[hw]", name)
         if name == "image_encoder.pos_embed":
             fitted[name] = _resize_grid(table, target.shape[1:3])
-        elif block and sam.image_encoder.blocks[int(block[1])].window_size == 0:
+        elif block and sam.get_submodule(block[1]).window_size == 0:
             fitted[name] = _resize_line(table, len(target))
     return fitted
 

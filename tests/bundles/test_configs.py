@@ -1,0 +1,187 @@
+"""Every configuration of every bundle: complete, checked, and run."""
+
+import json
+import socket
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import pytest
+from monai.bundle import ConfigWorkflow, verify_net_in_out
+from PIL import Image
+
+from ultrarefiner_monai.bundle.paths import BUNDLES
+from ultrarefiner_monai.bundle.study import run_bundle
+
+PHASES = ("phase1", "phase2", "phase3")
+KINDS = (("train",), ("train", "evaluate"), ("train", "multi_gpu_train"), ("inference",))
+FORMAT = Path(__file__).parent / "network_data_format.schema.json"
+
+
+def workflow(phase, names, **overrides):
+    files = [str(BUNDLES / phase / "configs" / f"{name}.json") for name in names]
+    return ConfigWorkflow(files, workflow_type="infer" if names == ("inference",) else "train", **overrides)
+
+
+def one_process_group():
+    """What torchrun tells the only process of a group."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    return {"LOCAL_RANK": "0", "RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+
+
+@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize("names", KINDS, ids="+".join)
+def test_no_required_property_is_missing(phase, names, small_study, small_release, monkeypatch):
+    """Properties are resolved for the check: every network, loader and engine of the configuration is built."""
+    known = set().union(*(json.loads((BUNDLES / phase / "configs" / f"{name}.json").read_text()) for name in names))
+    keys = small_study.settings[phase] | small_release | {"output_dir": str(small_study.folder(phase, 0))}
+    keys |= {"dataset_name": "PHANTOM"} if names == ("inference",) else {"dataset": "PHANTOM"}
+    keys["coarse_predictions"] = str(small_study.out / "phase1")
+    keys |= {f"{name}_checkpoint": str(small_study.folder(name, 0) / "model.pt") for name in ("phase1", "phase2")}
+    if names == ("inference",):
+        del keys["dataset"]
+    run = workflow(phase, names, **{key: value for key, value in keys.items() if key in known})
+    for name, value in one_process_group().items():
+        monkeypatch.setenv(name, value)
+    run.initialize()
+    assert run.check_properties() == []
+    if "multi_gpu_train" in names:
+        run.finalize()
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_metadata_follows_the_format_and_its_own_version(phase):
+    metadata = json.loads((BUNDLES / phase / "configs" / "metadata.json").read_text(encoding="utf-8"))
+    assert metadata["version"] in metadata["changelog"]
+    jsonschema.validate(metadata["network_data_format"], json.loads(FORMAT.read_text(encoding="utf-8")))
+    assert (BUNDLES / phase / "LICENSE").read_text(encoding="utf-8").lstrip().startswith("Apache License")
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_network_keeps_what_the_metadata_say(phase, tmp_path):
+    """At a small size: MONAI's own check feeds one picture and compares shape and type of the output."""
+    configs = BUNDLES / phase / "configs"
+    metadata = json.loads((configs / "metadata.json").read_text(encoding="utf-8"))
+    for part in ("inputs", "outputs"):
+        next(iter(metadata["network_data_format"][part].values()))["spatial_shape"] = [64, 64]
+    (tmp_path / "metadata.json").write_text(json.dumps(metadata))
+    keys = {"variant": "tiny", "image_size": 64, "images": str(tmp_path)}
+    if phase == "phase3":
+        keys |= {"coarse_variant": "tiny", "coarse_size": 64}
+    verify_net_in_out("network_def", meta_file=str(tmp_path / "metadata.json"), config_file=str(configs / "inference.json"), **keys)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"epoch": 1}, "unknown configuration key 'epoch': did you mean 'epochs'?"),
+        ({"resume": "maybe"}, "resume: expected true or false, found 'maybe'"),
+        ({"dataset": "BUSBAR"}, "unknown dataset 'BUSBAR': did you mean BUSBRA?"),
+        ({"fold": 9}, "fold 9 of BUSBRA: expected 0 to 4"),
+        ({"data_root": "nowhere"}, "data root nowhere: no such folder; --data_root names the release of BUSBRA"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_mistake_ends_in_one_line_and_writes_nothing(overrides, message, tmp_path):
+    run = workflow("phase1", ("train",), output_dir=str(tmp_path / "out"), tracking_uri=f"sqlite:///{tmp_path}/m.db", **overrides)
+    with pytest.raises(SystemExit) as caught:
+        run.initialize()
+    assert caught.value.code == message
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("phase", ["phase2", "phase3"])
+def test_unknown_sam_variant_is_named(phase, small_release, tmp_path):
+    with pytest.raises(SystemExit, match="variant 'vit_x': expected one of vit_b"):
+        workflow(phase, ("train",), variant="vit_x", output_dir=str(tmp_path / "out"), **small_release).initialize()
+
+
+def test_unreadable_picture_stops_the_run_before_anything_is_written(small_release, tmp_path):
+    import shutil
+
+    root = tmp_path / "PHANTOM"
+    shutil.copytree(small_release["data_root"], root)
+    next(iter(sorted((root / "images").glob("*.png")))).write_bytes(b"broken")
+    keys = small_release | {"data_root": str(root), "output_dir": str(tmp_path / "out")}
+    with pytest.raises(SystemExit, match=r"p0001_1.*see 'ultrarefiner manifests verify PHANTOM'"):
+        workflow("phase1", ("train",), variant="tiny", image_size=64, **keys).initialize()
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("wrong", "said"), [({"fold": 1}, "fold"), ({"image_size": 96}, "coarse.size")])
+def test_checkpoint_of_another_fold_or_network_is_refused(small_study, small_release, wrong, said):
+    checkpoint = str(small_study.folder("phase1", 0) / "model.pt")
+    keys = {"variant": "tiny", "image_size": 64, "checkpoint": checkpoint, **small_release, **wrong}
+    with pytest.raises(SystemExit, match=said):
+        workflow("phase1", ("train", "evaluate"), **keys).initialize()
+
+
+def test_checkpoint_of_another_phase_is_refused(small_study, small_release):
+    keys = small_study.settings["phase3"] | small_release | {"phase1_checkpoint": str(small_study.folder("phase2", 0) / "model.pt")}
+    keys["phase2_checkpoint"] = str(small_study.folder("phase2", 0) / "model.pt")
+    with pytest.raises(SystemExit, match=r"made with phase = 'phase2', expected 'phase1'"):
+        workflow("phase3", ("train",), **keys).initialize()
+
+
+def test_phase2_refuses_predictions_that_do_not_cover_its_items(small_study, small_release, tmp_path):
+    import shutil
+
+    shutil.copytree(small_study.out / "phase1", tmp_path / "phase1")
+    shutil.rmtree(tmp_path / "phase1" / "fold1" / "predictions")
+    keys = {"variant": "tiny", "image_size": 64, "coarse_predictions": str(tmp_path / "phase1"), **small_release}
+    run = workflow("phase2", ("train",), output_dir=str(tmp_path / "out"), **keys)
+    with pytest.raises(SystemExit, match="run phase 1's inference"):
+        run.initialize()
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_evaluate_scores_the_test_split(phase, small_study, small_release):
+    keys = small_study.settings[phase] | small_release | {"output_dir": str(small_study.folder(phase, 0))}
+    if phase == "phase2":
+        keys["coarse_predictions"] = str(small_study.out / "phase1")
+    keys["tracking_uri"] = small_study.shared["tracking_uri"]
+    done = run_bundle(phase, "evaluate", **keys)
+    metrics = done.parser.get_parsed_content("validate#evaluator").state.metrics
+    assert {"coarse_dice", "coarse_hd95"} <= metrics.keys()
+    assert ("refined_dice" in metrics) == (phase != "phase1")
+    rows = (small_study.folder(phase, 0) / "test" / "per_image.csv").read_text().splitlines()
+    assert len(rows) == 1 + len(small_study.manifest.testing)
+
+
+@pytest.mark.parametrize("phase", ["phase1", "phase3"])
+def test_inference_on_a_folder_of_pictures_keeps_size_and_orientation(phase, small_study, tmp_path):
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (50, 90), dtype=np.uint8)).save(pictures / "wide.png")
+    Image.new("RGBA", (33, 71), (90, 90, 90, 255)).save(pictures / "tall.png")
+    keys = {key: value for key, value in small_study.settings[phase].items() if key not in ("epochs", "cache_embeddings")}
+    checkpoint = str(small_study.folder(phase, 0) / "model.pt")
+    run_bundle(phase, "inference", images=str(pictures), checkpoint=checkpoint, predictions_dir=str(tmp_path / "masks"), **keys)
+    assert Image.open(tmp_path / "masks" / "wide.png").size == (90, 50)
+    assert Image.open(tmp_path / "masks" / "tall.png").size == (33, 71)
+
+
+def test_resume_goes_on_after_the_last_epoch(small_release, tmp_path):
+    keys = {"variant": "tiny", "image_size": 64, "batch_size": 4, "output_dir": str(tmp_path), **small_release}
+    keys["tracking_uri"] = f"sqlite:///{tmp_path}/m.db"
+    run_bundle("phase1", "train", epochs=1, **keys)
+    done = run_bundle("phase1", "train", epochs=2, resume="true", **keys)
+    assert done.parser.get_parsed_content("train#trainer").state.epoch == 2
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "train_loss" in line] == [1, 2]
+
+
+def test_embeddings_are_computed_once(small_study, small_release, tmp_path, monkeypatch):
+    from ultrarefiner_monai.networks import Sam
+
+    calls = []
+    embed = Sam.embed
+    monkeypatch.setattr(Sam, "embed", lambda sam, image: calls.append(len(image)) or embed(sam, image))
+    monkeypatch.setattr("ultrarefiner_monai.bundle.plan.project_root", lambda _: tmp_path)
+    keys = {**small_study.settings["phase2"], **small_release, "cache_embeddings": True, "epochs": 2}
+    keys |= {"coarse_predictions": str(small_study.out / "phase1"), "output_dir": str(tmp_path / "out")}
+    run_bundle("phase2", "train", tracking_uri=f"sqlite:///{tmp_path}/m.db", **keys)
+    manifest = small_study.manifest
+    assert sum(calls) == len(manifest.training)

@@ -70,7 +70,9 @@ def test_network_keeps_what_the_metadata_say(phase, tmp_path):
     keys = {"variant": "tiny", "image_size": 64, "images": str(tmp_path)}
     if phase == "phase3":
         keys |= {"coarse_variant": "tiny", "coarse_size": 64}
-    verify_net_in_out("network_def", meta_file=str(tmp_path / "metadata.json"), config_file=str(configs / "inference.json"), **keys)
+    verify_net_in_out(
+        "network_def", meta_file=str(tmp_path / "metadata.json"), config_file=str(configs / "inference.json"), **keys
+    )
 
 
 @pytest.mark.parametrize(
@@ -85,7 +87,9 @@ def test_network_keeps_what_the_metadata_say(phase, tmp_path):
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
 def test_a_mistake_ends_in_one_line_and_writes_nothing(overrides, message, tmp_path):
-    run = workflow("phase1", ("train",), output_dir=str(tmp_path / "out"), tracking_uri=f"sqlite:///{tmp_path}/m.db", **overrides)
+    run = workflow(
+        "phase1", ("train",), output_dir=str(tmp_path / "out"), tracking_uri=f"sqlite:///{tmp_path}/m.db", **overrides
+    )
     with pytest.raises(SystemExit) as caught:
         run.initialize()
     assert caught.value.code == message
@@ -119,7 +123,11 @@ def test_checkpoint_of_another_fold_or_network_is_refused(small_study, small_rel
 
 
 def test_checkpoint_of_another_phase_is_refused(small_study, small_release):
-    keys = small_study.settings["phase3"] | small_release | {"phase1_checkpoint": str(small_study.folder("phase2", 0) / "model.pt")}
+    keys = (
+        small_study.settings["phase3"]
+        | small_release
+        | {"phase1_checkpoint": str(small_study.folder("phase2", 0) / "model.pt")}
+    )
     keys["phase2_checkpoint"] = str(small_study.folder("phase2", 0) / "model.pt")
     with pytest.raises(SystemExit, match=r"made with phase = 'phase2', expected 'phase1'"):
         workflow("phase3", ("train",), **keys).initialize()
@@ -156,9 +164,13 @@ def test_inference_on_a_folder_of_pictures_keeps_size_and_orientation(phase, sma
     pictures.mkdir()
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (50, 90), dtype=np.uint8)).save(pictures / "wide.png")
     Image.new("RGBA", (33, 71), (90, 90, 90, 255)).save(pictures / "tall.png")
-    keys = {key: value for key, value in small_study.settings[phase].items() if key not in ("epochs", "cache_embeddings")}
+    keys = {
+        key: value for key, value in small_study.settings[phase].items() if key not in ("epochs", "cache_embeddings")
+    }
     checkpoint = str(small_study.folder(phase, 0) / "model.pt")
-    run_bundle(phase, "inference", images=str(pictures), checkpoint=checkpoint, predictions_dir=str(tmp_path / "masks"), **keys)
+    run_bundle(
+        phase, "inference", images=str(pictures), checkpoint=checkpoint, predictions_dir=str(tmp_path / "masks"), **keys
+    )
     assert Image.open(tmp_path / "masks" / "wide.png").size == (90, 50)
     assert Image.open(tmp_path / "masks" / "tall.png").size == (33, 71)
 

@@ -17,7 +17,9 @@ def test_out_of_fold_maps_cover_every_training_image_once(small_study):
     predicted = sorted(entry["id"] for index in indices for entry in index.items)
     assert predicted == sorted(item["id"] for item in small_study.manifest.training)
     for fold, index in enumerate(indices):
-        assert {entry["id"] for entry in index.items} == {item["id"] for item in small_study.manifest.split("val", fold)}
+        assert {entry["id"] for entry in index.items} == {
+            item["id"] for item in small_study.manifest.split("val", fold)
+        }
 
 
 def test_test_images_get_the_mean_of_all_models(small_study):
@@ -45,7 +47,13 @@ def test_one_store_holds_the_parent_and_its_children(small_study):
     assert len(children) == 6
     assert all(run.info.status == "FINISHED" for run in runs)
     third = next(run for run in children if run.data.params["phase"] == "phase3")
-    assert {"val_coarse_dice", "val_refined_dice", "val_delta_dice", "weight_coarse", "weight_refined"} <= third.data.metrics.keys()
+    assert {
+        "val_coarse_dice",
+        "val_refined_dice",
+        "val_delta_dice",
+        "weight_coarse",
+        "weight_refined",
+    } <= third.data.metrics.keys()
     assert "phase3_mean_refined_dice" in parent.data.metrics
 
 

@@ -7,7 +7,16 @@ from .optimisers import coarse_optimiser, joint_optimiser, warm_polynomial
 from .parallel import distributed, process_device, shuffle_each_epoch, start_process_group
 from .paths import bundle_root
 from .plan import Plan
-from .running import begin_training, evaluate, infer, prediction_writer, run_name, run_parameters, run_tags, tracking_uri
+from .running import (
+    begin_training,
+    evaluate,
+    infer,
+    prediction_writer,
+    run_name,
+    run_parameters,
+    run_tags,
+    tracking_uri,
+)
 from .start import default_device, load_sam, load_trained, model_card, start_phase1, start_phase3, trainable
 
 __all__ = [
@@ -38,7 +47,7 @@ __all__ = [
     "start_phase1",
     "start_phase3",
     "start_process_group",
-    "trainable",
     "tracking_uri",
+    "trainable",
     "warm_polynomial",
 ]

@@ -97,6 +97,8 @@ def cached_embeddings(plan: Plan, sam: Sam, wanted: bool, amp: bool = False) -> 
         amp: embed under bf16 autocast.
     """
     if not wanted or plan.images is not None:
-        logger.info("embeddings are not cached: the encoder trains, single pictures are predicted, or cache_embeddings is false")
+        logger.info(
+            "embeddings are not cached: the encoder trains, single pictures are predicted, or cache_embeddings is false"
+        )
         return None
     return CachedEmbeddings(sam, str(plan.project / "runs" / "embeddings"), amp)

@@ -26,14 +26,23 @@ def coarse_optimiser(network: nn.Module, variant: str, learning_rate: float | No
 
 
 def joint_optimiser(
-    plan: Plan, network: UltraRefiner, loss: JointLoss, coarse_rate: float, refiner_rate: float, weighting_rate: float = 1e-3
+    plan: Plan,
+    network: UltraRefiner,
+    loss: JointLoss,
+    coarse_rate: float,
+    refiner_rate: float,
+    weighting_rate: float = 1e-3,
 ) -> AdamW:
     """AdamW over three named groups: the coarse network, the refiner, and the learned weights of the joint loss.
 
     The rates are meant for networks that phases 1 and 2 have trained; an untrained coarse network gets phase 1's rate.
     """
     groups: list[dict[str, Any]] = [
-        {"params": trainable(network.coarse), "lr": TINY_RATE if plan.started_from_scratch else coarse_rate, "name": "coarse"},
+        {
+            "params": trainable(network.coarse),
+            "lr": TINY_RATE if plan.started_from_scratch else coarse_rate,
+            "name": "coarse",
+        },
         {"params": trainable(network.refiner), "lr": refiner_rate, "name": "refiner"},
         {"params": trainable(loss), "lr": weighting_rate, "name": "weighting", "weight_decay": 0.0},
     ]

@@ -18,7 +18,9 @@ def start_process_group() -> None:
         SystemExit: not started by ``torchrun``.
     """
     if "LOCAL_RANK" not in os.environ:
-        raise SystemExit("multi_gpu_train.json needs torchrun: torchrun --standalone --nproc_per_node=2 -m monai.bundle run ...")
+        raise SystemExit(
+            "multi_gpu_train.json needs torchrun: torchrun --standalone --nproc_per_node=2 -m monai.bundle run ..."
+        )
     dist.init_process_group(backend="nccl" if torch.cuda.is_available() else "gloo")
 
 

@@ -19,13 +19,12 @@ def bundle_root(name: str) -> str:
         SystemExit: neither is a bundle; says where it was looked for.
     """
     candidates = [path.resolve().parent.parent for path in _config_files_on_command_line()]
-    candidates.append(BUNDLES / name)
-    for candidate in candidates:
-        if candidate.name == name and (candidate / "configs").is_dir():
+    for candidate in [*candidates, BUNDLES / name]:
+        if (candidate / "configs").is_dir():
             return str(candidate)
-    if candidates[:-1]:
-        return str(candidates[0])
-    raise SystemExit(f"bundle {name}: no folder with configs/ at {candidates[-1]}; run from a checkout or name a bundle_root")
+    raise SystemExit(
+        f"bundle {name}: no folder with configs/ at {BUNDLES / name}; run from a checkout or name a bundle_root"
+    )
 
 
 def _config_files_on_command_line() -> list[Path]:

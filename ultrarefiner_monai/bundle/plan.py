@@ -91,7 +91,14 @@ class Plan:
 
     @one_line_errors
     def _resolve(self) -> None:
-        named = (self.images, self.data_root, self.sam_checkpoint, self.coarse_predictions, self.phase1_checkpoint, self.phase2_checkpoint)
+        named = (
+            self.images,
+            self.data_root,
+            self.sam_checkpoint,
+            self.coarse_predictions,
+            self.phase1_checkpoint,
+            self.phase2_checkpoint,
+        )
         self.strict = bool(self.strict) or any(value not in (None, "random") for value in named)
         if self.variant is not None:
             _known(SAM_SIZES, self.variant, "variant")
@@ -138,7 +145,9 @@ class Plan:
             return [{"id": path.stem, "image": str(path)} for path in find_pictures(self.images)]
         items = self.content.split(split, self.fold)
         if not items:
-            raise DataError(f"{self.dataset}: no item in split '{split}' of fold {self.fold}; see 'ultrarefiner manifests show'")
+            raise DataError(
+                f"{self.dataset}: no item in split '{split}' of fold {self.fold}; see 'ultrarefiner manifests show'"
+            )
         if self.phase == "phase2":
             items = pair_predictions(items, self._prediction_folders(split), self.content)
         return [self._located(item) for item in items]
@@ -156,7 +165,9 @@ class Plan:
         if self.fold not in range(manifest.num_folds):
             raise DataError(f"fold {self.fold} of {self.dataset}: expected 0 to {manifest.num_folds - 1}")
         if self.data_root is not None and not Path(self.data_root).is_dir():
-            raise DataError(f"data root {self.data_root}: no such folder; --data_root names the release of {self.dataset}")
+            raise DataError(
+                f"data root {self.data_root}: no such folder; --data_root names the release of {self.dataset}"
+            )
         default = self.project / "data" / self.dataset
         if self.data_root is None and self.dataset != "PHANTOM" and not default.is_dir():
             self._substitute(
@@ -189,7 +200,9 @@ class Plan:
         if faults:
             shown = "; ".join(faults[:5])
             more = f" and {len(faults) - 5} more" if len(faults) > 5 else ""
-            raise DataError(f"{self.dataset} at {self.data_root}: {shown}{more}; see 'ultrarefiner manifests verify {self.dataset}'")
+            raise DataError(
+                f"{self.dataset} at {self.data_root}: {shown}{more}; see 'ultrarefiner manifests verify {self.dataset}'"
+            )
         return manifest
 
     def _resolve_networks(self) -> None:
@@ -229,7 +242,9 @@ class Plan:
                 self.coarse_predictions = str(default)
             else:
                 self.coarse_predictions = f"{self.output_dir}/simulated"
-                self._substitute("no out-of-fold predictions of phase 1 (--coarse_predictions FOLDER), simulated errors of the true masks")
+                self._substitute(
+                    "no out-of-fold predictions of phase 1 (--coarse_predictions FOLDER), simulated errors of the true masks"
+                )
                 simulate_predictions(self.content, Path(str(self.data_root)), Path(self.coarse_predictions))
 
     def _prediction_folders(self, split: str) -> Sequence[Path]:

@@ -107,7 +107,9 @@ def prediction_writer(plan: Plan, split: str, folder: str) -> SaveMapsd | SaveMa
     return SaveMapsd("pred", folder, CHANNELS[plan.phase], index)
 
 
-def infer(plan: Plan, network: nn.Module, checkpoint: str, evaluator: SupervisedEvaluator, writer: SaveMapsd | SaveMaskd) -> None:
+def infer(
+    plan: Plan, network: nn.Module, checkpoint: str, evaluator: SupervisedEvaluator, writer: SaveMapsd | SaveMaskd
+) -> None:
     """Load the trained model, predict everything the evaluator's loader holds and complete the prediction folders."""
     load_trained(plan, network, checkpoint)
     evaluator.run()

@@ -120,7 +120,9 @@ class Study:
 
     def _inference_keys(self, phase: str, overrides: dict[str, Any]) -> dict[str, Any]:
         known = _config_keys(phase, "inference")
-        return {"dataset_name": self.dataset} | {key: value for key, value in overrides.items() if key in known - {"dataset"}}
+        return {"dataset_name": self.dataset} | {
+            key: value for key, value in overrides.items() if key in known - {"dataset"}
+        }
 
     def _is_done(self, folder: Path) -> bool:
         return (folder / DONE).is_file()

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ultrarefiner_monai.data.errors import DataError
+
 PHASES = ("phase1", "phase2", "phase3")
 
 # Sized for two cores without a GPU: about five minutes, from images to the test table.
@@ -58,7 +60,7 @@ def cv(
         settings: configuration keys by phase, as a dictionary or a JSON file: {"phase1": {"epochs": 50}, ...}.
         shared: configuration keys of every phase, such as --allow_missing true or --seed 1.
     """
-    by_phase = json.loads(Path(settings).read_text(encoding="utf-8")) if isinstance(settings, str) and settings else settings
+    by_phase = _read_settings(settings) if isinstance(settings, str) and settings else settings
     _study(
         dataset,
         str(data_root),
@@ -69,6 +71,18 @@ def cv(
         phases=(phases,) if isinstance(phases, str) else tuple(phases),
         only_folds=_listed(only_folds),
     )
+
+
+def _read_settings(path: str) -> dict[str, dict[str, Any]]:
+    try:
+        found = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"settings {path}: {error}; expected a JSON file with the keys {', '.join(PHASES)}") from error
+    if not isinstance(found, dict) or not set(found) <= set(PHASES):
+        raise DataError(
+            f"settings {path}: expected an object with the keys {', '.join(PHASES)}, found {str(found)[:80]}"
+        )
+    return found
 
 
 def _listed(value: Sequence[int] | int | None) -> list[int] | None:

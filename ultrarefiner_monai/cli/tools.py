@@ -6,7 +6,18 @@ import platform
 import sys
 from pathlib import Path
 
-PACKAGES = ("torch", "monai", "pytorch-ignite", "segment-anything", "peft", "mlflow", "nibabel", "pillow", "scikit-image", "fire")
+PACKAGES = (
+    "torch",
+    "monai",
+    "pytorch-ignite",
+    "segment-anything",
+    "peft",
+    "mlflow",
+    "nibabel",
+    "pillow",
+    "scikit-image",
+    "fire",
+)
 
 
 def phantom(out: str = "data/PHANTOM", count: int = 60, seed: int = 42) -> None:
@@ -54,9 +65,13 @@ def _device() -> list[str]:
     except ImportError as error:
         return [f"torch does not load: {error}"]
     if torch.cuda.is_available():
-        print(f"device: {torch.cuda.get_device_name(0)}, {torch.cuda.get_device_properties(0).total_memory / 2**30:.0f} GiB")
+        print(
+            f"device: {torch.cuda.get_device_name(0)}, {torch.cuda.get_device_properties(0).total_memory / 2**30:.0f} GiB"
+        )
     else:
-        print(f"device: processor only, {torch.get_num_threads()} threads; train with --variant lite_medsam and coarse variant tiny")
+        print(
+            f"device: processor only, {torch.get_num_threads()} threads; train with --variant lite_medsam and coarse variant tiny"
+        )
     return []
 
 

@@ -1,0 +1,1 @@
+"""What a finished cross-validation says: scores, tables."""

@@ -22,6 +22,8 @@ def conduct(study: Study, phases: Sequence[str], only_folds: Sequence[int] | Non
 
     Writes ``per_image.csv`` and ``summary.md`` into the study's folder, and their numbers into the parent run.
     """
+    if study.data_root is not None:
+        find_root(study.dataset, study.data_root)  # refuse a wrong folder before anything is written
     tracker = Tracker(
         uri=store_uri(project_root(str(BUNDLES / phases[0])), study.shared.get("tracking_uri")),
         experiment=study.dataset,
@@ -53,7 +55,9 @@ def _sum_up(study: Study, tracker: Tracker) -> str:
     for line in lines:
         if line["fold"] in ("mean", "sd", "test"):
             prefix = f"{line['phase']}_{line['fold']}"
-            tracker.log_metrics({f"{prefix}_{name}": value for name, value in line.items() if isinstance(value, float)}, step=0)
+            tracker.log_metrics(
+                {f"{prefix}_{name}": value for name, value in line.items() if isinstance(value, float)}, step=0
+            )
     for name in ("per_image.csv", "summary.md"):
         tracker.log_artifact(Path(study.out) / name)
     return table

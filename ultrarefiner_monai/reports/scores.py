@@ -82,7 +82,12 @@ def markdown(lines: Sequence[dict[str, Any]]) -> str:
     table = [" | ".join(head).join(("| ", " |")), "|" + " --- |" * len(head)]
     for line in lines:
         decimals = {name: 1 if "hd95" in name else 4 for name in SUMMARY}
-        scores = [f"{line[name]:{'+' if 'delta' in name and line['fold'] != 'sd' else ''}.{decimals[name]}f}" for name in SUMMARY]
+        scores = [
+            f"{line[name]:{'+' if 'delta' in name and line['fold'] != 'sd' else ''}.{decimals[name]}f}"
+            for name in SUMMARY
+        ]
         shares = [f"{100 * line[name]:.1f} %" for name in ("worse_share", "better_share")]
-        table.append(" | ".join((line["phase"], str(line["fold"]), str(line["images"]), *scores, *shares)).join(("| ", " |")))
+        table.append(
+            " | ".join((line["phase"], str(line["fold"]), str(line["images"]), *scores, *shares)).join(("| ", " |"))
+        )
     return "\n".join(table)

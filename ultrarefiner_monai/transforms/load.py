@@ -80,7 +80,7 @@ class LoadTruthd(MapTransform):
         if self.source not in item:
             return item
         mask = _union(item[self.source], item)
-        return item | {key: mask for key in self.keys}
+        return item | dict.fromkeys(self.keys, mask)
 
 
 class LoadMapd(MapTransform):

@@ -21,9 +21,9 @@ class Sam(nn.Module):
         mask_decoder: one prompt set per image.
         variant: name :func:`build_sam` knows it by.
         scale_pixels: the encoder's pixel scaling, (B, 1, S, S) in [0, 1] -> (B, 3, S, S) with zero padding.
-        candidates: which of the four mask tokens are candidates unless :meth:`decode` is told otherwise. SAM trained 1..3
-            for ambiguous prompts and 0 for clear ones. LiteMedSAM trained token 0 alone: the other three come last by
-            their predicted IoU until fine-tuning makes something of them.
+        candidates: which of the four mask tokens are candidates unless :meth:`decode` is told otherwise. SAM trained
+            1..3 for ambiguous prompts and 0 for clear ones. LiteMedSAM trained token 0 alone: the other three come last
+            by their predicted IoU until fine-tuning makes something of them.
     """
 
     def __init__(

@@ -1,0 +1,57 @@
+"""The command line from outside: quick to start, one line for a mistake."""
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+
+def ultrarefiner(*words, cwd=None, **environment):
+    command = [sys.executable, "-m", "ultrarefiner_monai", *words]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=os.environ | environment, timeout=120)
+
+
+def test_help_lists_the_verbs_without_importing_torch():
+    done = ultrarefiner("--help", PYTHONPROFILEIMPORTTIME="1")
+    for verb in ("quickstart", "manifests", "phantom", "cv", "doctor"):
+        assert verb in done.stdout + done.stderr
+    assert not any(line.rstrip().endswith(("| torch", "| monai")) for line in done.stderr.splitlines())
+
+
+@pytest.mark.parametrize("words", [("--help",), ("manifests", "show", "BUSBRA")])
+def test_verbs_without_networks_start_within_a_second(words):
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        ultrarefiner(*words)
+        times.append(time.perf_counter() - start)
+    limit = 1.0 if os.getloadavg()[0] < 1.5 else 3.0  # a busy machine says little about us
+    assert min(times) < limit
+
+
+def test_phantom_writes_once_and_then_refuses(tmp_path):
+    folder = tmp_path / "P"
+    assert ultrarefiner("phantom", "--out", str(folder), "--count", "3").returncode == 0
+    assert len(list((folder / "images").glob("*.png"))) == 3
+    again = ultrarefiner("phantom", "--out", str(folder), "--count", "3")
+    assert again.returncode == 1
+    assert again.stderr.strip() == f"{folder} is not empty; name another --out or remove it"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("manifests", "show", "BUSBAR"), "did you mean BUSBRA?"),
+        (("cv", "BUSBAR", "nowhere"), "did you mean BUSBRA?"),
+        (("cv", "BUSBRA", "nowhere"), "nowhere is not a folder"),
+        (("cv", "BUSBRA", "nowhere", "--settings", "absent.json"), "absent.json"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_status_1(words, said, tmp_path):
+    done = ultrarefiner(*words, cwd=tmp_path)
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())

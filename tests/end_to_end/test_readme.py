@@ -1,0 +1,108 @@
+"""Every command of the README, run as a new user would in a fresh clone.
+
+The environment is the one the tests run in; `make demo` and `make test` themselves, which create one, are left to the person who
+reads this and to continuous integration, where `make test` runs these tests.
+"""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+BIN = Path(sys.executable).parent
+COMMANDS = [
+    line
+    for block in re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    for line in block.splitlines()
+]
+ELSEWHERE = ("make demo", "make test", "source .venv/bin/activate")
+SLOW = {
+    "python -m monai.bundle run --config_file bundles/phase3/configs/train.json",
+    "ultrarefiner cv BUSBRA --data_root data/BUSBRA --settings docs/examples/two_cores.json",
+}
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory) -> Path:
+    """What git would hand to a new user, with a phantom where the README expects BUS-BRA."""
+    folder = tmp_path_factory.mktemp("fresh") / "ultrarefiner_monai"
+    listed = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    for name in (name for name in listed if (ROOT / name).is_file()):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, folder / name)
+    return folder
+
+
+def execute(command: str, clone: Path, timeout: float) -> subprocess.CompletedProcess:
+    # The clone comes before the checkout on the path, so that what runs is what the clone holds.
+    environment = os.environ | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(clone)}
+    return subprocess.run(
+        command, shell=True, cwd=clone, env=environment, capture_output=True, text=True, timeout=timeout
+    )
+
+
+def on_the_phantom(command: str, clone: Path) -> str:
+    """The README's commands for BUS-BRA, on data that every machine has."""
+    if "BUSBRA" in command and not (clone / "data" / "PHANTOM").is_dir():
+        done = execute("ultrarefiner phantom --out data/PHANTOM", clone, 120)
+        assert done.returncode == 0, done.stderr
+    return command.replace("BUSBRA", "PHANTOM")
+
+
+def cases():
+    for command in COMMANDS:
+        if command not in ELSEWHERE and not command.startswith("mlflow ui"):
+            yield pytest.param(command, marks=[pytest.mark.slow] if command in SLOW else [])
+
+
+def test_the_readme_has_its_two_commands():
+    assert {"make demo", "make test"} <= set(COMMANDS)
+    targets = (ROOT / "Makefile").read_text()
+    assert "\ndemo: install" in targets
+    assert "\ntest: lint types" in targets
+
+
+@pytest.mark.parametrize("command", cases())
+def test_command_succeeds(command, clone):
+    done = execute(on_the_phantom(command, clone), clone, timeout=1500)
+    if command == "ultrarefiner doctor" and "missing: LiteMedSAM" in done.stdout:
+        pytest.skip("LiteMedSAM's weights are not installed here, and doctor says so")
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+
+
+def test_mlflow_ui_serves_the_store(clone):
+    command = next(command for command in COMMANDS if command.startswith("mlflow ui"))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = [str(BIN / "mlflow"), *command.split()[1:], "--port", str(port), "--workers", "1"]
+    server = subprocess.Popen(
+        words, cwd=clone, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    try:
+        assert wait_for(f"http://127.0.0.1:{port}/health", seconds=90) == b"OK"
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+
+
+def wait_for(url: str, seconds: float) -> bytes:
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=5) as answer:
+                return answer.read()
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(1)

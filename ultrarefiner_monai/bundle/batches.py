@@ -38,15 +38,16 @@ class CachedEmbeddings:
     @torch.no_grad()
     def __call__(self, image: torch.Tensor, keys: list[str]) -> torch.Tensor:
         """Embeddings (B, C, h, w) of ``image`` (B, 1, S, S); ``keys`` are the sha256 of the picture files."""
-        found = [self.cache.get(key) for key in keys]
-        missing = [position for position, array in enumerate(found) if array is None]
+        known = {key: self.cache.get(key) for key in keys}
+        found = {key: array for key, array in known.items() if array is not None}
+        missing = [position for position, key in enumerate(keys) if key not in found]
         if missing:
             with torch.autocast(image.device.type, dtype=torch.bfloat16, enabled=self.amp):
                 computed = self.sam.embed(image[missing]).half().cpu().numpy()
             for position, array in zip(missing, computed, strict=True):
                 self.cache.put(keys[position], array)
-                found[position] = array
-        return torch.from_numpy(np.stack(found)).to(image.device, torch.float32)
+                found[keys[position]] = array
+        return torch.from_numpy(np.stack([found[key] for key in keys])).to(image.device, torch.float32)
 
 
 def _weights_hash(network: nn.Module) -> str:

@@ -1,5 +1,6 @@
 """How a network is called during training and evaluation."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ class AutocastInferer(SimpleInferer):
         super().__init__()
         self.amp = amp
 
-    def __call__(self, inputs: torch.Tensor, network: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Return what ``network(inputs, *args, **kwargs)`` returns; a tensor in full precision."""
         with torch.autocast(inputs.device.type, dtype=torch.bfloat16, enabled=self.amp):
             output = super().__call__(inputs.as_subclass(torch.Tensor), network, *args, **kwargs)
@@ -30,7 +31,7 @@ class AutocastInferer(SimpleInferer):
 class CoarseRefinedInferer(AutocastInferer):
     """Return coarse and refined logits side by side: (B, 2, H, W), channel 0 coarse, channel 1 the fused refined mask."""
 
-    def __call__(self, inputs: torch.Tensor, network: torch.nn.Module, *args: Any, **kwargs: Any) -> torch.Tensor:
+    def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
         """Call a ``SamRefiner`` or an ``UltraRefiner`` and keep its two masks."""
         parts = super().__call__(inputs, network, *args, **{**kwargs, "return_parts": True})
         return torch.cat((parts.coarse_logits, parts.logits), dim=1).float()

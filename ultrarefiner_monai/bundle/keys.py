@@ -57,7 +57,7 @@ def _read_truth_value(parser: ConfigParser, key: str) -> None:
     value = WORDS.get(str(parser[key]).lower())
     if value is None:
         raise SystemExit(f"{key}: expected true or false, found '{parser[key]}'")
-    parser.config[key] = value  # parser[key] = value would forget what is resolved already
+    parser.config[key] = value  # type: ignore[index]  # parser[key] = value would forget what is resolved already
     parser.ref_resolver.items[key].update_config(value)
 
 

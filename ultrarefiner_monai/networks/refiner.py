@@ -21,9 +21,8 @@ class Refinement(NamedTuple):
     """All parts of one refinement.
 
     ``logits`` (B, 1, H, W): fused, the system's output; ``mask_logits`` (B, 1, H, W): SAM's own mask before fusion;
-    ``coarse_logits`` (B, 1, H, W); ``candidates`` (B, M, h, w): SAM's low-resolution logits; ``iou`` (B, M): predicted;
-    M is 3, for LiteMedSAM 4;
-    ``prompts``: what SAM was asked with.
+    ``coarse_logits`` (B, 1, H, W); ``candidates`` (B, M, h, w): SAM's low-resolution logits; ``iou`` (B, M): predicted,
+    M = 3, for LiteMedSAM 4; ``prompts``: what SAM was asked with.
     """
 
     logits: Tensor

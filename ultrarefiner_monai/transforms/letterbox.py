@@ -1,6 +1,6 @@
 """Fit a picture into a square without distorting it, and bring predictions back exactly to the picture's own size."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -43,7 +43,7 @@ class Letterboxd(MapTransform, InvertibleTransform):
     """
 
     def __init__(
-        self, keys: KeysCollection, size: int, binary_keys: KeysCollection = (), allow_missing_keys: bool = False
+        self, keys: KeysCollection, size: int, binary_keys: str | Sequence[str] = (), allow_missing_keys: bool = False
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.size = size
@@ -71,7 +71,7 @@ class Letterboxd(MapTransform, InvertibleTransform):
         """Return a copy of ``data`` whose ``keys`` have the shapes they had before this transform."""
         item = dict(data)
         for key in self.key_iterator(item):
-            shape = tuple(int(side) for side in self.pop_transform(item[key])["orig_size"])
-            restored = undo_letterbox(item[key].as_subclass(torch.Tensor), shape)
+            height, width = self.pop_transform(item[key])["orig_size"]
+            restored = undo_letterbox(item[key].as_subclass(torch.Tensor), (int(height), int(width)))
             item[key] = MetaTensor(restored, meta=dict(item[key].meta))
         return item

@@ -1,23 +1,55 @@
 """Writing files so that a reader, or a process killed half-way, never leaves half of one behind."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO, Any
+
+
+@contextmanager
+def atomic_write(path: Path, mode: str = "wb", shared: bool = False, **open_arguments: Any) -> Iterator[IO[Any]]:
+    """Open a file that appears under `path` only once it is complete and on the disk; makes the folder.
+
+    The bytes go to a hidden `.NAME.partial` in the same folder, are flushed and fsynced, and take the final name in one
+    rename (POSIX `rename` is atomic within a file system). On any error the old file stays and the partial one goes;
+    after a kill the leftover is simply overwritten by the next write, and nothing ever reads it.
+
+    Args:
+        path: the file.
+        mode: as for `open`.
+        shared: several processes may write this file at once; the last one to finish wins.
+        open_arguments: as for `open`.
+
+    Raises:
+        OSError: the disk is full or the folder cannot be written to.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writer = f".{os.getpid()}" if shared else ""
+    partial = path.with_name(f".{path.name}{writer}.partial")
+    try:
+        with partial.open(mode, **open_arguments) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
 
 
 def write_atomically(path: str | Path, content: bytes) -> None:
-    """Write to a temporary name beside the file, flush to disk, rename; makes the folder.
+    """Write `content` with `atomic_write`; several processes may write the same file."""
+    with atomic_write(Path(path), shared=True) as file:
+        file.write(content)
 
-    Several processes may write the same file: the last one to finish wins. The temporary name begins with a dot and
-    ends in ``.tmp``, so nothing takes it for a result.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename survive a power cut; file systems that cannot sync a folder are left alone."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -11,8 +11,8 @@ import torch
 from ignite.engine import Engine, Events
 from torch import Tensor
 
+from ultrarefiner_monai.data.files import atomic_write
 from ultrarefiner_monai.handlers.distributed import gather, is_main
-from ultrarefiner_monai.handlers.files import atomic_write
 from ultrarefiner_monai.metrics import segmentation_metrics, summarise
 
 logger = logging.getLogger(__name__)

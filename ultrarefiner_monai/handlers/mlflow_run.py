@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from ultrarefiner_monai.handlers.files import atomic_write
+from ultrarefiner_monai.data.files import atomic_write
 
 if TYPE_CHECKING:
     from mlflow.entities import Run

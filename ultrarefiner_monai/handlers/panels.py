@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from ignite.engine import Engine, Events
 
+from ultrarefiner_monai.data.files import atomic_write
 from ultrarefiner_monai.handlers.distributed import is_main
-from ultrarefiner_monai.handlers.files import atomic_write
 from ultrarefiner_monai.handlers.tracking import Tracker
 
 # Okabe & Ito 2008, "Color Universal Design": told apart with every common form of colour blindness.

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ultrarefiner_monai.handlers.files import atomic_write
+from ultrarefiner_monai.data.files import atomic_write
 
 MISSING = object()
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ultrarefiner_monai.handlers.files import atomic_write
+from ultrarefiner_monai.data.files import atomic_write
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path):

@@ -195,5 +195,7 @@ def test_embeddings_are_computed_once(small_study, small_release, tmp_path, monk
     keys = {**small_study.settings["phase2"], **small_release, "cache_embeddings": True, "epochs": 2}
     keys |= {"coarse_predictions": str(small_study.out / "phase1"), "output_dir": str(tmp_path / "out")}
     run_bundle("phase2", "train", tracking_uri=f"sqlite:///{tmp_path}/m.db", **keys)
-    manifest = small_study.manifest
-    assert sum(calls) == len(manifest.training)
+    assert sum(calls) == len(small_study.manifest.training)
+    keys = {key: value for key, value in keys.items() if key not in ("dataset", "epochs")} | {"dataset_name": "PHANTOM"}
+    run_bundle("phase2", "inference", split="val", **keys)  # its network is random until the checkpoint is loaded
+    assert sum(calls) == len(small_study.manifest.training)

@@ -71,3 +71,11 @@ def test_what_is_done_is_skipped_and_other_settings_are_refused(small_study):
     other = Study("PHANTOM", small_study.data_root, small_study.out, None, small_study.shared, settings)
     with pytest.raises(DataError, match=r"epochs = 1.*asked for 2"):
         other.run()
+
+
+def test_runs_hold_their_executed_configuration_scores_and_panels(small_study):
+    client = mlflow.MlflowClient(small_study.shared["tracking_uri"])
+    run_id = json.loads((small_study.folder("phase2", 0) / "mlflow_run.json").read_text())["run_id"]
+    stored = {artifact.path for artifact in client.list_artifacts(run_id)}
+    assert {"executed_config.json", "per_image.csv", "panels"} <= stored
+    assert any(small_study.folder("phase2", 0).glob("tensorboard/events*"))

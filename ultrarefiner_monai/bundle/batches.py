@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,15 @@ class CachedEmbeddings:
     def __init__(self, sam: Sam, folder: str, amp: bool = False) -> None:
         self.sam = sam
         self.amp = amp
-        signature = encoder_signature(_weights_hash(sam.image_encoder), sam.variant, sam.image_size, amp=amp)
-        self.cache = EmbeddingCache(Path(folder) / signature, signature)
+        self.folder = Path(folder)
+
+    @cached_property
+    def cache(self) -> EmbeddingCache:
+        """The cache of this encoder; opened at the first batch, when the network holds the weights it will use."""
+        signature = encoder_signature(
+            _weights_hash(self.sam.image_encoder), self.sam.variant, self.sam.image_size, amp=self.amp
+        )
+        return EmbeddingCache(self.folder / signature, signature)
 
     @torch.no_grad()
     def __call__(self, image: torch.Tensor, keys: list[str]) -> torch.Tensor:

@@ -14,10 +14,12 @@ from ultrarefiner_monai.bundle.errors import one_line_errors
 from ultrarefiner_monai.bundle.keys import running_parser
 from ultrarefiner_monai.bundle.plan import Plan
 from ultrarefiner_monai.bundle.start import load_trained
+from ultrarefiner_monai.data.files import write_atomically
 from ultrarefiner_monai.data.records import file_sha256
 from ultrarefiner_monai.handlers import CheckpointHandler, Tracker, TrackValidation
 from ultrarefiner_monai.transforms import SaveMapsd, SaveMaskd
 
+EXECUTED = "executed_config.json"
 CHANNELS = {"phase1": ("coarse",), "phase2": ("coarse", "refined"), "phase3": ("coarse", "refined")}
 
 
@@ -60,6 +62,11 @@ def run_tags(plan: Plan) -> dict[str, str]:
     return {**tags, "absent_items": json.dumps(plan.absent)} if plan.absent else tags
 
 
+def run_artifacts(plan: Plan) -> list[Path]:
+    """Files that the tracker stores when a training ends."""
+    return [Path(str(plan.output_dir)) / name for name in (EXECUTED, "per_image.csv")]
+
+
 @one_line_errors
 def begin_training(
     plan: Plan,
@@ -75,9 +82,7 @@ def begin_training(
         SystemExit: ``resume`` finds no usable checkpoint.
     """
     folder = Path(str(plan.output_dir))
-    folder.mkdir(parents=True, exist_ok=True)
-    executed = folder / "executed_config.json"
-    executed.write_text(json.dumps(running_parser().get(), indent=4) + "\n", encoding="utf-8")
+    write_atomically(folder / EXECUTED, (json.dumps(running_parser().get(), indent=4) + "\n").encode())
     TrackValidation(tracker, trainer).attach(evaluator)
     checkpoint.attach(trainer, evaluator)
     if resume:

@@ -80,6 +80,13 @@ def test_network_keeps_what_the_metadata_say(phase, tmp_path):
     [
         ({"epoch": 1}, "unknown configuration key 'epoch': did you mean 'epochs'?"),
         ({"resume": "maybe"}, "resume: expected true or false, found 'maybe'"),
+        ({"epochs": "many"}, "epochs: expected a whole number above 0, found 'many'"),
+        ({"loss": "dice"}, "loss: a component of this configuration, found 'dice'"),
+        (
+            {"epochs": 4, "val_interval": 3},
+            "val_interval 3 does not divide epochs 4: the last epoch would not be validated",
+        ),
+        ({"image_size": 100}, "image_size 100: expected a positive multiple of 16"),
         ({"dataset": "BUSBAR"}, "unknown dataset 'BUSBAR': did you mean BUSBRA?"),
         ({"fold": 9}, "fold 9 of BUSBRA: expected 0 to 4"),
         ({"data_root": "nowhere"}, "data root nowhere: no such folder; --data_root names the release of BUSBRA"),
@@ -94,6 +101,17 @@ def test_a_mistake_ends_in_one_line_and_writes_nothing(overrides, message, tmp_p
         run.initialize()
     assert caught.value.code == message
     assert not list(tmp_path.iterdir())
+
+
+def test_inference_says_which_key_names_the_data_set():
+    with pytest.raises(SystemExit, match=r"dataset: a component .* did you mean 'dataset_name'"):
+        workflow("phase1", ("inference",), dataset="BUSI").initialize()
+
+
+@pytest.mark.parametrize("key", ["fusion", "weighting"])
+def test_unknown_choice_lists_the_choices(key):
+    with pytest.raises(SystemExit, match=rf"{key}: expected one of .*, found 'best'"):
+        workflow("phase3", ("train",), **{key: "best"}).initialize()
 
 
 @pytest.mark.parametrize("phase", ["phase2", "phase3"])
@@ -119,7 +137,7 @@ def test_checkpoint_of_another_fold_or_network_is_refused(small_study, small_rel
     checkpoint = str(small_study.folder("phase1", 0) / "model.pt")
     keys = {"variant": "tiny", "image_size": 64, "checkpoint": checkpoint, **small_release, **wrong}
     with pytest.raises(SystemExit, match=said):
-        workflow("phase1", ("train", "evaluate"), **keys).initialize()
+        run_bundle("phase1", "evaluate", tracking_uri="sqlite:///unused.db", **keys)
 
 
 def test_checkpoint_of_another_phase_is_refused(small_study, small_release):
@@ -173,6 +191,27 @@ def test_inference_on_a_folder_of_pictures_keeps_size_and_orientation(phase, sma
     )
     assert Image.open(tmp_path / "masks" / "wide.png").size == (90, 50)
     assert Image.open(tmp_path / "masks" / "tall.png").size == (33, 71)
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (("a.png", "a.jpg"), "several pictures named a"),
+        (("a.png", "broken.png"), r"broken\.png"),
+        ((), "no picture there"),
+    ],
+)
+def test_pictures_that_cannot_be_predicted_are_refused_before_any_mask(names, said, small_study, tmp_path):
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for name in names:
+        Image.new("L", (40, 30), 90).save(pictures / name)
+    if "broken.png" in names:
+        (pictures / "broken.png").write_bytes(b"x")
+    keys = {"variant": "tiny", "image_size": 64, "checkpoint": str(small_study.folder("phase1", 0) / "model.pt")}
+    with pytest.raises(SystemExit, match=said):
+        run_bundle("phase1", "inference", images=str(pictures), predictions_dir=str(tmp_path / "masks"), **keys)
+    assert not (tmp_path / "masks").exists()
 
 
 def test_resume_goes_on_after_the_last_epoch(small_release, tmp_path):

@@ -1,9 +1,11 @@
 """The helpers that configurations call."""
 
+import math
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from ultrarefiner_monai.bundle import (
@@ -11,10 +13,12 @@ from ultrarefiner_monai.bundle import (
     CoarseRefinedInferer,
     bundle_root,
     coarse_optimiser,
+    cosine,
     warm_polynomial,
 )
-from ultrarefiner_monai.bundle.paths import BUNDLES, find_pictures, project_root
+from ultrarefiner_monai.bundle.paths import BUNDLES, project_root
 from ultrarefiner_monai.bundle.plan import Plan
+from ultrarefiner_monai.bundle.release import find_pictures, make_phantom
 from ultrarefiner_monai.data.errors import DataError
 from ultrarefiner_monai.networks import SamRefiner, build_sam
 
@@ -35,8 +39,9 @@ def test_an_exported_copy_is_its_own_root(tmp_path, monkeypatch):
 
 
 def test_pictures_of_a_folder_are_sorted_and_a_wrong_folder_is_named(tmp_path):
-    for name in ("b.png", "a.JPG", "notes.txt"):
-        (tmp_path / name).touch()
+    for name in ("b.png", "a.JPG", ".hidden.png"):
+        Image.new("L", (3, 2)).save(tmp_path / name)
+    (tmp_path / "notes.txt").touch()
     assert [path.name for path in find_pictures(str(tmp_path))] == ["a.JPG", "b.png"]
     with pytest.raises(DataError, match="nowhere: no picture there"):
         find_pictures("nowhere")
@@ -54,6 +59,19 @@ def test_warm_polynomial_rises_peaks_and_ends_at_zero():
     assert rates[10] == 1.0
     assert rates[55] == pytest.approx(0.5**0.9)
     assert optimizer.param_groups[0]["lr"] == 0
+
+
+def test_cosine_is_a_function_of_the_step_alone():
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    short = cosine(optimizer, steps=10)
+    for _ in range(10):
+        optimizer.step()
+        short.step()
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0, abs=1e-12)
+    longer = cosine(optimizer, steps=20)
+    longer.load_state_dict(short.state_dict())
+    longer.step()
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.5 * (1 + math.cos(math.pi * 11 / 20)))
 
 
 def test_coarse_optimiser_follows_the_paper_for_the_published_network():
@@ -100,6 +118,30 @@ def test_a_fresh_clone_gets_announced_substitutions(tmp_path, caplog):
     assert warnings == [f"substituted: {line}" for line in made.substitutions]
     assert len(warnings) == 3
     assert (tmp_path / "data" / "PHANTOM" / "cases.csv").is_file()
+
+
+def test_an_interrupted_phantom_leaves_nothing_behind(tmp_path, monkeypatch):
+    def interrupted(folder):
+        folder.mkdir()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ultrarefiner_monai.bundle.release.generate_phantom", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        make_phantom(tmp_path / "PHANTOM")
+    assert not list(tmp_path.iterdir())
+
+
+def test_real_data_without_phase_1_keep_the_published_coarse_network(tmp_path, monkeypatch):
+    monkeypatch.setattr(Plan, "_resolve_data", lambda plan: False)
+    made = plan(tmp_path, phase="phase3", coarse_variant="r50_vit_b16", variant="tiny")
+    assert (made.coarse_variant, made.coarse_size) == ("r50_vit_b16", 224)
+    assert len(made.substitutions) == 2
+
+
+def test_a_trained_model_brings_its_own_sam_weights(tmp_path, monkeypatch):
+    monkeypatch.setattr(Plan, "_resolve_data", lambda plan: False)
+    made = plan(tmp_path, phase="phase3", coarse_variant="tiny", variant="vit_b", mode="evaluate")
+    assert (made.variant, made.sam_weights, made.substitutions) == ("vit_b", None, [])
 
 
 def test_strict_turns_a_substitution_into_an_error(tmp_path):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import mlflow
@@ -10,6 +11,7 @@ import pytest
 from ultrarefiner_monai.bundle.study import Study
 from ultrarefiner_monai.data.errors import DataError
 from ultrarefiner_monai.data.out_of_fold import PredictionIndex
+from ultrarefiner_monai.reports.cross_validation import conduct
 
 
 def test_out_of_fold_maps_cover_every_training_image_once(small_study):
@@ -69,7 +71,7 @@ def test_what_is_done_is_skipped_and_other_settings_are_refused(small_study):
     assert (small_study.folder("phase1", 0) / "model.pt").stat().st_mtime_ns == before
     settings = {**small_study.settings, "phase1": {**small_study.settings["phase1"], "epochs": 2}}
     other = Study("PHANTOM", small_study.data_root, small_study.out, None, small_study.shared, settings)
-    with pytest.raises(DataError, match=r"epochs = 1.*asked for 2"):
+    with pytest.raises(DataError, match=r"begun with epochs = 1.*asked for 2"):
         other.run()
 
 
@@ -79,3 +81,29 @@ def test_runs_hold_their_executed_configuration_scores_and_panels(small_study):
     stored = {artifact.path for artifact in client.list_artifacts(run_id)}
     assert {"executed_config.json", "per_image.csv", "panels"} <= stored
     assert any(small_study.folder("phase2", 0).glob("tensorboard/events*"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "phases", "said"),
+    [
+        ({"shared": {"fold": 1}}, ("phase1",), "'fold' is set by the study; use --folds"),
+        ({"shared": {"epoch": 1}}, ("phase1",), "unknown configuration key 'epoch' of phase1: did you mean 'epochs'?"),
+        ({"folds": [7]}, ("phase1",), "fold 7 of PHANTOM: expected 0 to 4"),
+        ({"settings": {"phse1": {}}}, ("phase1",), "unknown phase 'phse1'"),
+        ({}, ("phase9",), "unknown phase 'phase9'"),
+        ({"data_root": "nowhere"}, ("phase1",), "nowhere"),
+    ],
+)
+def test_a_study_that_cannot_run_is_refused_before_anything_is_written(changes, phases, said, tmp_path):
+    study = Study(**({"dataset": "PHANTOM", "data_root": None, "out": tmp_path / "out"} | changes))
+    with pytest.raises(DataError, match=re.escape(said)):
+        conduct(study, phases)
+    assert not list(tmp_path.iterdir())
+
+
+def test_test_maps_are_averaged_anew_when_more_folds_are_done(small_study):
+    first = Study("PHANTOM", small_study.data_root, small_study.out, [0], small_study.shared, small_study.settings)
+    first.run(("phase3",))
+    assert PredictionIndex.load(small_study.maps("phase3", None, "refined")).fold == 0
+    small_study.run(("phase3",))
+    assert PredictionIndex.load(small_study.maps("phase3", None, "refined")).fold is None

@@ -3,8 +3,8 @@
 from .batches import CachedEmbeddings, PrepareRefinement, cached_embeddings
 from .inferers import AutocastInferer, CoarseRefinedInferer
 from .keys import check_keys
-from .optimisers import coarse_optimiser, joint_optimiser, warm_polynomial
-from .parallel import distributed, process_device, shuffle_each_epoch, start_process_group
+from .optimisers import coarse_optimiser, cosine, joint_optimiser, warm_polynomial
+from .parallel import average_gradients, distributed, process_device, shuffle_each_epoch, start_process_group
 from .paths import bundle_root
 from .plan import Plan
 from .running import (
@@ -17,6 +17,7 @@ from .running import (
     run_parameters,
     run_tags,
     tracking_uri,
+    train,
 )
 from .start import default_device, load_sam, load_trained, model_card, start_phase1, start_phase3, trainable
 
@@ -26,11 +27,13 @@ __all__ = [
     "CoarseRefinedInferer",
     "Plan",
     "PrepareRefinement",
+    "average_gradients",
     "begin_training",
     "bundle_root",
     "cached_embeddings",
     "check_keys",
     "coarse_optimiser",
+    "cosine",
     "default_device",
     "distributed",
     "evaluate",
@@ -50,6 +53,7 @@ __all__ = [
     "start_phase3",
     "start_process_group",
     "tracking_uri",
+    "train",
     "trainable",
     "warm_polynomial",
 ]

@@ -1,17 +1,27 @@
-"""The keys of a configuration: mistyped ones are refused, which MONAI would ignore, and truth values are read as such."""
+"""The keys of a configuration: mistyped ones are refused, which MONAI would ignore, and values are read as they are meant."""
 
 import difflib
 import inspect
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from monai.bundle import ConfigParser
 
+from ultrarefiner_monai.networks.fusion import FusionMode
+
 WORDS = {"true": True, "false": False}
+CHOICES = {
+    "fusion": get_args(FusionMode),
+    "weighting": ("learned", "fixed"),
+    "split": ("train", "val", "test", "normal"),
+}
+COUNTS = ("epochs", "batch_size", "val_interval")
+SHARES = ("real_ratio",)
+NOT_NEGATIVE = ("change_penalty", "prompt_gradient_scale", "lora_rank", "workers", "coarse_rate", "refiner_rate")
 
 
 def check_keys(root: str) -> None:
-    """Compare the top-level keys of the running configuration with those that the bundle's files define.
+    """Compare the top-level keys of the running configuration with those that its files define, and check their values.
 
     Meant as the first step of a bundle's ``initialize``; the running parser is found on the call stack, since MONAI gives
     expressions no name for it. ``--resume true`` arrives as text, which would make ``--resume false`` true: where the bundle
@@ -21,24 +31,25 @@ def check_keys(root: str) -> None:
         root: the bundle's folder.
 
     Raises:
-        SystemExit: a key is unknown (one line with the nearest known key), or a truth value is neither true nor false.
+        SystemExit: one line on every key that is unknown (with the nearest known one) or has a value it cannot have.
     """
     parser = running_parser()
-    known = known_keys(Path(root) / "configs")
-    unknown = [key for key in parser.get() if key not in known]
-    if unknown:
-        raise SystemExit("; ".join(_complaint(key, known) for key in unknown))
+    known = known_keys(Path(root) / "configs", _files_of(parser))
+    complaints = [_unknown(key, known) for key in parser.get() if key not in known]
+    complaints += [line for key in known if key in parser.get() and (line := _complaint(key, parser[key], known))]
+    if complaints:
+        raise SystemExit("; ".join(complaints))
     for key, default in known.items():
         if isinstance(default, bool) and key in parser.get():
             _read_truth_value(parser, key)
 
 
-def known_keys(configs: Path) -> dict[str, Any]:
-    """Top-level keys of all configuration files in the folder ``configs`` with their values, and MONAI's ``_meta_``."""
+def known_keys(configs: Path, names: tuple[str, ...]) -> dict[str, Any]:
+    """Top-level keys with their values of the files ``names`` in the folder ``configs``, and MONAI's ``_meta_``."""
     keys: dict[str, Any] = {"_meta_": None}
-    for path in sorted(configs.glob("*.json")):
-        if path.name != "metadata.json":
-            keys |= ConfigParser.load_config_file(path)
+    for name in names:
+        if (configs / f"{name}.json").is_file():
+            keys = ConfigParser.load_config_file(configs / f"{name}.json") | keys
     return keys
 
 
@@ -53,15 +64,40 @@ def running_parser() -> ConfigParser:
     raise RuntimeError("only meaningful inside an expression of a configuration")
 
 
+def _files_of(parser: ConfigParser) -> tuple[str, ...]:
+    """Which of the bundle's files the running configuration was put together from."""
+    if "train" not in parser.get():
+        return ("inference",)
+    return ("train", "multi_gpu_train", "evaluate") if parser["mode"] == "evaluate" else ("train", "multi_gpu_train")
+
+
+def _unknown(key: str, known: dict[str, Any]) -> str:
+    nearest = difflib.get_close_matches(key, sorted(known), n=1, cutoff=0.5)
+    hint = f"did you mean '{nearest[0]}'?" if nearest else "docs/reference/keys.md lists the keys"
+    return f"unknown configuration key '{key}': {hint}"
+
+
+def _complaint(key: str, value: Any, known: dict[str, Any]) -> str | None:
+    """What is wrong with a known key's value, or None."""
+    if isinstance(known[key], dict) and not isinstance(value, dict | str):
+        return f"{key}: a component of this configuration, found {value!r}"
+    if isinstance(known[key], dict) and isinstance(value, str) and not value.startswith(("$", "@", "%")):
+        other = f"; did you mean '{key}_name'?" if f"{key}_name" in known else ""
+        return f"{key}: a component of this configuration, found '{value}'{other}"
+    if isinstance(known[key], bool) and str(value).lower() not in WORDS:
+        return f"{key}: expected true or false, found '{value}'"
+    if key in CHOICES and value not in CHOICES[key]:
+        return f"{key}: expected one of {', '.join(CHOICES[key])}, found '{value}'"
+    if key in COUNTS and not (isinstance(value, int) and value > 0):
+        return f"{key}: expected a whole number above 0, found '{value}'"
+    if key in SHARES and not (isinstance(value, int | float) and 0 <= value <= 1):
+        return f"{key}: expected a share from 0 to 1, found '{value}'"
+    if key in NOT_NEGATIVE and not (isinstance(value, int | float) and value >= 0):
+        return f"{key}: expected a number, 0 or more, found '{value}'"
+    return None
+
+
 def _read_truth_value(parser: ConfigParser, key: str) -> None:
-    value = WORDS.get(str(parser[key]).lower())
-    if value is None:
-        raise SystemExit(f"{key}: expected true or false, found '{parser[key]}'")
+    value = WORDS[str(parser[key]).lower()]
     parser.config[key] = value  # type: ignore[index]  # parser[key] = value would forget what is resolved already
     parser.ref_resolver.items[key].update_config(value)
-
-
-def _complaint(key: str, known: dict[str, Any]) -> str:
-    nearest = difflib.get_close_matches(key, sorted(known), n=1, cutoff=0.5)
-    hint = f"did you mean '{nearest[0]}'?" if nearest else "the bundle's README lists the keys"
-    return f"unknown configuration key '{key}': {hint}"

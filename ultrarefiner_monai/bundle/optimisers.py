@@ -1,5 +1,6 @@
 """Optimisers and schedules of the three phases."""
 
+import math
 from typing import Any
 
 from torch import nn
@@ -47,6 +48,14 @@ def joint_optimiser(
         {"params": trainable(loss), "lr": weighting_rate, "name": "weighting", "weight_decay": 0.0},
     ]
     return AdamW([group for group in groups if group["params"]], weight_decay=1e-2)
+
+
+def cosine(optimizer: Optimizer, steps: int) -> LambdaLR:
+    """Half a cosine from the full rate to zero over ``steps`` iterations (Loshchilov and Hutter, arXiv 1608.03983, eq. 5).
+
+    A function of the step alone, so that a training resumed with more epochs follows the longer curve.
+    """
+    return LambdaLR(optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * min(step, steps) / steps)))
 
 
 def warm_polynomial(optimizer: Optimizer, steps: int, warmup: float = 0.1, power: float = 0.9) -> LambdaLR:

@@ -40,6 +40,18 @@ def distributed(network: nn.Module) -> DistributedDataParallel:
     return DistributedDataParallel(network, find_unused_parameters=True)
 
 
+def average_gradients(module: nn.Module) -> None:
+    """Average the gradients of a loss's learned weights over all processes, as DistributedDataParallel does for networks."""
+    for parameter in module.parameters():
+        parameter.register_hook(_mean_over_processes)
+
+
+def _mean_over_processes(gradient: torch.Tensor) -> torch.Tensor:
+    gradient = gradient.clone()
+    dist.all_reduce(gradient)
+    return gradient / dist.get_world_size()
+
+
 def shuffle_each_epoch(trainer: SupervisedTrainer, sampler: DistributedSampler) -> None:
     """Let ``sampler`` draw another order for every epoch of ``trainer``."""
     trainer.add_event_handler(Events.EPOCH_STARTED, lambda engine: sampler.set_epoch(engine.state.epoch))

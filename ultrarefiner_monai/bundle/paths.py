@@ -3,10 +3,7 @@
 import sys
 from pathlib import Path
 
-from ultrarefiner_monai.data.errors import DataError
-
 BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 
 
 def bundle_root(name: str) -> str:
@@ -43,16 +40,3 @@ def project_root(bundle: str) -> Path:
     """Folder that holds ``bundles/``; for a bundle that stands alone, the bundle itself."""
     folder = Path(bundle)
     return folder.parent.parent if folder.parent.name == "bundles" else folder
-
-
-def find_pictures(source: str) -> list[Path]:
-    """The picture file ``source``, or all pictures of the folder ``source``, sorted by name.
-
-    Raises:
-        DataError: there is no such file or folder, or no picture in it.
-    """
-    path = Path(source)
-    found = [path] if path.is_file() else sorted(p for p in path.glob("*") if p.suffix.lower() in PICTURE_SUFFIXES)
-    if not found:
-        raise DataError(f"{source}: no picture there; expected a file or a folder with {', '.join(PICTURE_SUFFIXES)}")
-    return found

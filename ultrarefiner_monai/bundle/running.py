@@ -6,6 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from ignite.engine import Events
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from torch import nn
 
@@ -73,33 +74,54 @@ def begin_training(
     tracker: Tracker,
     trainer: SupervisedTrainer,
     evaluator: SupervisedEvaluator,
-    checkpoint: CheckpointHandler,
+    checkpoints: CheckpointHandler,
     resume: bool,
 ) -> None:
-    """Note the executed configuration, tie tracker and checkpoints to the engines, and go back to the last epoch if asked.
+    """Tie tracker and checkpoints to the engines, go back to the last epoch if asked, and note the executed configuration.
 
     Raises:
-        SystemExit: ``resume`` finds no usable checkpoint.
+        SystemExit: the output folder is in use, or ``resume`` finds no usable checkpoint.
     """
-    folder = Path(str(plan.output_dir))
-    write_atomically(folder / EXECUTED, (json.dumps(running_parser().get(), indent=4) + "\n").encode())
     TrackValidation(tracker, trainer).attach(evaluator)
-    checkpoint.attach(trainer, evaluator)
+    checkpoints.attach(trainer, evaluator)
     if resume:
-        checkpoint.restore(trainer)
+        checkpoints.restore(trainer)
+    content = (json.dumps(running_parser().get(), indent=4) + "\n").encode()
+    trainer.add_event_handler(
+        Events.STARTED, lambda _: write_atomically(Path(str(plan.output_dir)) / EXECUTED, content)
+    )
 
 
-def evaluate(plan: Plan, tracker: Tracker, evaluator: SupervisedEvaluator, split: str) -> dict[str, float]:
-    """Score a trained model on ``split``; returns the metrics and tracks them as ``<split>_<metric>``."""
+@one_line_errors
+def train(trainer: SupervisedTrainer) -> None:
+    """Run the training.
+
+    Raises:
+        SystemExit: the disk is full, a file of the data or the cache is damaged, or the output folder is in use.
+    """
+    trainer.run()
+
+
+@one_line_errors
+def evaluate(
+    plan: Plan, network: nn.Module, tracker: Tracker, evaluator: SupervisedEvaluator, split: str
+) -> dict[str, float]:
+    """Score the trained model on ``split``; returns the metrics and tracks them as ``<split>_<metric>``."""
+    load_trained(plan, network)
     tracker.start()
-    evaluator.run()
+    try:
+        evaluator.run()
+    except BaseException:
+        tracker.finish("FAILED")
+        raise
     tracker.log_metrics({f"{split}_{name}": value for name, value in evaluator.state.metrics.items()}, step=0)
     tracker.finish("FINISHED")
     return dict(evaluator.state.metrics)
 
 
-def prediction_writer(plan: Plan, split: str, folder: str) -> SaveMapsd | SaveMaskd:
+def prediction_writer(plan: Plan, split: str, folder: str | None = None) -> SaveMapsd | SaveMaskd:
     """Where predictions go: maps with an index for the items of a manifest, masks for pictures named one by one."""
+    folder = folder or plan.predictions_dir(split)
     if plan.images is not None:
         return SaveMaskd("pred", folder)
     index = {
@@ -112,11 +134,10 @@ def prediction_writer(plan: Plan, split: str, folder: str) -> SaveMapsd | SaveMa
     return SaveMapsd("pred", folder, CHANNELS[plan.phase], index)
 
 
-def infer(
-    plan: Plan, network: nn.Module, checkpoint: str, evaluator: SupervisedEvaluator, writer: SaveMapsd | SaveMaskd
-) -> None:
+@one_line_errors
+def infer(plan: Plan, network: nn.Module, evaluator: SupervisedEvaluator, writer: SaveMapsd | SaveMaskd) -> None:
     """Load the trained model, predict everything the evaluator's loader holds and complete the prediction folders."""
-    load_trained(plan, network, checkpoint)
+    load_trained(plan, network)
     evaluator.run()
     if isinstance(writer, SaveMapsd):
-        writer.write_index(file_sha256(Path(checkpoint)))
+        writer.write_index(file_sha256(plan.model))

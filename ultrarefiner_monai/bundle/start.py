@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -91,13 +90,13 @@ def start_phase3(plan: Plan, network: UltraRefiner) -> UltraRefiner:
 
 
 @one_line_errors
-def load_trained(plan: Plan, network: nn.Module, checkpoint: str) -> None:
+def load_trained(plan: Plan, network: nn.Module) -> None:
     """Load the trained model of ``plan``'s phase, data set and fold into ``network``.
 
     Raises:
         SystemExit: the file is missing, damaged, or of another phase, data set, fold or network.
     """
-    load_model(network, Path(checkpoint), expected_card(plan, network))
+    load_model(network, plan.model, expected_card(plan, network))
 
 
 def trainable(module: nn.Module) -> list[nn.Parameter]:

@@ -8,6 +8,7 @@ import json
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,25 @@ from ultrarefiner_monai.bundle.paths import BUNDLES
 from ultrarefiner_monai.data.errors import DataError
 from ultrarefiner_monai.data.files import write_atomically
 from ultrarefiner_monai.data.manifest import Manifest, load_manifest, shipped_manifest
-from ultrarefiner_monai.data.out_of_fold import INDEX_NAME, PredictionIndex, mean_of_maps
+from ultrarefiner_monai.data.out_of_fold import PredictionIndex, mean_of_maps
+from ultrarefiner_monai.data.readers import find_root
 
 logger = logging.getLogger(__name__)
 
 PHASES = ("phase1", "phase2", "phase3")
-DONE = "finished.json"
+DONE = "finished.json"  # a fold is trained and has predicted
+SETTINGS = "settings.json"  # what it was begun with
+OWN = {
+    "dataset": "its first argument",
+    "data_root": "--data_root",
+    "fold": "--folds",
+    "output_dir": "--out",
+    "parent_run": "nothing: the study is the parent",
+    "coarse_predictions": "nothing: they are the study's own",
+    "phase1_checkpoint": "nothing: it is the study's own",
+    "phase2_checkpoint": "nothing: it is the study's own",
+    "resume": "nothing: a study always resumes",
+}
 
 
 @dataclass
@@ -59,6 +73,34 @@ class Study:
         every = list(range(self.manifest.num_folds))
         return every if phase == "phase1" or self.folds is None else list(self.folds)
 
+    def check(self, phases: Iterable[str] = PHASES, only_folds: Sequence[int] | None = None) -> None:
+        """Refuse what cannot run before anything is written.
+
+        Raises:
+            DataError: an unknown phase, fold or configuration key, a key that the study sets itself, or a wrong data root.
+        """
+        if self.data_root is not None:
+            find_root(self.dataset, self.data_root)
+        existing = range(self.manifest.num_folds)
+        for fold in [*(self.folds or ()), *(only_folds or ())]:
+            if fold not in existing:
+                raise DataError(f"fold {fold} of {self.dataset}: expected 0 to {len(existing) - 1}")
+        for phase in [*phases, *self.settings]:
+            if phase not in PHASES:
+                raise DataError(f"unknown phase '{phase}': expected {', '.join(PHASES)}")
+            for key in self.shared | self.settings.get(phase, {}):
+                self._check_key(phase, key)
+
+    @staticmethod
+    def _check_key(phase: str, key: str) -> None:
+        if key in OWN:
+            raise DataError(f"'{key}' is set by the study; use {OWN[key]}")
+        known = _config_keys(phase, "train")
+        if key not in known:
+            nearest = get_close_matches(key, sorted(known), n=1)
+            hint = f": did you mean '{nearest[0]}'?" if nearest else "; docs/reference/keys.md lists the keys"
+            raise DataError(f"unknown configuration key '{key}' of {phase}{hint}")
+
     def run(self, phases: Iterable[str] = PHASES, only_folds: Sequence[int] | None = None) -> None:
         """Train, predict and average what is not done yet.
 
@@ -90,14 +132,16 @@ class Study:
     def _run_fold(self, phase: str, fold: int) -> None:
         folder = self.folder(phase, fold)
         overrides = self._overrides(phase, fold)
+        self._refuse_other_settings(folder, overrides)
         if self._is_done(folder):
-            self._refuse_other_settings(folder, overrides)
             logger.info("%s fold %d is done already: %s", phase, fold, folder)
             return
+        content = (json.dumps(overrides, indent=1) + "\n").encode()
+        write_atomically(folder / SETTINGS, content)
         run_bundle(phase, "train", **overrides, resume=True, **self._starting_points(phase, fold))
         for split in ("val", "test"):
             run_bundle(phase, "inference", **self._inference_keys(phase, overrides), split=split)
-        write_atomically(folder / DONE, (json.dumps(overrides, indent=1) + "\n").encode())
+        write_atomically(folder / DONE, content)
 
     def _overrides(self, phase: str, fold: int) -> dict[str, Any]:
         keys = {
@@ -128,12 +172,14 @@ class Study:
         return (folder / DONE).is_file()
 
     def _refuse_other_settings(self, folder: Path, overrides: dict[str, Any]) -> None:
-        found = json.loads((folder / DONE).read_text(encoding="utf-8"))
+        if not (folder / SETTINGS).is_file():
+            return
+        found = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
         differing = [key for key in found | overrides if found.get(key) != overrides.get(key) and key != "parent_run"]
         if differing:
             key = differing[0]
             raise DataError(
-                f"{folder}: done with {key} = {found.get(key)!r}, asked for {overrides.get(key)!r}; name another --out"
+                f"{folder}: begun with {key} = {found.get(key)!r}, asked for {overrides.get(key)!r}; name another --out"
             )
 
     def _average_test_maps(self, phase: str) -> None:
@@ -141,8 +187,7 @@ class Study:
             target = self.maps(phase, None, channel)
             suffix = Path() if phase == "phase1" else Path(channel)
             sources = [self.folder(phase, fold) / "predictions_test" / suffix for fold in self.folds_of(phase)]
-            if not (target / INDEX_NAME).is_file():
-                _average(sources, target)
+            _average(sources, target)
 
 
 def _average(sources: list[Path], target: Path) -> None:

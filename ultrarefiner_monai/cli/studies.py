@@ -79,10 +79,8 @@ def _read_settings(path: str) -> dict[str, dict[str, Any]]:
         found = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(f"settings {path}: {error}; expected a JSON file with the keys {', '.join(PHASES)}") from error
-    if not isinstance(found, dict) or not set(found) <= set(PHASES):
-        raise DataError(
-            f"settings {path}: expected an object with the keys {', '.join(PHASES)}, found {str(found)[:80]}"
-        )
+    if not isinstance(found, dict) or not all(isinstance(keys, dict) for keys in found.values()):
+        raise DataError(f"settings {path}: expected an object of keys for each of {', '.join(PHASES)}")
     return found
 
 

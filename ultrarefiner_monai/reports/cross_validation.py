@@ -22,8 +22,7 @@ def conduct(study: Study, phases: Sequence[str], only_folds: Sequence[int] | Non
 
     Writes ``per_image.csv`` and ``summary.md`` into the study's folder, and their numbers into the parent run.
     """
-    if study.data_root is not None:
-        find_root(study.dataset, study.data_root)  # refuse a wrong folder before anything is written
+    study.check(phases, only_folds)
     tracker = Tracker(
         uri=store_uri(project_root(str(BUNDLES / phases[0])), study.shared.get("tracking_uri")),
         experiment=study.dataset,

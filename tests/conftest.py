@@ -1,5 +1,6 @@
 """Fixtures shared by all tests."""
 
+import logging
 from pathlib import Path
 
 import pytest
@@ -13,3 +14,15 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip("the real ultrasound samples (../shared/data) are not beside this checkout")
     return SHARED_DATA
+
+
+@pytest.fixture(autouse=True)
+def quiet_logging() -> None:
+    """Undo what a bundle's logging.conf does to the whole process, so that no test depends on those before it."""
+    root = logging.getLogger()
+    root.setLevel(logging.WARNING)
+    for handler in [handler for handler in root.handlers if type(handler) is logging.StreamHandler]:
+        root.removeHandler(handler)
+    for logger in logging.Logger.manager.loggerDict.values():
+        if isinstance(logger, logging.Logger):
+            logger.disabled = False

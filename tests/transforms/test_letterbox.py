@@ -42,6 +42,6 @@ def test_invertd_brings_each_prediction_of_a_batch_to_its_own_size():
     items = [transform({"image": image, "label": MetaTensor(torch.ones_like(image))}) for image in images]
     batch = list_data_collate(items)
     assert set(batch["label"].unique().tolist()) <= {0.0, 1.0}
-    data = [item | {"pred": batch["image"][i].as_tensor()} for i, item in enumerate(decollate_batch(batch))]
+    data = [item | {"pred": MetaTensor(batch["image"][i].as_tensor())} for i, item in enumerate(decollate_batch(batch))]
     invert = Invertd("pred", transform, orig_keys="image", nearest_interp=False)
     assert [tuple(invert(item)["pred"].shape[1:]) for item in data] == shapes

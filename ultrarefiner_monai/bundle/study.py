@@ -79,9 +79,9 @@ class Study:
         Raises:
             DataError: an unknown phase, fold or configuration key, a key that the study sets itself, or a wrong data root.
         """
+        existing = range(self.manifest.num_folds)
         if self.data_root is not None:
             find_root(self.dataset, self.data_root)
-        existing = range(self.manifest.num_folds)
         for fold in [*(self.folds or ()), *(only_folds or ())]:
             if fold not in existing:
                 raise DataError(f"fold {fold} of {self.dataset}: expected 0 to {len(existing) - 1}")

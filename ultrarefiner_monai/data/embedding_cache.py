@@ -40,13 +40,11 @@ class EmbeddingCache:
     Args:
         folder: of the cache; made on the first `put`.
         signature: of the encoder, from `encoder_signature`.
-        rebuild: treat stale and corrupt files as absent, to be overwritten, instead of refusing them.
     """
 
-    def __init__(self, folder: str | Path, signature: str, rebuild: bool = False) -> None:
+    def __init__(self, folder: str | Path, signature: str) -> None:
         self.folder = Path(folder)
         self.signature = signature
-        self.rebuild = rebuild
 
     def get(self, key: str) -> np.ndarray | None:
         """Read the embedding (C, h, w) float16 of an image, or None if it is not cached.
@@ -62,10 +60,6 @@ class EmbeddingCache:
             return self._read(path)
         except FileNotFoundError:
             return None
-        except DataError:
-            if self.rebuild:
-                return None
-            raise
 
     def put(self, key: str, array: np.ndarray) -> None:
         """Store an embedding, cast to float16, in place of any earlier one.
@@ -97,11 +91,11 @@ class EmbeddingCache:
         except FileNotFoundError:
             raise
         except (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
-            raise DataError(f"{path}: corrupt embedding ({error}); rebuild the cache or delete the file") from error
+            raise DataError(f"{path}: corrupt embedding ({error}); delete the file, it is made anew") from error
         if signature != self.signature:
             raise DataError(
                 f"{path}: stale embedding, expected {self.signature}, found {signature}; "
-                f"rebuild the cache or choose another folder than {self.folder}"
+                f"delete the file, or choose another folder than {self.folder}"
             )
         return embedding
 

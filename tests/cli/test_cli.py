@@ -55,3 +55,12 @@ def test_a_mistake_is_one_line_and_exit_status_1(words, said, tmp_path):
     assert said in done.stderr
     assert "Traceback" not in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    """As in `ultrarefiner manifests show BUSI | head -1`."""
+    command = [sys.executable, "-m", "ultrarefiner_monai", "manifests", "show", "BUSI"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait(timeout=60) == 0

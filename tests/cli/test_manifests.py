@@ -1,5 +1,6 @@
 """The verbs of `ultrarefiner manifests`, as a user calls them."""
 
+import json
 import os
 import subprocess
 import sys
@@ -63,11 +64,62 @@ def test_build_show_and_verify(release: Path, tmp_path: Path, capsys: pytest.Cap
     Manifests().build("BUS", str(release), out=str(tmp_path / "m"), folds=3)
     path = str(tmp_path / "m/BUS.json")
     built = capsys.readouterr().out
-    Manifests().show(path)
-    assert capsys.readouterr().out in built
+    Manifests().show(path, json=str(tmp_path / "counts.json"))
+    assert capsys.readouterr().out.splitlines()[:-1] == built.splitlines()[1:]
     assert "fold 2" in built
+    assert json.loads((tmp_path / "counts.json").read_text())["num_folds"] == 3
     Manifests().verify(path, str(release))
     assert capsys.readouterr().out == "BUS: 8 of 8 items present, 0 faults\n"
+
+
+def test_the_figure_is_written_and_tracked(release: Path, tmp_path: Path) -> None:
+    Manifests().build("BUS", str(release), out=str(tmp_path / "m"), folds=3)
+    store = f"sqlite:///{tmp_path / 'mlruns.db'}"
+    figure = tmp_path / "BUS.png"
+    Manifests().show(str(tmp_path / "m/BUS.json"), str(release), figure=str(figure), tracking_uri=store)
+    assert figure.read_bytes().startswith(b"\x89PNG")
+    from mlflow import MlflowClient
+
+    client = MlflowClient(store)
+    (run,) = client.search_runs([client.get_experiment_by_name("BUS").experiment_id])
+    assert run.data.tags["kind"] == "manifest"
+    assert [artifact.path for artifact in client.list_artifacts(run.info.run_id)] == ["BUS.png"]
+
+
+def test_diff_exits_like_diff(release: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    for seed in (1, 2):
+        Manifests().build("BUS", str(release), out=str(tmp_path / str(seed)), folds=3, seed=seed)
+    one, two = (str(tmp_path / seed / "BUS.json") for seed in "12")
+    capsys.readouterr()
+    Manifests().diff(one, one)
+    assert capsys.readouterr().out == "equal\n"
+    with pytest.raises(SystemExit) as caught:
+        Manifests().diff(one, two, json=str(tmp_path / "diff.json"))
+    assert caught.value.code == 1
+    assert "header seed: 1 -> 2" in capsys.readouterr().out
+    assert json.loads((tmp_path / "diff.json").read_text())["equal"] is False
+
+
+def test_all_builds_what_is_there_and_names_the_rest(release: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        Manifests().build("ALL", str(release.parent), out=str(tmp_path / "m"), folds=3)
+    assert [line.split(":")[0] for line in str(caught.value).splitlines()] == ["BUSI", "BUSBRA", "BUS_UC", "BUS_UCLM"]
+    assert [path.name for path in (tmp_path / "m").iterdir()] == ["BUS.json"]
+
+
+def test_near_duplicates_are_reported_and_left_out(release: Path, tmp_path: Path) -> None:
+    from PIL import Image
+
+    with Image.open(release / "original/000003.png") as picture:
+        picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(release / "original/000006.png")
+    Manifests().build(
+        "BUS", str(release), out=str(tmp_path), folds=3, report=str(tmp_path / "report"), exclude_duplicates=True
+    )
+    assert [item["id"] for item in load_manifest(tmp_path / "BUS.json").excluded] == ["000006"]
+    (pair,) = json.loads((tmp_path / "report/BUS/duplicates.json").read_text())["pairs"]
+    assert (pair["first"], pair["second"], pair["mirror"]) == ("000003", "000006", "left-right")
+    assert pair["verdict"] == "confirmed"
+    assert "000006" in (tmp_path / "report/BUS/duplicates.html").read_text()
 
 
 def test_verify_exits_with_1_after_listing_all_faults(
@@ -82,8 +134,8 @@ def test_verify_exits_with_1_after_listing_all_faults(
     assert caught.value.code == 1
     out = capsys.readouterr().out
     assert "000000: original/000000.png: missing" in out
-    assert "GT/000001.png: sha256 differs" in out
-    assert "7 of 8 items present, 3 faults" in out
+    assert "GT/000001.png: empty (0 bytes)" in out
+    assert "7 of 8 items present, 2 faults" in out
 
 
 def test_a_wrong_name_or_folder_is_a_data_error(tmp_path: Path) -> None:

@@ -14,26 +14,20 @@ def test_links_of_both_kinds_chain(make_record) -> None:
         make_record("d", patient="2"),
         make_record("e", patient="3"),
     ]
-    assert group_records(records, {}) == ["a", "a", "a", "a", "e"]
+    assert group_records(records) == ["a", "a", "a", "a", "e"]
 
 
 def test_unknown_patients_are_not_one_patient(make_record) -> None:
-    assert group_records([make_record("a"), make_record("b")], {}) == ["a", "b"]
-
-
-def test_two_codes_of_one_person_are_merged(make_record) -> None:
-    records = [make_record("a", patient="CHCO"), make_record("b", patient="CHVI")]
-    assert group_records(records, {}) == ["a", "b"]
-    assert group_records(records, {"CHVI": "CHCO"}) == ["a", "a"]
+    assert group_records([make_record("a"), make_record("b")]) == ["a", "b"]
 
 
 def test_a_group_is_named_after_its_first_id_in_any_order(make_record) -> None:
     records = [make_record("z", patient="1"), make_record("m", patient="1"), make_record("q", patient="1")]
-    assert group_records(records, {}) == group_records(records[::-1], {}) == ["m", "m", "m"]
+    assert group_records(records) == group_records(records[::-1]) == ["m", "m", "m"]
 
 
 def test_no_records_make_no_groups() -> None:
-    assert group_records([], {}) == []
+    assert group_records([]) == []
 
 
 def test_opposite_labels_on_near_duplicates_are_found(make_record) -> None:

@@ -1,5 +1,8 @@
 """Every way a file may store a picture gives the same array (H, W), and masks merge by the written rule."""
 
+import struct
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,39 +24,136 @@ def _palette(grey: np.ndarray) -> Image.Image:
     return paletted
 
 
+def _big_endian() -> Image.Image:
+    return Image.frombytes("I;16B", (WIDTH, HEIGHT), (GREY.astype(">u2") * 257).tobytes())
+
+
 def _with_alpha(mode: str) -> Image.Image:
     image = Image.fromarray(GREY).convert(mode)
     image.putalpha(Image.fromarray(np.full_like(GREY, 7)))  # nearly transparent: must not darken the picture
     return image
 
 
+ADAM7 = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
+
+
+def _write_png(path: Path, samples: np.ndarray, kind: int, depth: int = 8, interlaced: bool = False) -> None:
+    """PNG of samples (H, W, channels) in the kinds that Pillow reads but cannot write (PNG specification, sections 8, 11)."""
+
+    def rows(part: np.ndarray) -> bytes:
+        flat = part.reshape(len(part), -1)
+        if depth == 4:
+            flat = flat[:, ::2] * 16 + flat[:, 1::2]
+        return b"".join(b"\0" + row.astype(">u2" if depth == 16 else np.uint8).tobytes() for row in flat)
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    parts = [samples[y::down, x::across] for y, x, down, across in ADAM7] if interlaced else [samples]
+    header = struct.pack(">IIBBBBB", samples.shape[1], samples.shape[0], depth, kind, 0, 0, int(interlaced))
+    body = zlib.compress(b"".join(rows(part) for part in parts if part.size))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", body) + chunk(b"IEND", b""))
+
+
+def _saved(make: Callable[[], Image.Image], suffix: str = "png", **options: object) -> Callable[[Path], Path]:
+    """A writer of the picture that `make` makes, under the given stem."""
+
+    def write(stem: Path) -> Path:
+        path = stem.with_suffix(f".{suffix}")
+        make().save(path, **options)
+        return path
+
+    return write
+
+
+def _encoded(samples: np.ndarray, kind: int, **options: object) -> Callable[[Path], Path]:
+    """A writer of a PNG of the given colour type."""
+
+    def write(stem: Path) -> Path:
+        path = stem.with_suffix(".png")
+        _write_png(path, samples, kind, **options)
+        return path
+
+    return write
+
+
+THREE, WIDE = np.repeat(GREY[..., None], 3, axis=2), GREY[..., None].astype(int) * 257
+ALPHA = np.full((HEIGHT, WIDTH, 1), 7)
+JPEG = {"suffix": "jpg", "quality": 100, "subsampling": 0}  # lossy: to 1/255
+
 STORED = {
-    "L": lambda: Image.fromarray(GREY),
-    "RGB": lambda: Image.fromarray(GREY).convert("RGB"),
-    "RGBA": lambda: _with_alpha("RGBA"),
-    "LA": lambda: _with_alpha("LA"),
-    "P": lambda: _palette(GREY),
-    "16 bit": lambda: Image.fromarray(GREY.astype(np.uint16) * 257),
+    "L": _saved(lambda: Image.fromarray(GREY)),
+    "L with a transparent value": _saved(lambda: Image.fromarray(GREY), transparency=30),
+    "RGB": _saved(lambda: Image.fromarray(GREY).convert("RGB")),
+    "RGB with a transparent colour": _saved(lambda: Image.fromarray(GREY).convert("RGB"), transparency=(30, 30, 30)),
+    "RGBA": _saved(lambda: _with_alpha("RGBA")),
+    "LA": _saved(lambda: _with_alpha("LA")),
+    "P": _saved(lambda: _palette(GREY)),
+    "P with a transparent entry": _saved(lambda: _palette(GREY), transparency=3),
+    "P with alpha": _saved(lambda: _palette(GREY), transparency=bytes(range(256))),
+    "P, GIF": _saved(lambda: _palette(GREY), "gif"),
+    "I;16": _saved(lambda: Image.fromarray(GREY.astype(np.uint16) * 257)),
+    "I, TIFF": _saved(lambda: Image.fromarray(GREY.astype(np.int32) * 257), "tiff"),
+    "I;16B, TIFF": _saved(_big_endian, "tiff"),
+    "CMYK, TIFF": _saved(lambda: Image.fromarray(GREY).convert("RGB").convert("CMYK"), "tiff"),
+    "BMP": _saved(lambda: Image.fromarray(GREY), "bmp"),
+    "grey JPEG": _saved(lambda: Image.fromarray(GREY), **JPEG),
+    "YCbCr JPEG": _saved(lambda: Image.fromarray(GREY).convert("RGB"), **JPEG),
+    "CMYK JPEG": _saved(lambda: Image.fromarray(GREY).convert("RGB").convert("CMYK"), **JPEG),
+    "interlaced grey": _encoded(GREY[..., None], 0, interlaced=True),
+    "interlaced RGB": _encoded(THREE, 2, interlaced=True),
+    "16-bit RGB": _encoded(np.repeat(WIDE, 3, axis=2), 2, depth=16),
+    "16-bit grey-alpha": _encoded(np.concatenate([WIDE, ALPHA * 257], axis=2), 4, depth=16),
 }
 
 
-@pytest.mark.parametrize("mode", STORED)
-def test_a_picture_reads_the_same_however_it_is_stored(mode: str, tmp_path: Path) -> None:
-    STORED[mode]().save(tmp_path / "picture.png")
-    grey = read_grey(tmp_path / "picture.png")
+@pytest.mark.parametrize("stored", STORED)
+def test_a_picture_reads_the_same_however_it_is_stored(stored: str, tmp_path: Path) -> None:
+    grey = read_grey(STORED[stored](tmp_path / "picture"))
     assert grey.dtype == np.float32
     assert grey.shape == (HEIGHT, WIDTH)
-    np.testing.assert_allclose(grey, GREY / 255, atol=1 / 255 / 2)
+    np.testing.assert_allclose(grey, GREY / 255, atol=(1.01 if "JPEG" in stored else 0.01) / 255)
 
 
-def test_a_palette_with_transparency_reads_as_colours(tmp_path: Path) -> None:
-    _palette(GREY).save(tmp_path / "picture.png", transparency=3)
-    np.testing.assert_allclose(read_grey(tmp_path / "picture.png"), GREY / 255, atol=1e-6)
+def test_four_bits_span_black_to_white(tmp_path: Path) -> None:
+    values = np.arange(16).repeat(2)[None, :, None].repeat(4, axis=0)
+    _write_png(tmp_path / "picture.png", values, kind=0, depth=4)
+    np.testing.assert_allclose(read_grey(tmp_path / "picture.png"), values[..., 0] / 15, atol=1e-6)
+
+
+def test_a_colour_palette_in_odd_order_is_luma(tmp_path: Path) -> None:
+    """Indices 0, 1, 2 hold blue, red and grey: neither order nor brightness of the indices means anything."""
+    image = Image.fromarray(np.array([[0, 1, 2], [2, 2, 0]], np.uint8)).convert("L")
+    paletted = Image.frombytes("P", image.size, image.tobytes())
+    paletted.putpalette([0, 0, 255, 255, 0, 0, 90, 90, 90])
+    paletted.save(tmp_path / "picture.png")
+    luma = np.array([[0.114, 0.299, 90 / 255], [90 / 255, 90 / 255, 0.114]])  # ITU-R BT.601
+    np.testing.assert_allclose(read_grey(tmp_path / "picture.png"), luma, atol=1 / 255)
+
+
+@pytest.mark.parametrize("orientation", range(2, 9))
+def test_orientation_tags_are_ignored(orientation: int, tmp_path: Path) -> None:
+    """A mask has no such tag: the array as stored is the one it was drawn on."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    for suffix, options in (("png", {}), ("jpg", {"quality": 100})):
+        path = tmp_path / f"picture.{suffix}"
+        Image.fromarray(GREY).save(path, exif=exif, **options)
+        np.testing.assert_allclose(read_grey(path), GREY / 255, atol=1.01 / 255)
 
 
 def test_colours_become_luma(tmp_path: Path) -> None:
     Image.new("RGB", (3, 2), (255, 0, 0)).save(tmp_path / "red.png")
     np.testing.assert_allclose(read_grey(tmp_path / "red.png"), 0.299, atol=1 / 255)  # ITU-R BT.601
+
+
+def test_colour_doppler_is_luma_where_it_glows_and_the_grey_original_elsewhere(tmp_path: Path) -> None:
+    picture = THREE.copy()
+    picture[5:10, 12:20] = (200, 40, 0)
+    Image.fromarray(picture).save(tmp_path / "doppler.png")
+    expected = GREY / 255
+    expected[5:10, 12:20] = (0.299 * 200 + 0.587 * 40) / 255
+    np.testing.assert_allclose(read_grey(tmp_path / "doppler.png"), expected, atol=1 / 255)
 
 
 def test_a_one_bit_picture_is_black_and_white(tmp_path: Path) -> None:
@@ -100,13 +200,35 @@ def _rgba_mask() -> Image.Image:
     return image
 
 
+def _colour_classes() -> Image.Image:
+    """Benign green left, malignant red right, as BUS-UCLM would mark both in one picture."""
+    planes = np.zeros((*SQUARE.shape, 3), np.uint8)
+    planes[..., 1], planes[..., 0] = SQUARE * 255, SQUARE * 255
+    planes[:, 10:, 1] = 0
+    planes[:, :10, 0] = 0
+    return Image.fromarray(planes)
+
+
+def _two_colour_palette() -> Image.Image:
+    """Lesion has index 0 and background index 1: indices taken for values would swap them."""
+    image = Image.fromarray(1 - SQUARE.astype(np.uint8))
+    paletted = Image.frombytes("P", image.size, image.tobytes())
+    paletted.putpalette([255, 255, 255, 0, 0, 0])
+    return paletted
+
+
 MASKS = {
     "mode 1": lambda: Image.fromarray(SQUARE),
     "0/255": lambda: Image.fromarray(SQUARE.astype(np.uint8) * 255),
     "0/1": lambda: Image.fromarray(SQUARE.astype(np.uint8)),
     "green": lambda: _coloured((0, 255, 0)),
     "red": lambda: _coloured((255, 0, 0)),
+    "green and red": _colour_classes,
+    "palette": _two_colour_palette,
+    "three-channel grey": lambda: _coloured((255, 255, 255)),
     "RGBA": _rgba_mask,
+    "LA": lambda: _rgba_mask().convert("LA"),
+    "16 bit, dark": lambda: Image.fromarray(SQUARE.astype(np.uint16) * 300),
     "16 bit": lambda: Image.fromarray(SQUARE.astype(np.uint16) * 65535),
     "254 and 255": lambda: Image.fromarray(np.where(SQUARE, 254 + np.indices(SQUARE.shape)[1] % 2, 0).astype(np.uint8)),
 }
@@ -178,3 +300,11 @@ def test_real_files_of_every_mode(shared_data: Path) -> None:
     busbra = shared_data / "BUS-BRA/BUSBRA"
     assert read_mask(busbra / "Masks/mask_0001-l.png").sum() == 5664  # the inventory's count; mode 1
     assert read_grey(busbra / "Images/bus_0001-l.png").shape == (353, 274)
+
+
+def test_real_colour_doppler_is_luma(shared_data: Path) -> None:
+    """The colours really do glow in this frame, and the reader gives 0.299 R + 0.587 G + 0.114 B (ITU-R BT.601)."""
+    (path,) = shared_data.rglob("images/ELCO_008.png")
+    colours = np.asarray(Image.open(path).convert("RGB")).astype(float)
+    assert (np.ptp(colours, axis=2) > 60).mean() > 0.01
+    np.testing.assert_allclose(read_grey(path), colours @ (0.299, 0.587, 0.114) / 255, atol=1 / 255)

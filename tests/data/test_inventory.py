@@ -6,9 +6,11 @@ import pytest
 
 from ultrarefiner_monai.data.errors import DataError
 from ultrarefiner_monai.data.inventory import COLUMNS, read_inventory
-from ultrarefiner_monai.data.manifest_build import build_document, encode, release_records
+from ultrarefiner_monai.data.manifest_build import build_document, encode
+from ultrarefiner_monai.data.measuring import measure
 from ultrarefiner_monai.data.readers import find_root, reader
-from ultrarefiner_monai.data.records import measure
+from ultrarefiner_monai.data.releases import usable
+from ultrarefiner_monai.data.splits import Options
 
 RELEASES = {"BUSI": "BUSI", "BUSBRA": "BUS-BRA", "BUS_UCLM": "BUS-UCLM"}
 ROW = {
@@ -62,10 +64,10 @@ def test_missing_columns_are_named(tmp_path: Path) -> None:
 def test_files_and_inventory_give_the_same_bytes(name: str, step: int, shared_data: Path) -> None:
     """The inventory restricted to every `step`-th image of the sample, against the same files."""
     root = find_root(name, shared_data / RELEASES[name])
-    from_files = measure(reader(name).scan(root)[::step], root)
+    from_files, _ = measure(reader(name).scan(root)[::step], root)
     images = {record.source.image for record in from_files}
-    inventory = release_records(name, inventory=shared_data / f"inventory/{name}.csv")
+    inventory = read_inventory(name, shared_data / f"inventory/{name}.csv")
     from_inventory = [record for record in inventory if record.source.image in images]
     assert len(from_files) == {"BUSI": 145, "BUSBRA": 76, "BUS_UCLM": 46}[name]
-    folds = {"folds": 3, "test_fraction": 0.1}
-    assert encode(build_document(name, from_files, **folds)) == encode(build_document(name, from_inventory, **folds))
+    documents = [build_document(usable(name, records), Options(3, 42, 0.1)) for records in (from_files, from_inventory)]
+    assert encode(documents[0]) == encode(documents[1])

@@ -12,7 +12,7 @@ import torch.distributed as dist
 from ignite.engine import Engine
 
 from ultrarefiner_monai.handlers import CompareMasks
-from ultrarefiner_monai.handlers.comparison import comparison_table, score_image, summarise_rows
+from ultrarefiner_monai.handlers.comparison import calibrate_image, comparison_table, score_image, summarise_rows
 
 
 def square(rows, size=10):
@@ -54,6 +54,34 @@ def test_means_deltas_and_counts_by_hand(tmp_path):
     assert metrics["refined_hd95_undefined"] == 2
     assert metrics["coarse_recall"] == pytest.approx((0.5 + 1 + 0) / 3)
     assert metrics["worse_share"] == metrics["better_share"] == pytest.approx(1 / 3)
+    assert (metrics["lesions"], metrics["coarse_lesion_sensitivity"], metrics["delta_lesion_sensitivity"]) == (
+        3,
+        2 / 3,
+        0,
+    )
+
+
+def test_names_of_the_metrics(tmp_path):
+    """Configurations, reports and the tracker rely on them."""
+    means = (
+        "dice",
+        "iou",
+        "precision",
+        "recall",
+        "specificity",
+        "hd95",
+        "assd",
+        "nsd",
+        "boundary_iou",
+        "false_lesions",
+    )
+    stages = ("coarse", "refined", "delta")
+    names = {f"{stage}_{name}{end}" for stage in stages for name in means for end in ("", "_undefined")}
+    names |= {f"{stage}_{name}" for stage in stages for name in ("lesion_sensitivity", "ece", "ece_lesion")}
+    lesions_only = evaluate(tmp_path, [image("a", 4, 2, 4)])
+    assert set(lesions_only) == names | {"lesions", "worse_share", "better_share"}
+    normals = {f"false_positive_{name}{end}" for name in ("rate", "area") for end in ("", "_undefined")}
+    assert set(evaluate(tmp_path, IMAGES)) - set(lesions_only) == {f"{s}_{n}" for s in stages for n in normals}
 
 
 def test_the_csv_has_a_row_an_image_with_undefined_as_nan(tmp_path):
@@ -64,6 +92,9 @@ def test_the_csv_has_a_row_an_image_with_undefined_as_nan(tmp_path):
     assert [row["id"] for row in rows] == ["a", "b", "c", "d"] and rows[0]["patient"] == "p-a"
     assert float(rows[0]["coarse_dice"]) == pytest.approx(2 / 3)
     assert rows[2]["coarse_dice"] == "nan" and rows[3]["refined_hd95"] == "nan"
+    assert [row["lesions"] for row in rows] == ["1", "1", "0", "1"] and {row["unit"] for row in rows} == {"px"}
+    assert [row["coarse_lesions_found"] for row in rows] == ["1.0", "1.0", "0.0", "0.0"]
+    assert [row["refined_false_positive"] for row in rows] == ["nan", "nan", "0.0", "nan"]
     assert not list(tmp_path.glob(".*"))
 
 
@@ -98,6 +129,81 @@ def scores(coarse, refined):
     return {f"{stage}_{name}": value for name in names for stage, value in (("coarse", coarse), ("refined", refined))}
 
 
+# Normals: nothing predicted, 20 px predicted by the coarse network only, 10 px by both.
+NORMALS = [image("a", 0, 0, 0), image("b", 0, 2, 0), image("c", 0, 1, 1)]
+
+
+def test_normals_have_false_positives_in_place_of_dice(tmp_path, caplog):
+    with caplog.at_level(logging.INFO, "ultrarefiner_monai"):
+        metrics = evaluate(tmp_path, NORMALS)
+    assert metrics["coarse_false_positive_rate"] == pytest.approx(2 / 3)
+    assert metrics["refined_false_positive_rate"] == pytest.approx(1 / 3)
+    assert metrics["coarse_false_positive_area"] == pytest.approx(0.1)
+    assert metrics["delta_false_positive_area"] == pytest.approx(-2 / 30)
+    assert metrics["coarse_false_lesions"] == pytest.approx(2 / 3)
+    table = {line.split()[0]: line for line in caplog.messages[-1].splitlines()}
+    assert "0.6667   0.3333 ▲  -0.3333     3" in table["false_positive_rate"]
+    assert "specificity" in table and "ece" in table
+    assert not {"dice", "hd95", "nsd", "recall", "lesion_sensitivity", "ece_lesion"} & set(table)
+
+
+def test_among_lesions_false_positives_count_the_normals_only(tmp_path, caplog):
+    with caplog.at_level(logging.INFO, "ultrarefiner_monai"):
+        metrics = evaluate(tmp_path, [image("d", 5, 0, 0), *NORMALS])
+    assert metrics["refined_false_positive_rate"] == pytest.approx(1 / 3)
+    assert metrics["refined_false_positive_rate_undefined"] == 1
+    assert "dice" in caplog.messages[-1] and "false_positive_rate" in caplog.messages[-1]
+
+
+def test_without_normals_there_is_no_line_on_them(tmp_path):
+    assert "false_positive" not in comparison_table(evaluate(tmp_path, [image("a", 4, 2, 4)]), 1)
+
+
+def with_spacing(case, spacing):
+    return ({**case[0], "spacing": torch.tensor(spacing)}, case[1])
+
+
+def test_a_known_spacing_gives_millimetres(tmp_path, caplog):
+    images = [image("a", 4, 2, 4), image("b", 4, 4, 8)]
+    pixels = evaluate(tmp_path, images)
+    with caplog.at_level(logging.INFO, "ultrarefiner_monai"):
+        millimetres = evaluate(tmp_path, [with_spacing(case, (0.1, 0.1)) for case in images])
+    assert millimetres["coarse_hd95"] == pytest.approx(0.1 * pixels["coarse_hd95"])
+    assert millimetres["delta_assd"] == pytest.approx(0.1 * pixels["delta_assd"])
+    assert millimetres["refined_nsd"] == pixels["refined_nsd"]
+    assert "hd95 (mm)" in caplog.messages[-1] and "nsd (2 px)" in caplog.messages[-1]
+    assert "mm" in (tmp_path / "per_image.csv").read_text()
+
+
+def test_pixels_and_millimetres_are_never_averaged(tmp_path):
+    metrics = evaluate(tmp_path, [with_spacing(image("a", 4, 2, 4), (0.1, 0.1)), image("b", 4, 4, 8)])
+    alone = evaluate(tmp_path, [with_spacing(image("a", 4, 2, 4), (0.1, 0.1))])
+    assert metrics["coarse_hd95"] == alone["coarse_hd95"] and metrics["coarse_hd95_undefined"] == 1
+    assert metrics["coarse_dice_undefined"] == 0
+
+
+def test_calibration_over_all_images(tmp_path):
+    metrics = evaluate(tmp_path, [image("a", 4, 2, 4), image("b", 4, 4, 8)])
+    # probabilities 0.9 and 0: coarse 60 px at 0.9, all of them lesion, and 20 missed among 140
+    assert metrics["coarse_ece"] == pytest.approx(0.3 * 0.1 + 20 / 200)
+    assert metrics["refined_ece"] == pytest.approx((120 * 0.9 - 80) / 200)
+    assert metrics["delta_ece"] == pytest.approx(metrics["refined_ece"] - metrics["coarse_ece"])
+    # the lesion and 1 px around it: 5 rows of each image, of which coarse misses 2 in the first
+    assert metrics["coarse_ece_lesion"] == pytest.approx((60 * 0.1 + 20) / 100)
+    diagram = json.loads((tmp_path / "reliability.json").read_text())
+    assert diagram["images"] == 2 and diagram["edges"][0] == 0 and diagram["edges"][-1] == 1
+    assert len(diagram["edges"]) == len(diagram["coarse"]["all"]["pixels"]) + 1
+    assert diagram["coarse"]["all"]["pixels"][0] == 140 and diagram["coarse"]["all"]["pixels"][13] == 60
+    assert diagram["coarse"]["all"]["accuracy"][0] == pytest.approx(20 / 140)
+    assert diagram["refined"]["lesion"]["ece"] == pytest.approx(metrics["refined_ece_lesion"])
+
+
+def test_a_map_of_nan_is_background_to_the_mask_and_nothing_to_the_calibration():
+    pred, truth = torch.full((1, 4, 4), math.nan), torch.ones(1, 4, 4)
+    assert score_image(pred, truth, 0.5, "case7")["coarse_recall"] == 0
+    assert not calibrate_image(pred, truth).any()
+
+
 def test_all_undefined_is_nan_and_counted(tmp_path):
     metrics = evaluate(tmp_path, [image("c", 0, 0, 0)])
     assert math.isnan(metrics["refined_dice"]) and metrics["refined_dice_undefined"] == 1
@@ -126,7 +232,8 @@ def test_two_processes_count_padded_samples_once(tmp_path, fork):
     alone = evaluate(tmp_path / "alone", five)
     for rank in (0, 1):
         assert json.loads((tmp_path / f"rank{rank}.json").read_text()) == pytest.approx(alone, nan_ok=True)
-    assert (tmp_path / "both" / "per_image.csv").read_text() == (tmp_path / "alone" / "per_image.csv").read_text()
+    for name in ("per_image.csv", "reliability.json"):
+        assert (tmp_path / "both" / name).read_text() == (tmp_path / "alone" / name).read_text()
 
 
 def test_a_real_evaluator_leaves_what_the_handler_needs(make_run, tmp_path):

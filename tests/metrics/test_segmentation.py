@@ -1,15 +1,21 @@
 import math
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from monai.data import MetaTensor
 from scipy.ndimage import gaussian_filter
 from scipy.spatial.distance import cdist
+from skimage.measure import label
+from skimage.morphology import erosion
 
 from ultrarefiner_monai.metrics import segmentation_metrics, summarise
+from ultrarefiner_monai.metrics.segmentation import COUNTS, FALSE_POSITIVES, MEANS
 
 NAN = float("nan")
+TABLES = Path(__file__).parents[2] / "docs" / "reference" / "metrics.md"
 
 
 def square(top: int, left: int, size: int, shape: tuple[int, int] = (32, 40)) -> torch.Tensor:
@@ -18,8 +24,8 @@ def square(top: int, left: int, size: int, shape: tuple[int, int] = (32, 40)) ->
     return mask
 
 
-def value(pred: torch.Tensor, target: torch.Tensor) -> dict[str, float]:
-    return {name: column.item() for name, column in segmentation_metrics(pred, target).items()}
+def value(pred: torch.Tensor, target: torch.Tensor, spacing=None) -> dict[str, float]:
+    return {name: column.item() for name, column in segmentation_metrics(pred, target, spacing).items()}
 
 
 def test_hand_computed_squares():
@@ -28,8 +34,17 @@ def test_hand_computed_squares():
     assert found["dice"] == pytest.approx(0.6)
     assert found["iou"] == pytest.approx(60 / 140)
     assert found["precision"] == found["recall"] == pytest.approx(0.6)
+    assert found["specificity"] == pytest.approx((32 * 40 - 140) / (32 * 40 - 100))
     # edge pixels: the 10 of the far column are 4 px away, and so is the other directed distance
     assert found["hd95"] == pytest.approx(4.0)
+    # each outline's 36 px: 10 of the far column, 3 of two rows before the other begins, 12 in common, 8 inside the other
+    near = 10 * [4] + 2 * [3, 2, 1] + 12 * [0] + [1, 2, 3, 4, 4, 3, 2, 1]
+    assert found["assd"] == pytest.approx(sum(near) / 36)
+    assert found["nsd"] == pytest.approx(sum(distance <= 2 for distance in near) / 36)
+    # 2 % of the diagonal of 51 px is 1 px: the bands are the outlines, which share 6 px of each of two rows
+    assert found["boundary_iou"] == pytest.approx(12 / (72 - 12))
+    assert (found["lesions"], found["lesions_found"], found["false_lesions"]) == (1, 1, 0)
+    assert all(math.isnan(found[name]) for name in FALSE_POSITIVES)
 
 
 def test_precision_and_recall_are_not_swapped():
@@ -37,22 +52,43 @@ def test_precision_and_recall_are_not_swapped():
     assert (found["precision"], found["recall"]) == (1.0, 0.25)
 
 
-def test_single_pixels_in_opposite_corners():
-    pred, target = square(0, 0, 1), square(31, 39, 1)
-    assert value(pred, target)["hd95"] == pytest.approx(math.hypot(31, 39))
+def test_a_false_alarm_by_hand():
+    found = value(square(4, 4, 8), square(0, 0, 0))
+    assert (found["false_positive"], found["false_positive_pixels"]) == (1, 64)
+    assert found["false_positive_area"] == pytest.approx(64 / (32 * 40))
+    assert found["specificity"] == pytest.approx(1 - 64 / (32 * 40))
 
 
-@pytest.mark.parametrize(
-    ("pred", "target", "expected"),
-    [
-        (0, 0, {"dice": NAN, "iou": NAN, "precision": NAN, "recall": NAN, "hd95": NAN}),
-        (0, 6, {"dice": 0.0, "iou": 0.0, "precision": NAN, "recall": 0.0, "hd95": NAN}),
-        (6, 0, {"dice": 0.0, "iou": 0.0, "precision": 0.0, "recall": NAN, "hd95": NAN}),
-        (6, 6, {"dice": 1.0, "iou": 1.0, "precision": 1.0, "recall": 1.0, "hd95": 0.0}),
-    ],
-)
-def test_the_table_of_empty_cases(pred, target, expected):
-    assert value(square(4, 4, pred), square(4, 4, target)) == pytest.approx(expected, nan_ok=True)
+MASKS = {"blank": square(0, 0, 0), "full": torch.ones(1, 1, 32, 40, dtype=torch.bool)}
+MASKS |= {"lesion": square(4, 4, 6)}
+
+
+def documented() -> list[tuple[str, str, dict[str, str]]]:
+    """(prediction, truth, metric -> entry) of each row of the tables of empty cases."""
+    rows, names = [], []
+    for line in TABLES.read_text(encoding="utf-8").splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if cells[:2] == ["prediction", "truth"]:
+            names = cells[2:]
+        elif names and cells[0] in MASKS:
+            rows.append((cells[0], cells[1], dict(zip(names, cells[2:], strict=True))))
+    return rows
+
+
+def test_the_tables_hold_every_case_of_every_metric():
+    cases = [(pred, truth, name) for pred, truth, entries in documented() for name in entries]
+    assert sorted(cases) == sorted(product(MASKS, MASKS, (*MEANS, *COUNTS, *FALSE_POSITIVES)))
+
+
+@pytest.mark.parametrize(("prediction", "truth", "entries"), documented())
+def test_the_table_of_empty_cases(prediction, truth, entries):
+    shift = 2 if prediction == truth == "lesion" else 0  # a perfect prediction would make the values ones and zeros
+    found = value(MASKS[prediction], MASKS[truth].roll(shift, -1))
+    for name, entry in entries.items():
+        if entry == "value":
+            assert math.isfinite(found[name]), name
+        else:
+            assert found[name] == pytest.approx(float(entry), nan_ok=True), name
 
 
 def test_a_blank_image_in_a_batch_leaves_the_others_alone():
@@ -62,6 +98,7 @@ def test_a_blank_image_in_a_batch_leaves_the_others_alone():
     found = segmentation_metrics(pred, target)
     assert found["dice"][:3].tolist() == pytest.approx([0.6, 0.0, 0.0])
     assert found["hd95"].isnan().tolist() == [False, True, True, True]
+    assert found["false_positive"].tolist() == pytest.approx([NAN, NAN, 1, 0], nan_ok=True)
     assert summarise(found)["dice"] == pytest.approx(0.2)  # mean of the three defined, not of four
     assert summarise(found)["dice_undefined"] == 1
     assert summarise(found)["hd95_undefined"] == 3
@@ -87,38 +124,78 @@ def edge_pixels(mask: np.ndarray) -> np.ndarray:
     return np.argwhere(mask & ~inner)
 
 
-def independent(pred: np.ndarray, target: np.ndarray) -> dict[str, float]:
-    """The same metrics from sets of pixels and a full matrix of distances."""
+def band(mask: np.ndarray) -> np.ndarray:
+    """The published algorithm of boundary IoU, step by step."""
+    framed = np.pad(mask, 1)
+    for _ in range(max(1, round(0.02 * math.hypot(*mask.shape)))):
+        framed = erosion(framed, np.ones((3, 3)))
+    return mask & ~framed[1:-1, 1:-1]
+
+
+def objects(mask: np.ndarray) -> list[set[tuple[int, int]]]:
+    labels = label(mask, connectivity=2)
+    return [set(map(tuple, np.argwhere(labels == i))) for i in range(1, labels.max() + 1)]
+
+
+def independent(pred: np.ndarray, target: np.ndarray, spacing: tuple[float, float]) -> dict[str, float]:
+    """The same metrics from sets of pixels, a full matrix of distances and the whole picture."""
     p, t = set(map(tuple, np.argwhere(pred))), set(map(tuple, np.argwhere(target)))
-    both = len(p & t)
+    both, size = len(p & t), pred.size
+    bands, findings, lesions = (band(pred), band(target)), objects(pred), objects(target)
+    iou = np.array([[len(a & b) / len(a | b) for b in lesions] for a in findings]).reshape(len(findings), len(lesions))
     found = {
         "dice": 2 * both / (len(p) + len(t)) if p or t else NAN,
         "iou": both / len(p | t) if p or t else NAN,
         "precision": both / len(p) if p else NAN,
         "recall": both / len(t) if t else NAN,
+        "specificity": (size - len(p | t)) / (size - len(t)) if len(t) < size else NAN,
         "hd95": NAN,
+        "assd": NAN,
+        "nsd": 0.0 if p or t else NAN,
+        "boundary_iou": (bands[0] & bands[1]).sum() / (bands[0] | bands[1]).sum() if p or t else NAN,
+        "lesions": len(lesions),
+        "lesions_found": (iou >= 0.1).any(0).sum(),
+        "false_lesions": len(findings) - (iou >= 0.1).any(1).sum(),
+        "false_positive": NAN if t else float(bool(p)),
+        "false_positive_area": NAN if t else len(p) / size,
+        "false_positive_pixels": NAN if t else len(p),
     }
     if p and t:
-        distances = cdist(edge_pixels(pred), edge_pixels(target))
+        distances = cdist(edge_pixels(pred) * spacing, edge_pixels(target) * spacing)
+        every = np.concatenate([distances.min(0), distances.min(1)])
         found["hd95"] = max(np.percentile(distances.min(1), 95), np.percentile(distances.min(0), 95))
+        found["assd"] = every.mean()
+        found["nsd"] = (every <= 2 * math.sqrt(spacing[0] * spacing[1])).mean()
     return found
 
 
-@pytest.mark.parametrize("seed", range(12))
+def random_pair(rng: np.random.Generator) -> list[np.ndarray]:
+    """Noise or blobs, from nearly blank to nearly full; now and then blank or full."""
+    shape = tuple(rng.integers(7, 33, 2)) if rng.random() < 0.9 else (20, 76)  # the last: a band of 2 px
+    smooth = rng.choice([0.7, 2, 4])
+    fields = [gaussian_filter(rng.standard_normal(shape), smooth) for _ in range(2)]
+    fields[1] += rng.choice([0, 3]) * fields[0]  # unrelated or similar
+    return [field / field.std() > rng.choice([-0.3, 0.8, 0.8, 1.5, 2.6, -9, 9]) for field in fields]
+
+
+@pytest.mark.parametrize("seed", range(10))
 def test_agrees_with_an_independent_implementation(seed):
+    """A thousand cases, half of them with a spacing."""
     rng = np.random.default_rng(seed)
-    for smooth, level in product((0.7, 4), (-0.3, 0.8, 2.6)):  # noise and blobs; full, usual and nearly blank
-        shape = tuple(rng.integers(9, 60, 2))
-        fields = [gaussian_filter(rng.standard_normal(shape), smooth) for _ in range(2)]
-        pred, target = ((field / field.std() > level) for field in fields)
-        found = value(torch.from_numpy(pred)[None, None], torch.from_numpy(target)[None, None])
-        assert found == pytest.approx(independent(pred, target), rel=1e-5, nan_ok=True)
+    for case in range(100):
+        pred, target = random_pair(rng)
+        spacing = tuple(rng.uniform(0.05, 0.3, 2)) if case % 2 else None
+        found = value(*(torch.from_numpy(mask)[None, None] for mask in (pred, target)), spacing)
+        expected = independent(pred, target, spacing or (1, 1))
+        assert found == pytest.approx(expected, rel=1e-6, abs=1e-6, nan_ok=True), (seed, case)
 
 
-def test_numbers_and_bools_give_the_same():
+def test_numbers_bools_and_monai_tensors_give_the_same():
     pred, target = square(5, 8, 10), square(5, 12, 10)
+    expected = pytest.approx(value(pred, target), nan_ok=True)
     for dtype in (torch.float32, torch.uint8, torch.int64):
-        assert value(pred.to(dtype), target.to(dtype)) == value(pred, target)
+        assert value(pred.to(dtype), target.to(dtype)) == expected
+    assert value(MetaTensor(pred), MetaTensor(target)) == expected
 
 
 @pytest.mark.parametrize("bad", [0.5, 255.0, NAN])
@@ -132,6 +209,12 @@ def test_probabilities_and_grey_values_are_refused(bad):
 def test_other_shapes_are_refused(shape):
     with pytest.raises(ValueError, match=r"must both be \(B, 1, H, W\)"):
         segmentation_metrics(torch.zeros(shape), torch.zeros(1, 1, 8, 8))
+
+
+@pytest.mark.parametrize("spacing", [(0.1,), (0.1, 0), (0.1, -1), (0.1, NAN), (math.inf, 0.1)])
+def test_a_spacing_that_is_none_is_refused(spacing):
+    with pytest.raises(ValueError, match="spacing must be two positive numbers"):
+        segmentation_metrics(square(5, 8, 10), square(5, 8, 10), spacing)
 
 
 def test_the_inputs_stay_as_they_are():

@@ -15,12 +15,20 @@ def picture(path, pixels, mode="L"):
     return str(path)
 
 
-@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "P"])
-def test_every_mode_is_the_grey_original_in_rows_and_columns(tmp_path, mode):
-    pixels = np.arange(6).reshape(2, 3) * 50  # non-square and asymmetric: a transposed reader would show
-    item = LoadGreyd("image")({"image": picture(tmp_path / "a.png", pixels, mode)})
-    assert item["image"].shape == (1, 2, 3)
-    assert torch.allclose(item["image"][0].as_tensor(), torch.from_numpy(pixels / 255).float(), atol=1 / 255)
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "P", "I;16"])
+@pytest.mark.parametrize("shape", [(2, 3), (20, 30), (1, 7), (31, 17)])  # not square: a transposed reader would show
+def test_every_mode_is_the_grey_original_in_rows_and_columns(tmp_path, mode, shape):
+    pixels = np.arange(shape[0] * shape[1]).reshape(shape) * 250 // (shape[0] * shape[1])
+    path = tmp_path / "a.png"
+    if mode == "I;16":
+        Image.fromarray(pixels.astype(np.uint16) * 257).save(path)
+    else:
+        picture(path, pixels, mode)
+    item = LoadGreyd("image")({"image": str(path)})
+    assert item["image"].shape == (1, *shape)
+    assert item["image"].dtype == torch.float32
+    assert torch.allclose(item["image"][0].as_tensor(), torch.from_numpy(pixels / 255).float(), atol=0.01 / 255)
+    assert item["image"].meta["spatial_shape"] == shape
     assert item["image_path"] == item["image"].meta["filename_or_obj"]
 
 

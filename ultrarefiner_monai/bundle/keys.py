@@ -2,6 +2,7 @@
 
 import difflib
 import inspect
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
@@ -15,9 +16,16 @@ CHOICES = {
     "weighting": ("learned", "fixed"),
     "split": ("train", "val", "test", "normal"),
 }
-COUNTS = ("epochs", "batch_size", "val_interval")
-SHARES = ("real_ratio",)
-NOT_NEGATIVE = ("change_penalty", "prompt_gradient_scale", "lora_rank", "workers", "coarse_rate", "refiner_rate")
+NUMBERS: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
+    (("epochs", "batch_size", "val_interval"), lambda n: isinstance(n, int) and n > 0, "a whole number above 0"),
+    (("real_ratio",), lambda n: 0 <= n <= 1, "a share from 0 to 1"),
+    (("normal_share",), lambda n: 0 <= n < 1, "a share from 0 to below 1"),
+    (
+        ("change_penalty", "prompt_gradient_scale", "lora_rank", "workers", "coarse_rate", "refiner_rate"),
+        lambda n: n >= 0,
+        "a number, 0 or more",
+    ),
+)
 
 
 def check_keys(root: str) -> None:
@@ -88,12 +96,9 @@ def _complaint(key: str, value: Any, known: dict[str, Any]) -> str | None:
         return f"{key}: expected true or false, found '{value}'"
     if key in CHOICES and value not in CHOICES[key]:
         return f"{key}: expected one of {', '.join(CHOICES[key])}, found '{value}'"
-    if key in COUNTS and not (isinstance(value, int) and value > 0):
-        return f"{key}: expected a whole number above 0, found '{value}'"
-    if key in SHARES and not (isinstance(value, int | float) and 0 <= value <= 1):
-        return f"{key}: expected a share from 0 to 1, found '{value}'"
-    if key in NOT_NEGATIVE and not (isinstance(value, int | float) and value >= 0):
-        return f"{key}: expected a number, 0 or more, found '{value}'"
+    for keys, allowed, expected in NUMBERS:
+        if key in keys and not (isinstance(value, int | float) and allowed(value)):
+            return f"{key}: expected {expected}, found '{value}'"
     return None
 
 

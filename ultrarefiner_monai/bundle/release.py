@@ -1,21 +1,29 @@
 """The files of a run's data set: found, complete and sound before anything is trained or written."""
 
+import json
 import logging
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from ultrarefiner_monai.data.entries import LISTS
 from ultrarefiner_monai.data.errors import DataError
+from ultrarefiner_monai.data.files import write_atomically
 from ultrarefiner_monai.data.images import read_grey
 from ultrarefiner_monai.data.manifest import Manifest, available, load_manifest, shipped_manifest
+from ultrarefiner_monai.data.names import parts_of
+from ultrarefiner_monai.data.parallel import in_parallel
 from ultrarefiner_monai.data.phantom import generate_phantom
-from ultrarefiner_monai.data.records import in_parallel
+from ultrarefiner_monai.data.roots import Root, folders_of
 from ultrarefiner_monai.data.verify import item_faults
 
 logger = logging.getLogger(__name__)
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
-SHOWN = 5  # faults told in one line before it refers to `manifests verify`
+SHOWN = 5  # faults told before a message refers to the whole list
+EXCLUDED = "excluded.json"
 
 
 def read_manifest(dataset: str, path: str | None, fold: int) -> Manifest:
@@ -32,40 +40,77 @@ def read_manifest(dataset: str, path: str | None, fold: int) -> Manifest:
     return manifest
 
 
-def sound_items(manifest: Manifest, root: Path, allow_missing: bool) -> tuple[Manifest, dict[str, int]]:
-    """Read every listed file and refuse faulty ones.
+def default_place(project: Path, dataset: str) -> Path | None:
+    """Where ``dataset`` lies unless the user says otherwise, None where it does not.
+
+    ``data/<dataset>`` of the project, or ``data`` for a combined data set, each of whose parts has its folder there.
+    """
+    data, parts = project / "data", parts_of(dataset)
+    if not all((data / part).is_dir() for part in parts):
+        return None
+    return data / dataset if len(parts) == 1 else data
+
+
+def present_items(manifest: Manifest, root: Root) -> tuple[Manifest, dict[str, int]]:
+    """The manifest of the items whose files are there, and how many of each fold are absent, of which a warning tells."""
+    manifest, absent = available(manifest, root)
+    if absent:
+        counts = ", ".join(f"{name} {count}" for name, count in absent.items())
+        logger.warning("%s is incomplete, absent items: %s", manifest.name, counts)
+    return manifest, absent
+
+
+def sound_items(manifest: Manifest, root: Root, skip_bad: bool = False) -> tuple[Manifest, list[dict[str, Any]]]:
+    """Read every listed file and refuse, or leave out, items with faulty ones.
+
+    What would make the split unsafe (ids twice, groups in two folds) never comes here: no such manifest loads.
 
     Args:
         manifest: what is expected.
-        root: the release folder.
-        allow_missing: drop items of which a file is absent.
+        root: where its files lie.
+        skip_bad: leave faulty items out; a warning names each of the first ones.
 
     Returns:
-        The manifest of what is there, and how many items of each fold are absent.
+        The manifest of what is sound, and what is left out: ``{"id", "reasons"}`` each.
 
     Raises:
         DataError: one line with the first faults and the command that lists all.
     """
-    absent: dict[str, int] = {}
-    if allow_missing:
-        manifest, absent = available(manifest, root)
-        if absent:
-            counts = ", ".join(f"{name} {count}" for name, count in absent.items())
-            logger.warning("%s is incomplete, absent items: %s", manifest.name, counts)
-    faults = [fault for found in in_parallel(lambda item: item_faults(item, root), manifest.items()) for fault in found]
-    if faults:
-        more = f" and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
-        shown = "; ".join(faults[:SHOWN])
-        raise DataError(
-            f"{manifest.name} at {root}: {shown}{more}; see 'ultrarefiner manifests verify {manifest.name}'"
-        )
-    return manifest, absent
+    items = manifest.items()
+    found = in_parallel(lambda item: item_faults(item, root), items)
+    bad = {item["id"]: [str(fault) for fault in faults] for item, faults in zip(items, found, strict=True) if faults}
+    if bad and not skip_bad:
+        raise DataError(_refusal(manifest.name, root, [fault for faults in bad.values() for fault in faults]))
+    for faults in list(bad.values())[:SHOWN]:
+        logger.warning("left out: %s", "; ".join(faults))
+    if len(bad) > SHOWN:
+        logger.warning("left out: %d more items, see %s", len(bad) - SHOWN, EXCLUDED)
+    kept: dict[str, Any] = {name: [item for item in getattr(manifest, name) if item["id"] not in bad] for name in LISTS}
+    return replace(manifest, **kept), [{"id": name, "reasons": faults} for name, faults in bad.items()]
 
 
-def make_phantom(folder: Path) -> None:
-    """Write the embedded synthetic data set at ``folder`` unless it is there; an interrupted try leaves nothing behind."""
+def write_excluded(excluded: list[dict[str, Any]], folder: Path) -> None:
+    """Write ``folder/excluded.json``, what a run has left out and why; remove an earlier run's where this one has all."""
+    path = folder / EXCLUDED
+    if excluded:
+        write_atomically(path, (json.dumps(excluded, indent=1, ensure_ascii=False) + "\n").encode())
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _refusal(name: str, root: Root, faults: list[str]) -> str:
+    more = f" and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
+    places = ", ".join(str(folder) for folder in folders_of(root).values())
+    return (
+        f"{name} at {places}: {'; '.join(faults[:SHOWN])}{more}; see 'ultrarefiner manifests verify {name}', "
+        "or leave these items out with --skip_bad true"
+    )
+
+
+def make_phantom(folder: Path) -> Path:
+    """``folder`` with the embedded synthetic data set, written unless it is there; an interrupted try leaves nothing."""
     if folder.is_dir():
-        return
+        return folder
     unfinished = folder.with_name(f".{folder.name}.{os.getpid()}")
     try:
         generate_phantom(unfinished)
@@ -73,6 +118,7 @@ def make_phantom(folder: Path) -> None:
             unfinished.replace(folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+    return folder
 
 
 def find_pictures(source: str) -> list[Path]:

@@ -6,6 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import torch
 from ignite.engine import Events
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from torch import nn
@@ -14,9 +15,9 @@ from ultrarefiner_monai import __version__
 from ultrarefiner_monai.bundle.errors import one_line_errors
 from ultrarefiner_monai.bundle.keys import running_parser
 from ultrarefiner_monai.bundle.plan import Plan
+from ultrarefiner_monai.bundle.release import EXCLUDED, write_excluded
 from ultrarefiner_monai.bundle.start import load_trained
-from ultrarefiner_monai.data.files import write_atomically
-from ultrarefiner_monai.data.records import file_sha256
+from ultrarefiner_monai.data.files import file_sha256, write_atomically
 from ultrarefiner_monai.handlers import CheckpointHandler, Tracker, TrackValidation
 from ultrarefiner_monai.transforms import SaveMapsd, SaveMaskd
 
@@ -58,14 +59,19 @@ def _weights(plan: Plan) -> dict[str, str]:
 
 
 def run_tags(plan: Plan) -> dict[str, str]:
-    """Tags that set a demonstration or a partial data set apart from a result."""
+    """Tags that set a demonstration, a partial data set or one with items left out apart from a result."""
     tags = {"phase": plan.phase, "dataset": plan.dataset, "substitutions": "; ".join(plan.substitutions) or "none"}
-    return {**tags, "absent_items": json.dumps(plan.absent)} if plan.absent else tags
+    if plan.absent:
+        tags["absent_items"] = json.dumps(plan.absent)
+    if plan.excluded:
+        tags["excluded_items"] = str(len(plan.excluded))
+    return tags
 
 
-def run_artifacts(plan: Plan) -> list[Path]:
-    """Files that the tracker stores when a training ends."""
-    return [Path(str(plan.output_dir)) / name for name in (EXECUTED, "per_image.csv")]
+def run_artifacts(plan: Plan, split: str | None = None) -> list[Path]:
+    """Files that the tracker stores when a training, or the evaluation of ``split``, ends; those that exist by then."""
+    folder = Path(str(plan.output_dir)) / (split or "")
+    return [folder / name for name in (EXECUTED, "per_image.csv", EXCLUDED)]
 
 
 @one_line_errors
@@ -84,12 +90,14 @@ def begin_training(
     """
     TrackValidation(tracker, trainer).attach(evaluator)
     checkpoints.attach(trainer, evaluator)
+    # Building loaders has moved the generator or not, depending on their workers; the training starts from the seed.
+    torch.manual_seed(torch.initial_seed())
     if resume:
         checkpoints.restore(trainer)
     content = (json.dumps(running_parser().get(), indent=4) + "\n").encode()
-    trainer.add_event_handler(
-        Events.STARTED, lambda _: write_atomically(Path(str(plan.output_dir)) / EXECUTED, content)
-    )
+    folder = Path(str(plan.output_dir))
+    trainer.add_event_handler(Events.STARTED, lambda _: write_atomically(folder / EXECUTED, content))
+    trainer.add_event_handler(Events.STARTED, lambda _: write_excluded(plan.excluded, folder))
 
 
 @one_line_errors
@@ -110,6 +118,7 @@ def evaluate(
     load_trained(plan, network)
     tracker.start()
     try:
+        write_excluded(plan.excluded, tracker.output_dir)
         evaluator.run()
     except BaseException:
         tracker.finish("FAILED")
@@ -141,3 +150,5 @@ def infer(plan: Plan, network: nn.Module, evaluator: SupervisedEvaluator, writer
     evaluator.run()
     if isinstance(writer, SaveMapsd):
         writer.write_index(file_sha256(plan.model))
+        for folder in writer.folders:
+            write_excluded(plan.excluded, folder)

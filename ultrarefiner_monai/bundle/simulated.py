@@ -4,15 +4,17 @@ from pathlib import Path
 
 import numpy as np
 
+from ultrarefiner_monai.data.entries import masks_of
 from ultrarefiner_monai.data.images import read_mask
-from ultrarefiner_monai.data.manifest import Manifest, masks_of, resolve
+from ultrarefiner_monai.data.manifest import Manifest
 from ultrarefiner_monai.data.out_of_fold import PredictionIndex, write_map
+from ultrarefiner_monai.data.roots import Root, resolve
 from ultrarefiner_monai.transforms.simulate import simulate
 
 NO_MODEL = "simulated"
 
 
-def simulate_predictions(manifest: Manifest, root: Path, folder: Path) -> None:
+def simulate_predictions(manifest: Manifest, root: Root, folder: Path) -> None:
     """Write ``folder/fold<k>/predictions`` and ``folder/test`` as phase 1 would, from true masks with simulated errors.
 
     The errors depend on the position of an item in the manifest alone, so that a rerun meets the same maps.

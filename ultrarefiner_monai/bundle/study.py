@@ -1,7 +1,7 @@
 """A whole cross-validation: every fold through every phase, then the scores of all predictions.
 
-Each step is one run of a bundle in this process; a step that is complete is skipped when the study is started again, and a
-training that was interrupted goes on from its last epoch.
+A study is a list of tasks, which an engine does: one trains a fold of a phase and predicts with it. One that is done is left
+out when the study is started again, and a training that was interrupted goes on from its last epoch.
 """
 
 import json
@@ -9,16 +9,19 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from monai.bundle import ConfigWorkflow
 
+from ultrarefiner_monai.bundle.engines import Task
 from ultrarefiner_monai.bundle.errors import one_line_errors
 from ultrarefiner_monai.bundle.paths import BUNDLES
+from ultrarefiner_monai.bundle.release import read_manifest
 from ultrarefiner_monai.data.errors import DataError
 from ultrarefiner_monai.data.files import write_atomically
-from ultrarefiner_monai.data.manifest import Manifest, load_manifest, shipped_manifest
+from ultrarefiner_monai.data.manifest import Manifest
 from ultrarefiner_monai.data.out_of_fold import PredictionIndex, mean_of_maps
 from ultrarefiner_monai.data.readers import find_root
 
@@ -27,6 +30,7 @@ logger = logging.getLogger(__name__)
 PHASES = ("phase1", "phase2", "phase3")
 DONE = "finished.json"  # a fold is trained and has predicted
 SETTINGS = "settings.json"  # what it was begun with
+PLACES = ("data_root", "output_dir", "coarse_predictions", "tracking_uri", "parent_run")  # may differ when it goes on
 OWN = {
     "dataset": "its first argument",
     "data_root": "--data_root",
@@ -66,7 +70,7 @@ class Study:
     @property
     def manifest(self) -> Manifest:
         """The manifest of the data set."""
-        return load_manifest(self.shared.get("manifest") or shipped_manifest(self.dataset))
+        return read_manifest(self.dataset, self.shared.get("manifest"), fold=0)
 
     def folds_of(self, phase: str) -> list[int]:
         """Folds that ``phase`` trains."""
@@ -77,7 +81,8 @@ class Study:
         """Refuse what cannot run before anything is written.
 
         Raises:
-            DataError: an unknown phase, fold or configuration key, a key that the study sets itself, or a wrong data root.
+            DataError: an unknown phase, fold or configuration key, a key that the study sets itself, a wrong data root, or
+                a fold that was begun with other settings.
         """
         existing = range(self.manifest.num_folds)
         if self.data_root is not None:
@@ -90,6 +95,9 @@ class Study:
                 raise DataError(f"unknown phase '{phase}': expected {', '.join(PHASES)}")
             for key in self.shared | self.settings.get(phase, {}):
                 self._check_key(phase, key)
+        for phase in phases:
+            for fold in self.folds_of(phase):
+                self._refuse_other_settings(self.folder(phase, fold), self._overrides(phase, fold))
 
     @staticmethod
     def _check_key(phase: str, key: str) -> None:
@@ -101,20 +109,26 @@ class Study:
             hint = f": did you mean '{nearest[0]}'?" if nearest else "; docs/reference/keys.md lists the keys"
             raise DataError(f"unknown configuration key '{key}' of {phase}{hint}")
 
-    def run(self, phases: Iterable[str] = PHASES, only_folds: Sequence[int] | None = None) -> None:
-        """Train, predict and average what is not done yet.
+    def tasks(self, phases: Iterable[str] = PHASES, only_folds: Sequence[int] | None = None) -> list[Task]:
+        """What is not done yet: training folds and predicting with them, then averaging their maps of the test images.
 
         Args:
-            phases: phases to run, in their order.
+            phases: phases to do, in their order.
             only_folds: restrict every phase to these folds, so that several processes can share a study; the means over
                 folds are then left to the process that finds all folds done.
+
+        Returns:
+            The tasks, each after those it needs.
         """
+        tasks: dict[str, Task] = {}
         for phase in phases:
-            for fold in self.folds_of(phase):
-                if only_folds is None or fold in only_folds:
-                    self._run_fold(phase, fold)
-            if all(self._is_done(self.folder(phase, fold)) for fold in self.folds_of(phase)):
-                self._average_test_maps(phase)
+            folds = [fold for fold in self.folds_of(phase) if only_folds is None or fold in only_folds]
+            for fold in (*(fold for fold in folds if not self._is_done(self.folder(phase, fold))), None):
+                name = self._task(phase, fold)
+                work = partial(self.average_test_maps, phase) if fold is None else partial(self.run_fold, phase, fold)
+                after = tuple(other for other in self._needed(phase, fold) if other in tasks)
+                tasks[name] = Task(name, work, after, gpu=fold is not None)
+        return list(tasks.values())
 
     def is_complete(self) -> bool:
         """Whether every fold of every phase is done."""
@@ -129,19 +143,41 @@ class Study:
         folder = self.out / phase / ("test" if fold is None else f"fold{fold}/predictions")
         return folder if phase == "phase1" else folder / channel
 
-    def _run_fold(self, phase: str, fold: int) -> None:
+    def run_fold(self, phase: str, fold: int) -> None:
+        """Train a fold, from its last epoch if it was begun before, and predict its validation images and the test images."""
         folder = self.folder(phase, fold)
         overrides = self._overrides(phase, fold)
-        self._refuse_other_settings(folder, overrides)
-        if self._is_done(folder):
-            logger.info("%s fold %d is done already: %s", phase, fold, folder)
-            return
         content = (json.dumps(overrides, indent=1) + "\n").encode()
         write_atomically(folder / SETTINGS, content)
         run_bundle(phase, "train", **overrides, resume=True, **self._starting_points(phase, fold))
         for split in ("val", "test"):
             run_bundle(phase, "inference", **self._inference_keys(phase, overrides), split=split)
         write_atomically(folder / DONE, content)
+
+    def average_test_maps(self, phase: str) -> None:
+        """Average the test maps of all folds of ``phase``, once all are done."""
+        if not all(self._is_done(self.folder(phase, fold)) for fold in self.folds_of(phase)):
+            return
+        for channel in ("coarse",) if phase == "phase1" else ("coarse", "refined"):
+            target = self.maps(phase, None, channel)
+            suffix = Path() if phase == "phase1" else Path(channel)
+            sources = [self.folder(phase, fold) / "predictions_test" / suffix for fold in self.folds_of(phase)]
+            _average(sources, target)
+
+    def _task(self, phase: str, fold: int | None) -> str:
+        """Name of the task that trains a fold, or (None) averages the test maps of all."""
+        return f"{self.dataset} {phase} " + ("test" if fold is None else f"fold {fold}")
+
+    def _needed(self, phase: str, fold: int | None) -> list[str]:
+        """Tasks that one comes after.
+
+        Phase 2 learns from the predictions of all of phase 1, phase 3 goes on from phases 1 and 2 of its own fold.
+        """
+        if fold is None:
+            return [self._task(phase, other) for other in self.folds_of(phase)]
+        if phase == "phase2":
+            return [*self._needed("phase1", None), self._task("phase1", None)]
+        return [self._task(earlier, fold) for earlier in PHASES[: PHASES.index(phase)]]
 
     def _overrides(self, phase: str, fold: int) -> dict[str, Any]:
         keys = {
@@ -175,19 +211,12 @@ class Study:
         if not (folder / SETTINGS).is_file():
             return
         found = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
-        differing = [key for key in found | overrides if found.get(key) != overrides.get(key) and key != "parent_run"]
+        differing = [key for key in found | overrides if found.get(key) != overrides.get(key) and key not in PLACES]
         if differing:
             key = differing[0]
             raise DataError(
                 f"{folder}: begun with {key} = {found.get(key)!r}, asked for {overrides.get(key)!r}; name another --out"
             )
-
-    def _average_test_maps(self, phase: str) -> None:
-        for channel in ("coarse",) if phase == "phase1" else ("coarse", "refined"):
-            target = self.maps(phase, None, channel)
-            suffix = Path() if phase == "phase1" else Path(channel)
-            sources = [self.folder(phase, fold) / "predictions_test" / suffix for fold in self.folds_of(phase)]
-            _average(sources, target)
 
 
 def _average(sources: list[Path], target: Path) -> None:

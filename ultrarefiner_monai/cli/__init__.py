@@ -1,5 +1,6 @@
 """The command line ``ultrarefiner``: one thin function a verb, nothing heavy imported before a verb needs it."""
 
+import os
 import sys
 
 import fire
@@ -21,6 +22,11 @@ VERBS = {
 def main() -> None:
     """Run a verb; a mistake of the user's ends in one line on standard error and exit status 1."""
     try:
-        fire.Fire(VERBS, name="ultrarefiner")
+        try:
+            fire.Fire(VERBS, name="ultrarefiner")
+        finally:
+            sys.stdout.flush()
     except DataError as error:
         sys.exit(str(error))
+    except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,10 +1,20 @@
 """`ultrarefiner manifests`: build a dataset's manifest, check a release against it, show what it holds."""
 
+import json
 import sys
-from collections import Counter
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from ..data.manifest import Item, Manifest, available, load_manifest, shipped_manifest
+from ..data.errors import DataError
+from ..data.files import write_atomically
+from ..data.manifest import load_manifest, shipped_manifest
+from ..data.names import FIVE
+
+if TYPE_CHECKING:
+    from ..data.releases import Place, Release
+    from ..data.splits import Options
 
 
 class Manifests:
@@ -13,62 +23,121 @@ class Manifests:
     def build(
         self,
         name: str,
-        root: str | None = None,
-        inventory: str | None = None,
+        root: "Place | None" = None,
+        inventory: "Place | None" = None,
         out: str = "data_manifests",
         folds: int | str = 5,
         seed: int = 42,
         test_fraction: float = 0.2,
+        exclude_duplicates: bool = False,
+        skip_bad: bool = False,
+        report: str | None = None,
+        workers: int | None = None,
+        cache: bool | str = True,
     ) -> None:
         """Build OUT/NAME.json from the files of a release, or from a CSV inventory of them.
 
         Args:
-            name: dataset, one of BUSI, BUSBRA, BUS, BUS_UC, BUS_UCLM, UDIAT, PHANTOM.
-            root: release folder or its parent, whose files are read unless an inventory is given.
-            inventory: CSV table with the facts of the release.
+            name: BUSI, BUSBRA, BUS, BUS_UC, BUS_UCLM, UDIAT, PHANTOM, several joined by + (BUSI+BUSBRA), or ALL five.
+            root: release folder, a folder above it (of several releases, too), an archive, or "{NAME: PLACE, ...}".
+            inventory: CSV table with the facts of the release, or "{NAME: TABLE, ...}"; no file is read then.
             out: folder of the manifest.
             folds: number of folds, or "official" for the split the authors published.
             seed: seed of the shuffle.
             test_fraction: share of the images kept for testing (not with "official").
+            exclude_duplicates: keep one image of each group of confirmed near-duplicates.
+            skip_bad: leave out images whose files are missing or unreadable, in place of refusing the release.
+            report: folder for NAME/duplicates.json and NAME/duplicates.html, the pairs of near-duplicates.
+            workers: threads that read files; one a core by default.
+            cache: reuse what is known of files by their content; false reads everything, a folder keeps it there.
         """
-        from ..data.manifest_build import build_document, release_records, write_manifest
+        from ..data.fact_cache import cache_folder
+        from ..data.releases import read_release
+        from ..data.splits import Options
 
-        records = release_records(name, root, inventory)
-        path = Path(str(out)) / f"{name}.json"
-        write_manifest(build_document(name, records, folds, seed, test_fraction), path)
-        print(f"wrote {path}")
-        _print_counts(load_manifest(path))
+        kept = cache_folder() if cache is True else Path(str(cache)) if cache else None
+        read = partial(read_release, cache=kept, workers=workers, skip_bad=skip_bad)
+        write = partial(_write, Options(folds, seed, test_fraction), exclude_duplicates, Path(str(out)), report)
+        failed = []
+        for one in FIVE if name == "ALL" else (name,):
+            try:
+                write(read(one, _place(root), _place(inventory)))
+            except DataError as error:
+                failed.append(error)
+        if failed:
+            raise DataError("\n".join(map(str, failed)))
 
-    def verify(self, name: str, root: str, allow_missing: bool = False) -> None:
+    def verify(
+        self,
+        name: str,
+        root: "Place",
+        allow_missing: bool = False,
+        workers: int | None = None,
+        json: str | None = None,
+    ) -> None:
         """Read every file a manifest lists and print all faults; exit status 1 if there is any.
 
         Args:
             name: dataset, or path of a manifest.
-            root: release folder or its parent.
+            root: release folder, a folder above it, or an archive, as for `build`.
             allow_missing: accept a release of which files are absent.
+            workers: threads that read files; one a core by default.
+            json: file for the report as JSON.
         """
-        from ..data.readers import find_root
         from ..data.verify import verify
 
-        manifest = load_manifest(_path(name))
-        folder = find_root(manifest.name, str(root))
-        faults = verify(manifest, folder, allow_missing)
-        for fault in faults:
-            print(fault)
-        present, absent = available(manifest, folder)
-        print(f"{manifest.name}: {len(present.items())} of {len(manifest.items())} items present, {len(faults)} faults")
-        if absent:
-            print("absent items: " + ", ".join(f"{place} {count}" for place, count in absent.items()))
-        if faults:
+        report = verify(_path(name), _place(root), allow_missing, workers, progress="verifying")
+        print(report.table())
+        _write_json(json, report.document())
+        if report.faults:
             sys.exit(1)
 
-    def show(self, name: str) -> None:
-        """Print the counts of a manifest by fold and class.
+    def show(
+        self,
+        name: str,
+        root: "Place | None" = None,
+        figure: str | None = None,
+        json: str | None = None,
+        tracking_uri: str | None = None,
+    ) -> None:
+        """Print the counts of a manifest by fold, class, lesion size and patient; draw and track them if asked.
 
         Args:
             name: dataset, or path of a manifest.
+            root: release folder, from which the map of lesion positions is drawn.
+            figure: PNG file for the figure, which goes to MLflow, too.
+            json: file for the counts as JSON.
+            tracking_uri: MLflow store of the figure; the project's own by default.
         """
-        _print_counts(load_manifest(_path(name)))
+        from ..data.manifest_summary import document, summarise, table
+
+        manifest = load_manifest(_path(name))
+        summary = summarise(manifest)
+        print(table(summary))
+        _write_json(json, document(summary))
+        if figure:
+            from ..data.readers import find_root
+            from ..reports.manifest_figure import log_figure, save_figure
+
+            folder = None if root is None else find_root(manifest.name, _place(root))
+            log_figure(manifest, save_figure(manifest, folder, str(figure)), tracking_uri)
+            print(f"wrote {figure}")
+
+    def diff(self, a: str, b: str, json: str | None = None) -> None:
+        """Print what sets manifest B apart from A, and leaks between them; exit status 1 if there is a difference.
+
+        Args:
+            a: dataset, or path of a manifest.
+            b: dataset, or path of a manifest.
+            json: file for the differences as JSON.
+        """
+        from ..data.manifest_diff import diff, document, table
+
+        difference = diff(load_manifest(_path(a)), load_manifest(_path(b)))
+        print(table(difference))
+        _write_json(json, document(difference))
+        if not difference.equal:
+            sys.exit(1)
 
 
 def _path(name: str) -> Path:
@@ -76,20 +145,38 @@ def _path(name: str) -> Path:
     return Path(str(name)) if str(name).endswith(".json") else shipped_manifest(str(name))
 
 
-def _print_counts(manifest: Manifest) -> None:
-    print(f"{manifest.name}: {manifest.header.get('description', '')}")
-    print(f"{manifest.num_folds} folds, seed {manifest.seed}, sha256 {manifest.sha256}")
-    for fold in range(manifest.num_folds):
-        _print_row(f"fold {fold}", manifest.split("val", fold))
-    _print_row("test", manifest.testing)
-    _print_row("normal", manifest.normal)
-    for item in manifest.excluded:
-        print(f"excluded {item['id']}: {item['reason']}")
-    for warning in manifest.header.get("warnings", []):
-        print(f"warning: {warning}")
+def _place(place: Any) -> Any:
+    """A place as the data package takes it; fire reads a folder named 2024 as a number."""
+    return place if place is None or isinstance(place, Mapping) else str(place)
 
 
-def _print_row(place: str, items: list[Item]) -> None:
-    classes = ", ".join(f"{count} {label}" for label, count in sorted(Counter(item["class"] for item in items).items()))
-    patients, groups = (len({item[unit] for item in items}) for unit in ("patient", "group"))
-    print(f"  {place:8}{len(items):5} images  {patients:5} patients  {groups:5} groups  {classes}")
+def _write(options: "Options", exclude_duplicates: bool, out: Path, report: str | None, release: "Release") -> None:
+    """Write the manifest of one release, and the report of its near-duplicates if one is wanted."""
+    from ..data.manifest_build import build_document, write_manifest
+    from ..data.manifest_summary import summarise, table
+    from ..data.releases import incomplete
+
+    path = out / f"{release.name}.json"
+    write_manifest(build_document(release, options, exclude_duplicates), path)
+    print(f"wrote {path}")
+    print(table(summarise(load_manifest(path))))
+    for line in incomplete(release):
+        print(line)
+    if report:
+        _report_duplicates(release, Path(str(report)) / release.name)
+
+
+def _report_duplicates(release: "Release", folder: Path) -> None:
+    from ..data.duplicate_report import write_report
+    from ..data.near_duplicates import duplicate_pairs
+    from ..data.roots import resolve
+
+    locate = None if release.root is None else partial(resolve, release.root)
+    write_report(duplicate_pairs(release.records), release.records, locate, folder)
+    print(f"wrote {folder / 'duplicates.html'}")
+
+
+def _write_json(path: str | None, document: Any) -> None:
+    if path:
+        write_atomically(str(path), (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode())
+        print(f"wrote {path}")

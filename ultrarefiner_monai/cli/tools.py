@@ -86,7 +86,7 @@ def _weights() -> list[str]:
 
 
 def _data() -> None:
-    from ultrarefiner_monai.data.manifest import DATASETS
+    from ultrarefiner_monai.data.names import DATASETS
 
     for name in DATASETS:
         folder = Path("data") / name

@@ -1,8 +1,9 @@
-"""B-mode pictures of an invented breast: echo levels, scatterers, point-spread function, log compression.
+"""B-mode pictures of an invented breast: echo levels, reflectors, point-spread function, log compression.
 
-The echo level of every point is laid out in decibels (skin, fat, gland, muscle, lesions, what lies behind them), random
-scatterers of that strength pass through a point-spread function, and the envelope is log-compressed as a scanner does
-(fully developed speckle; Burckhardt 1978, Wagner et al. 1983).
+The echo level of every point is laid out in decibels (skin, fat, gland, muscle, lesions, what lies behind them). Random
+scatterers of that strength (fully developed speckle; Burckhardt 1978, Wagner et al. 1983) and smooth reflectors (strands
+of connective tissue, fascia, walls of lesions) pass through a point-spread function, and the envelope is log-compressed
+as a scanner does.
 
 Units: pixels, decibels (20 log10 of amplitude); arrays are (H, W), rows running from the skin into depth.
 """
@@ -11,13 +12,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.random import Generator
-from scipy.ndimage import convolve1d, gaussian_filter, gaussian_filter1d, map_coordinates
+from scipy.ndimage import gaussian_filter, gaussian_filter1d, map_coordinates
 
-# Point-spread function (px): axial and lateral standard deviation, carrier wavelength: speckles of 2-5 px.
-_AXIAL, _LATERAL_FOCUS, _LATERAL_FAR, _WAVELENGTH = 0.9, 1.1, 2.2, 2.6
+# Standard deviation of the point-spread function (px): wider than deep, sharpest in the focus. Gives the half widths of
+# the speckle's autocorrelation in BUS-BRA, BUSI and BUS-UCLM, all brought to 256 pixels: 1.5 px down, 5 px across.
+_AXIAL, _LATERAL_FOCUS, _LATERAL_FAR = 0.65, 1.2, 2.4
 
-_LOOKS = 4  # independent speckle patterns averaged: a scanner's spatial compounding
-_NOISE = 10 ** (-40 / 20)  # amplitude of the electronic noise, relative to the gland's echo
+_LOOKS = 3  # independent speckle patterns averaged: a scanner's spatial compounding
+_NOISE = 10 ** (-34 / 20)  # amplitude of the electronic noise, relative to the gland's echo
 
 
 @dataclass(frozen=True)
@@ -31,9 +33,11 @@ class Lesion:
         swings: ``(order, relative amplitude, phase)`` of the cosines in the outline.
         spikes: ``(angle, relative height)`` of narrow spicules.
         level: echo level inside, relative to the tissue (dB, negative).
+        texture: deviation of the level inside (dB).
         edge: width of the transition (px), sharp for benign.
         attenuation: extra loss along the beam (dB a pixel): positive casts a shadow, negative an enhancement.
         halo: brightness of the rim (dB).
+        wall: reflection of the outline where it lies square to the beam, relative to the speckle's amplitude.
     """
 
     centre: tuple[float, float]
@@ -42,9 +46,11 @@ class Lesion:
     swings: tuple[tuple[int, float, float], ...]
     spikes: tuple[tuple[float, float], ...]
     level: float
+    texture: float
     edge: float
     attenuation: float
     halo: float
+    wall: float
 
 
 @dataclass(frozen=True)
@@ -56,12 +62,15 @@ class Breast:
         shape: height and width of the pictures (px).
         borders: depth of the lower border of skin, fat and gland, as shares of the height.
         levels: mean echo level of skin, fat, gland and muscle (dB).
-        density: strength of the gland's streaks (dB).
-        septa: strength of the bright septa in the fat (dB).
+        density: patchiness of the gland (dB).
+        strands: reflection of strands and fascia, relative to the speckle's amplitude.
+        tilt: how far strands wander up and down (px).
         loss: echo lost between top and bottom after the scanner's time-gain compensation (dB).
+        streaks: deviation of the loss between beams at the bottom (dB).
         window: dark columns of poor contact: ``(centre, width)`` as shares of the picture's width, and depth (dB).
         gain: level (dB) that is shown white.
         span: displayed dynamic range (dB).
+        gamma: exponent of the grey map that follows the log compression.
         lesions: none for a normal breast.
     """
 
@@ -70,24 +79,27 @@ class Breast:
     borders: tuple[float, ...]
     levels: tuple[float, ...]
     density: float
-    septa: float
+    strands: float
+    tilt: float
     loss: float
+    streaks: float
     window: tuple[float, float, float]
     gain: float
     span: float
+    gamma: float
     lesions: tuple[Lesion, ...]
 
 
 def render(rng: Generator, breast: Breast) -> tuple[np.ndarray, np.ndarray]:
     """One B-mode picture: grey values (H, W) uint8 and the lesion mask (H, W) bool."""
-    level = _tissue(rng, breast)
+    level, mirror = _tissue(rng, breast)
     mask = np.zeros(breast.shape, bool)
     for lesion in breast.lesions:
         inside = _signed_outline(lesion, breast.shape)
         mask |= inside > 0
-        level = _insert(rng, level, lesion, inside)
-    level -= _beam_loss(breast)
-    return _compress(_envelope(rng, level), breast), mask
+        level, mirror = _insert(rng, (level, mirror), lesion, inside)
+    level -= _beam_loss(rng, breast)
+    return _compress(_envelope(rng, level, mirror), breast), mask
 
 
 def _signed_outline(lesion: Lesion, shape: tuple[int, int]) -> np.ndarray:
@@ -106,83 +118,109 @@ def _signed_outline(lesion: Lesion, shape: tuple[int, int]) -> np.ndarray:
     return (outline - np.hypot(u, v)) * min(lesion.radii)
 
 
-def _insert(rng: Generator, level: np.ndarray, lesion: Lesion, inside: np.ndarray) -> np.ndarray:
-    """Put a lesion and what lies behind it into the echo level (dB)."""
-    share = _step(inside / lesion.edge)
-    interior = lesion.level + 2.0 * _noise(rng, level.shape, 3, 5)
+def _insert(
+    rng: Generator, tissue: tuple[np.ndarray, np.ndarray], lesion: Lesion, inside: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Put a lesion and what lies behind it into the echo level (dB) and the reflection of the tissue."""
+    level, mirror = tissue
+    share = _step((inside + lesion.edge * _noise(rng, level.shape, 2, 3)) / lesion.edge)  # drawn smooth, echoing ragged
+    interior = lesion.level + lesion.texture * (_noise(rng, level.shape, 3, 6) + 0.7 * _noise(rng, level.shape, 8, 12))
     # Tissue structure does not continue through a lesion: its own level replaces the layers' detail.
-    ground = gaussian_filter(level, 8)
+    ground = gaussian_filter(level, 8).clip(max=-2)
     rim = lesion.halo * np.exp(-(((inside + 3) / 3) ** 2))
-    path = gaussian_filter1d(np.cumsum(share, axis=0), 0.12 * lesion.radii[1] + 1, axis=1)
-    behind = np.clip(lesion.attenuation * path, -9, 24)
-    return (1 - share) * (level + rim - behind) + share * (ground.clip(max=-2) + interior)
+    path = gaussian_filter1d(np.cumsum(share, axis=0), 0.2 * lesion.radii[1] + 1, axis=1)
+    behind = np.clip(lesion.attenuation * path, -11, 18)
+    square = np.gradient(inside, axis=0) ** 2
+    wall = lesion.wall * (square / (square + 0.15)) ** 2 * np.exp(-((inside / 1.2) ** 2))
+    level = (1 - share) * (level + rim - behind) + share * (ground + interior)
+    return level, (1 - share) * mirror + wall
 
 
-def _tissue(rng: Generator, breast: Breast) -> np.ndarray:
-    """Echo level (dB) of the layers without lesions."""
+def _tissue(rng: Generator, breast: Breast) -> tuple[np.ndarray, np.ndarray]:
+    """Echo level (dB) of the layers without lesions, and the reflection of their strands and borders."""
     height, _ = shape = breast.shape
     wave = _wave(rng, breast)
-    lobules = _along(0.6 * wave, _noise(rng, shape, 7, 17))
-    textures = (
-        breast.septa * np.exp(-((lobules / 0.22) ** 2)) + 1.5 * _noise(rng, shape, 4, 8),
-        _along(wave, breast.density * _noise(rng, shape, 1.4, 11)) + 3.0 * _noise(rng, shape, 8, 14),
-        _along(wave, 0.8 * breast.density * _noise(rng, shape, 1.2, 28)),
+    bend = breast.tilt * _noise(rng, shape, 25, 32)
+    lobules = _along(0.6 * wave + bend, _noise(rng, shape, 7, 17))
+    cords = breast.strands * _strands(rng, wave + bend, 1.4, 12)
+    septa = breast.strands * np.exp(-((lobules / 0.1) ** 2)) * (0.5 + 0.6 * _noise(rng, shape, 6, 6)).clip(0)
+    layers = (  # deviation of the level (dB) and reflection, of fat, gland and muscle
+        (1.5 * _noise(rng, shape, 4, 8), septa + 0.5 * cords),
+        (_along(wave + bend, breast.density * _noise(rng, shape, 2.5, 7)) + 3.0 * _noise(rng, shape, 12, 16), cords),
+        (_along(wave, 2.0 * _noise(rng, shape, 3, 28)), 0.8 * breast.strands * _strands(rng, wave, 1.2, 24)),
     )
-    depth = np.arange(height)[:, None] + 0.012 * height * _noise(rng, shape, 12, 25)
+    depth = np.arange(height)[:, None] + 0.015 * height * _noise(rng, shape, 12, 25)
     level = np.full(shape, breast.levels[0])
-    for order, (border, mean, texture) in enumerate(zip(breast.borders, breast.levels[1:], textures, strict=True)):
+    mirror = breast.strands * np.exp(-((depth / 1.5) ** 2))  # the surface of the skin
+    for order, (border, mean, (texture, reflection)) in enumerate(
+        zip(breast.borders, breast.levels[1:], layers, strict=True)
+    ):
         below = depth - border * height - wave * (1.0 if order else 0.15)
-        level += _step(below / 1.5) * (mean + texture - level)
+        share = _step(below / (3.0 if order else 1.5))
+        level += share * (mean + texture - level)
+        mirror += share * (reflection - mirror)
         # Fascia shine where they lie square to the beam.
-        level += 8.0 * np.exp(-((below / 1.5) ** 2)) * (0.5 + 0.6 * _noise(rng, shape, 3, 20)).clip(0, 1.5)
-    return level + 2.0 * _noise(rng, shape, 20, 25)
+        fascia = (0.5 + 0.7 * _noise(rng, shape, 3, 20)).clip(0, 1.5)
+        mirror += breast.strands * fascia * np.exp(-((below / 1.2) ** 2))
+    return level + 2.0 * _noise(rng, shape, 20, 25), mirror
 
 
-def _envelope(rng: Generator, level: np.ndarray) -> np.ndarray:
-    """Echo amplitude: scatterers of the given level (dB) through the point-spread function, looks averaged."""
-    reach = np.arange(-3, 4)
-    pulse = np.exp(-0.5 * (reach / _AXIAL) ** 2)
-    phase = 2 * np.pi * reach / _WAVELENGTH
-    depth = np.abs(np.linspace(-0.8, 1.2, len(level)))[:, None].clip(0, 1)  # 0 in the focus
+def _strands(rng: Generator, bend: np.ndarray, down: float, across: float) -> np.ndarray:
+    """Thin broken lines (H, W) of height about 1, ``down`` thick and ``across`` long (px), bent by ``bend`` (px)."""
+    fields = [_noise(rng, bend.shape, down * scale, across * scale) for scale in (0.4, 0.7, 1)]
+    crests = np.sum([(field - 0.9).clip(0) for field in fields], axis=0)
+    return _along(bend, crests) * (0.5 + 0.7 * _noise(rng, bend.shape, 9, 14)).clip(0)
+
+
+def _envelope(rng: Generator, level: np.ndarray, mirror: np.ndarray) -> np.ndarray:
+    """Echo amplitude: scatterers and reflectors of the given level (dB) through the point-spread function, looks averaged."""
     strength = 10 ** (level / 20)
+    unit = (4 * np.pi * _AXIAL * (_LATERAL_FOCUS * _LATERAL_FAR) ** 0.5) ** 0.5  # the spread speckle's deviation is 1
     total = np.zeros_like(level)
     for _ in range(_LOOKS):
-        echoes = rng.standard_normal(level.shape) * strength
-        near, far = (gaussian_filter1d(echoes, width, axis=1) * width**0.5 for width in (_LATERAL_FOCUS, _LATERAL_FAR))
-        beam = near + depth * (far - near)
-        wave = convolve1d(beam, pulse * np.cos(phase), axis=0) + 1j * convolve1d(beam, pulse * np.sin(phase), axis=0)
-        total += np.abs(wave) + _NOISE * np.abs(rng.standard_normal(level.shape))
-    return total / _LOOKS
+        scatterers = rng.standard_normal(level.shape) + 1j * rng.standard_normal(level.shape)
+        total += np.abs(_spread((unit * scatterers + mirror) * strength))
+    noise = _NOISE * np.hypot(rng.standard_normal(level.shape), rng.standard_normal(level.shape))
+    return total / _LOOKS + noise
 
 
-def _beam_loss(breast: Breast) -> np.ndarray:
-    """Echo lost (dB, (H, W)) with depth and, deepening along the beam, under poor contact of the probe."""
+def _spread(echoes: np.ndarray) -> np.ndarray:
+    """Echoes (H, W) through the point-spread function, which widens away from the focus."""
+    depth = np.abs(np.linspace(-0.8, 1.2, len(echoes)))[:, None].clip(0, 1)  # 0 in the focus
+    column = gaussian_filter1d(echoes, _AXIAL, axis=0)
+    near, far = (gaussian_filter1d(column, width, axis=1, truncate=3) for width in (_LATERAL_FOCUS, _LATERAL_FAR))
+    return near + depth * (far - near)
+
+
+def _beam_loss(rng: Generator, breast: Breast) -> np.ndarray:
+    """Echo lost (dB, (H, W)) with depth and, deepening along the beam, between beams and under poor contact."""
     depth = np.linspace(0, 1, breast.shape[0])[:, None]
     centre, width, dip = breast.window
     columns = (np.linspace(0, 1, breast.shape[1])[None] - centre) / width
-    return breast.loss * depth**1.5 + dip * np.exp(-(columns**4)) * depth**0.5
+    streaks = breast.streaks * _noise(rng, (1, breast.shape[1]), 0, 5)
+    return breast.loss * depth**1.5 + (dip * np.exp(-(columns**4)) + streaks) * depth**0.5
 
 
 def _compress(envelope: np.ndarray, breast: Breast) -> np.ndarray:
     """Log compression of the envelope to grey values uint8, at the operator's gain and dynamic range."""
-    decibels = 20 * np.log10(envelope)
-    return (255 * (1 + (decibels - breast.gain) / breast.span).clip(0, 1)).round().astype(np.uint8)
+    shown = (1 + (20 * np.log10(envelope) - breast.gain) / breast.span).clip(0, 1)
+    return (255 * shown**breast.gamma).round().astype(np.uint8)
 
 
 def _wave(rng: Generator, breast: Breast) -> np.ndarray:
-    """Undulation (px) that the layers share, (1, W): a few slow sines."""
+    """Undulation (px) that the layers share, (H, W): a few slow sines across."""
     column = np.arange(breast.shape[1])[None]
-    waves = np.zeros(column.shape)
+    waves = np.zeros(breast.shape)
     for period in (2.2, 1.1, 0.6):
         turns = column / (period * breast.shape[1]) + rng.random()
         waves += period * rng.uniform(0.2, 1.0) * np.sin(2 * np.pi * turns)
     return 0.022 * breast.shape[0] * waves
 
 
-def _along(wave: np.ndarray, texture: np.ndarray) -> np.ndarray:
-    """Bend a level texture along an undulation (px) (1, W)."""
+def _along(bend: np.ndarray, texture: np.ndarray) -> np.ndarray:
+    """Bend a level texture along an undulation (px), both (H, W)."""
     rows, columns = np.indices(texture.shape, dtype=float)
-    return map_coordinates(texture, (rows - wave, columns), order=1, mode="reflect")
+    return map_coordinates(texture, (rows - bend, columns), order=1, mode="reflect")
 
 
 def _noise(rng: Generator, shape: tuple[int, int], down: float, across: float) -> np.ndarray:

@@ -1,5 +1,6 @@
-"""Writing files so that a reader, or a process killed half-way, never leaves half of one behind."""
+"""Writing files so that a reader, or a process killed half-way, never leaves half of one behind; and their hash."""
 
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -43,6 +44,12 @@ def write_atomically(path: str | Path, content: bytes) -> None:
     """Write `content` with `atomic_write`; several processes may write the same file."""
     with atomic_write(Path(path), shared=True) as file:
         file.write(content)
+
+
+def file_sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _sync_folder(folder: Path) -> None:

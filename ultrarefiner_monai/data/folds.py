@@ -17,12 +17,12 @@ SIZE_BINS = 3  # small, middle, large lesions (thirds of each class): the least 
 Strata = Mapping[str, Counter[str]]
 
 
-def assign(groups: Strata, shares: Mapping[str, Fraction], seed: int) -> dict[str, str]:
+def assign(groups: Strata, shares: Mapping[str, Fraction], seed: int, may_be_empty: bool = False) -> dict[str, str]:
     """Give each group to one part so that every stratum is spread over the parts in proportion to `shares`.
 
     `groups` counts the strata of each group's images, `shares` (summing to 1) names the parts. Groups are sorted by
     name, shuffled with `seed`, then placed largest first where the squared deviation from the targets, relative to the
-    targets, grows least. Raises `DataError` when a part stays empty.
+    targets, grows least. Raises `DataError` when a part stays empty, unless it `may_be_empty`.
     """
     totals = sum(groups.values(), Counter())
     filled: dict[str, Counter[str]] = {part: Counter() for part in shares}
@@ -32,7 +32,7 @@ def assign(groups: Strata, shares: Mapping[str, Fraction], seed: int) -> dict[st
         filled[part] += groups[group]
         placed[group] = part
     empty = [part for part, content in filled.items() if not content]
-    if empty:
+    if empty and not may_be_empty:
         raise DataError(
             f"{len(groups)} groups cannot fill {', '.join(empty)}: ask for fewer folds or a smaller test share"
         )

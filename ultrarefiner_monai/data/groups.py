@@ -1,6 +1,6 @@
 """Groups of images that must stay on one side of every split: same patient, or nearly the same picture."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -8,26 +8,18 @@ from .near_duplicates import MAX_DISTANCE, near_duplicate_pairs
 from .records import Record
 
 
-def group_records(
-    records: Sequence[Record], same_patient: Mapping[str, str], max_distance: int = MAX_DISTANCE
-) -> list[str]:
+def group_records(records: Sequence[Record], max_distance: int = MAX_DISTANCE) -> list[str]:
     """Group of each record: the connected component of "same patient" and "near-duplicate", named after its first id.
 
-    `same_patient` maps patient codes to the code of the same person. Records without a patient are linked by
-    near-duplicates alone.
+    Records without a patient are linked by near-duplicates alone.
     """
     pairs = near_duplicate_pairs([record.phash16 for record in records], max_distance)
     first_of: dict[str, int] = {}
     for index, record in enumerate(records):
-        if patient := patient_of(record, same_patient):
+        if patient := record.source.patient:
             pairs.append((first_of.setdefault(patient, index), index))
     ids = [record.source.id for record in records]
-    return [min(ids[i] for i in members) for members in _components(len(records), pairs)]
-
-
-def patient_of(record: Record, same_patient: Mapping[str, str]) -> str:
-    """Patient code of a record, one code a person; "" where the release tells none."""
-    return same_patient.get(record.source.patient, record.source.patient)
+    return [min(ids[i] for i in members) for members in components(len(records), pairs)]
 
 
 def opposite_labels(records: Sequence[Record], max_distance: int = MAX_DISTANCE) -> list[tuple[Record, Record]]:
@@ -37,7 +29,7 @@ def opposite_labels(records: Sequence[Record], max_distance: int = MAX_DISTANCE)
     return [(a, b) for a, b in both if {a.source.label, b.source.label} == {"benign", "malignant"}]
 
 
-def _components(count: int, pairs: Sequence[tuple[int, int]]) -> list[list[int]]:
+def components(count: int, pairs: Sequence[tuple[int, int]]) -> list[list[int]]:
     """For each of `count` nodes the members of its connected component."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components

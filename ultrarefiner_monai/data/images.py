@@ -26,7 +26,8 @@ MAX_16_BIT = 65535
 def read_grey(path: str | Path, size: Size | None = None) -> np.ndarray:
     """Read a picture as grey values (H, W) float32 in [0, 1], stretched to `size` (W, H) where that differs.
 
-    Colours become luma (ITU-R BT.601, PIL's "L"), alpha is dropped, 16-bit values are divided by 65535.
+    Colours become luma (ITU-R BT.601, PIL's "L"), alpha is dropped, 16-bit values are divided by 65535. Orientation tags
+    (EXIF) are ignored: the array as stored is the one the mask was drawn on.
     Raises `DataError` for a file that is missing, unreadable or of an unknown pixel format.
     """
     with open_image(path) as image:

@@ -20,7 +20,8 @@ import numpy as np
 
 from .errors import DataError, raise_problems
 from .files import write_atomically
-from .manifest import Manifest, unsafe
+from .manifest import Manifest
+from .roots import unsafe
 
 INDEX_NAME = "predictions.json"
 SCHEMA = "ultrarefiner_monai/predictions/1"

@@ -1,47 +1,100 @@
 """Synthetic breast-ultrasound pictures, made from scratch: the embedded dataset of demos and tests.
 
-Patients are drawn here, `b_mode` makes the pictures. They resemble B-mode; numbers measured on them say nothing about
-patients.
+`anatomy` invents the patients, `b_mode` makes the pictures. They resemble B-mode; numbers measured on them say nothing
+about patients.
 """
 
 import csv
-from collections.abc import Iterator
-from dataclasses import replace
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from itertools import count as numbers
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.random import Generator, default_rng
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
-from .b_mode import Breast, Lesion, render
+from .anatomy import MOST_LESIONS, draw_breast, draw_view
+from .b_mode import Breast, render
+from .errors import DataError
 
 FIELDS = ("image", "mask", "patient", "class", "lesions")
 
-# Classes of ten consecutive patients, shuffled: about the share of benign and malignant in BUS-BRA, and a tenth normal.
-_CLASSES = ("normal",) + ("malignant",) * 4 + ("benign",) * 5
 
-# Depth of the lower border of skin, fat and gland, as a share of the picture's height.
-_BORDERS = ((0.05, 0.09), (0.17, 0.36), (0.55, 0.80))
+@dataclass(frozen=True)
+class PhantomSettings:
+    """What a phantom holds.
 
-# Mean echo level (dB) of skin, fat, gland and muscle, 0 being the brightest gland.
-_LEVELS = ((2.0, 5.0), (-13.0, -7.0), (-5.0, 0.0), (-16.0, -8.0))
+    Attributes:
+        normal: share of the patients without a lesion.
+        malignant: share of the patients with a malignant lesion; the rest is benign. Default: about as in BUS-BRA.
+        lesions: most lesions a patient has, 1 to 3; four in five have one.
+        views: most pictures a patient has; the numbers up to it are equally likely.
+        size: least and greatest side of a picture (px), from 96; no picture is square. Lesions and layers grow with it,
+            speckle and strands keep their size.
+        marks: share of the pictures with burnt-in text and, where they show a lesion, calipers.
+
+    Raises:
+        DataError: a value is out of its range.
+    """
+
+    normal: float = 0.1
+    malignant: float = 0.4
+    lesions: int = 3
+    views: int = 3
+    size: tuple[int, int] = (150, 260)
+    marks: float = 0.3
+
+    def __post_init__(self) -> None:
+        self._check("normal", "a share from 0 to 1", lambda share: 0 <= share <= 1)
+        self._check("malignant", "a share from 0 to 1 less normal", lambda share: 0 <= share <= 1 - self.normal)
+        self._check("lesions", f"1 to {MOST_LESIONS}", lambda most: most in range(1, MOST_LESIONS + 1))
+        self._check("views", "a whole number from 1", lambda most: isinstance(most, int) and most >= 1)
+        self._check("size", "two whole numbers, the lesser first, from 96", _is_size)
+        self._check("marks", "a share from 0 to 1", lambda share: 0 <= share <= 1)
+
+    def _check(self, name: str, expected: str, holds: Callable[[Any], bool]) -> None:
+        value = getattr(self, name)
+        try:
+            sound = holds(value)
+        except (TypeError, ValueError):  # no number at all, such as a word of the command line
+            sound = False
+        if not sound:
+            raise DataError(f"phantom: expected {name} to be {expected}, found {value!r}; correct it")
 
 
-def generate_phantom(folder: str | Path, count: int = 60, seed: int = 42) -> None:
+def _is_size(size: Any) -> bool:
+    least, greatest = size
+    return isinstance(least, int) and isinstance(greatest, int) and 96 <= least < greatest
+
+
+DEFAULT = PhantomSettings()
+
+
+def generate_phantom(folder: str | Path, count: int = 60, seed: int = 42, settings: PhantomSettings = DEFAULT) -> None:
     """Write ``folder/images/*.png``, ``folder/masks/*.png`` (0 and 255) and ``folder/cases.csv``.
 
-    The same count and seed give the same bytes; more pictures only add to the first ones.
+    The same count, seed and settings give the same bytes; more pictures only add to the first ones.
 
     Args:
         folder: created where absent.
-        count: number of pictures, one to three a patient; about a tenth show no lesion.
-        seed: decides everything.
+        count: number of pictures.
+        seed: decides everything; not negative.
+        settings: what the pictures show.
+
+    Raises:
+        DataError: count or seed is out of its range.
     """
+    if not (isinstance(count, int) and isinstance(seed, int) and count >= 1 and seed >= 0):
+        raise DataError(
+            f"phantom: expected whole numbers, a count from 1 and a seed from 0, found {count!r} and {seed!r}; correct them"
+        )
     root = Path(folder)
     for part in ("images", "masks"):
         (root / part).mkdir(parents=True, exist_ok=True)
-    views = _views(seed)
+    views = _views(seed, settings)
     rows = [_write_view(root, *next(views)) for _ in range(count)]
     with (root / "cases.csv").open("w", encoding="utf-8", newline="") as stream:
         writer = csv.DictWriter(stream, FIELDS, lineterminator="\n")
@@ -49,54 +102,42 @@ def generate_phantom(folder: str | Path, count: int = 60, seed: int = 42) -> Non
         writer.writerows(rows)
 
 
-def draw_breast(rng: Generator, kind: str) -> Breast:
-    """Draw a patient: the anatomy and the lesions that all the views show."""
-    shape = (int(rng.integers(170, 261)), int(rng.integers(150, 241)))
-    shape = shape if shape[0] != shape[1] else (shape[0] + 1, shape[1])
-    return Breast(
-        kind=kind,
-        shape=shape,
-        borders=tuple(rng.uniform(*limits) for limits in _BORDERS),
-        levels=tuple(rng.uniform(*limits) for limits in _LEVELS),
-        density=rng.uniform(1.5, 5.0),
-        septa=rng.uniform(6.0, 12.0),
-        loss=rng.uniform(0.0, 22.0),
-        window=(rng.random(), rng.uniform(0.05, 0.2), rng.uniform(0.0, 12.0) * (rng.random() < 0.4)),
-        gain=rng.uniform(20.0, 34.0),
-        span=rng.uniform(50.0, 66.0),
-        lesions=_draw_lesions(rng, kind, shape),
-    )
+def burn_in(rng: Generator, picture: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The picture with a line of text near the bottom and a pair of calipers at the sides of the lesion."""
+    image = Image.fromarray(picture)
+    draw = ImageDraw.Draw(image)
+    text = f"{rng.choice(('LT', 'RT'))} BREAST {rng.integers(1, 13)}H"
+    place = (int(rng.integers(4, 30)), int(picture.shape[0] * rng.uniform(0.8, 0.9)))
+    draw.text(place, text, fill=235, font=ImageFont.load_default_imagefont())
+    if mask.any():
+        columns = np.flatnonzero(mask.any(0))
+        for column in (columns[0], columns[-1]):
+            row = int(np.flatnonzero(mask[:, column]).mean())
+            draw.line((column - 3, row, column + 3, row), fill=235)
+            draw.line((column, row - 3, column, row + 3), fill=235)
+    return np.asarray(image)
 
 
-def draw_view(rng: Generator, breast: Breast) -> Breast:
-    """The same patient with the probe moved: lesions shift, turn and change in section, layers thicken or thin."""
-    shift = rng.uniform(-0.06, 0.06, 2) * (0.4, 1.0)
-    scale = rng.uniform(0.85, 1.1)
-    return replace(
-        breast,
-        borders=tuple(border * rng.uniform(0.95, 1.05) for border in breast.borders),
-        gain=breast.gain + rng.uniform(-4.0, 4.0),
-        lesions=tuple(
-            replace(
-                lesion,
-                centre=(lesion.centre[0] + shift[0], lesion.centre[1] + shift[1]),
-                radii=(lesion.radii[0] * scale, lesion.radii[1] * scale * rng.uniform(0.9, 1.1)),
-                angle=lesion.angle + rng.uniform(-0.15, 0.15),
-            )
-            for lesion in breast.lesions
-        ),
-    )
-
-
-def _views(seed: int) -> Iterator[tuple[str, Breast, np.ndarray, np.ndarray]]:
+def _views(seed: int, settings: PhantomSettings) -> Iterator[tuple[str, Breast, np.ndarray, np.ndarray]]:
     """Endless (name, view, picture, mask); each patient has a random stream of their own."""
+    start = default_rng((seed, 0)).random()
     for patient in numbers():
-        classes = default_rng((seed, 0, patient // len(_CLASSES))).permutation(_CLASSES)
         rng = default_rng((seed, 1, patient))
-        breast = draw_breast(rng, str(classes[patient % len(_CLASSES)]))
-        for view in range(1, int(rng.integers(1, 4)) + 1):
+        breast = draw_breast(rng, _kind(start, patient, settings), settings.size, settings.lesions)
+        for view in range(1, int(rng.integers(1, settings.views + 1)) + 1):
             section = draw_view(rng, breast)
-            yield f"p{patient + 1:04d}_{view}", section, *render(rng, section)
+            picture, mask = render(rng, section)
+            if rng.random() < settings.marks:
+                picture = burn_in(rng, picture, mask)
+            yield f"p{patient + 1:04d}_{view}", section, picture, mask
+
+
+def _kind(start: float, patient: int, settings: PhantomSettings) -> str:
+    """Class of a patient. Multiples of the golden ratio spread evenly, so that any run of patients has about the shares."""
+    place = (start + patient * (math.sqrt(5) - 1) / 2) % 1
+    if place < settings.normal:
+        return "normal"
+    return "malignant" if place < settings.normal + settings.malignant else "benign"
 
 
 def _write_view(root: Path, name: str, breast: Breast, picture: np.ndarray, mask: np.ndarray) -> dict[str, str | int]:
@@ -106,56 +147,3 @@ def _write_view(root: Path, name: str, breast: Breast, picture: np.ndarray, mask
     Image.fromarray(picture).save(root / row["image"], compress_level=0)
     Image.fromarray(mask.astype(np.uint8) * 255).save(root / row["mask"], compress_level=0)
     return {**row, "patient": name.split("_")[0], "class": breast.kind, "lesions": len(breast.lesions)}
-
-
-def _draw_lesions(rng: Generator, kind: str, shape: tuple[int, int]) -> tuple[Lesion, ...]:
-    """One to three lesions, side by side so that they stay apart."""
-    if kind == "normal":
-        return ()
-    number = int(rng.choice((1, 2, 3), p=(0.8, 0.14, 0.06)))
-    columns = (rng.permutation(number) + rng.uniform(0.25, 0.75, number)) / number
-    draw = _draw_benign if kind == "benign" else _draw_malignant
-    lesions = (draw(rng, column, shape[1] / (1 + 0.6 * (number - 1))) for column in columns)
-    return tuple(_below_skin(lesion, shape[0]) for lesion in lesions)
-
-
-def _below_skin(lesion: Lesion, height: int) -> Lesion:
-    """The lesion, moved down where it would reach into the skin."""
-    highest = _BORDERS[0][1] + 0.03 + lesion.radii[0] / height
-    return replace(lesion, centre=(max(lesion.centre[0], highest), lesion.centre[1]))
-
-
-def _draw_benign(rng: Generator, column: float, room: float) -> Lesion:
-    """Oval, wider than tall, smooth and sharp; a fibroadenoma or, one in three, an anechoic cyst."""
-    width = room * rng.uniform(0.09, 0.22)
-    cyst = rng.random() < 1 / 3
-    return Lesion(
-        centre=(rng.uniform(0.22, 0.62), column),
-        radii=(width * rng.uniform(0.5, 0.9), width),
-        angle=rng.normal(0, 0.2),
-        swings=((2, rng.uniform(0, 0.08), rng.uniform(0, 6.28)), (3, rng.uniform(0, 0.06), rng.uniform(0, 6.28))),
-        spikes=(),
-        level=rng.uniform(-34, -24) if cyst else rng.uniform(-16, -9),
-        edge=rng.uniform(0.7, 1.5),
-        attenuation=-rng.uniform(0.05, 0.14) if cyst else rng.uniform(-0.08, 0.04),
-        halo=rng.uniform(0, 4),
-    )
-
-
-def _draw_malignant(rng: Generator, column: float, room: float) -> Lesion:
-    """As tall as wide, lobulated or spiculated, indistinct, with an echogenic halo; mostly with a shadow."""
-    width = room * rng.uniform(0.09, 0.2)
-    spiculated = rng.random() < 0.5
-    lobes = [(order, rng.uniform(0.02, 0.3 / order), rng.uniform(0, 6.28)) for order in (2, 3, 4, 5, 7)]
-    angles = rng.uniform(0, 6.28, int(rng.integers(5, 10)) if spiculated else 0)
-    return Lesion(
-        centre=(rng.uniform(0.25, 0.6), column),
-        radii=(width * rng.uniform(0.75, 1.35), width),
-        angle=rng.normal(0, 0.3),
-        swings=tuple(lobes),
-        spikes=tuple((angle, rng.uniform(0.15, 0.55)) for angle in angles),
-        level=rng.uniform(-22, -12),
-        edge=rng.uniform(1.5, 3.5),
-        attenuation=rng.uniform(0.05, 0.35) if rng.random() < 0.8 else rng.uniform(-0.06, 0.05),
-        halo=rng.uniform(2, 7),
-    )

@@ -44,10 +44,18 @@ class MlflowRun:
         tags: tags of a new run.
         id_file: JSON file that remembers the run's id for a resumed training.
         resume: continue the run that `id_file` names.
+        fallback: what the warning about a failing server says of the records.
     """
 
     def __init__(
-        self, uri: str, experiment: str, name: str, tags: Mapping[str, str], id_file: Path, resume: bool = False
+        self,
+        uri: str,
+        experiment: str,
+        name: str,
+        tags: Mapping[str, str],
+        id_file: Path,
+        resume: bool = False,
+        fallback: str = "training goes on, the numbers are kept in metrics.jsonl and TensorBoard",
     ) -> None:
         self.run_id: str | None = None
         self._uri = uri
@@ -56,6 +64,7 @@ class MlflowRun:
         self._tags = dict(tags)
         self._id_file = id_file
         self._resume = resume
+        self._fallback = fallback
         self._queue: deque[Operation] = deque()
         self._client: MlflowClient | None = None
         self._retry_at = 0.0
@@ -134,11 +143,7 @@ class MlflowRun:
     def _report(self, error: Exception) -> None:
         if not self._warned:
             reason = without_credentials(" ".join(str(error).split()))[:200]
-            logger.warning(
-                "MLflow at %s fails (%s); training goes on, the numbers are kept in metrics.jsonl and TensorBoard",
-                without_credentials(self._uri),
-                reason,
-            )
+            logger.warning("MLflow at %s fails (%s); %s", without_credentials(self._uri), reason, self._fallback)
         self._warned = True
 
 

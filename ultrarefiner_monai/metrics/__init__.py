@@ -1,5 +1,6 @@
-"""Per-image segmentation metrics with every empty case defined."""
+"""Per-image segmentation metrics with every empty case defined, and calibration of probability maps."""
 
+from ultrarefiner_monai.metrics.calibration import calibration_error, calibration_sums, reliability
 from ultrarefiner_monai.metrics.segmentation import segmentation_metrics, summarise
 
-__all__ = ["segmentation_metrics", "summarise"]
+__all__ = ["calibration_error", "calibration_sums", "reliability", "segmentation_metrics", "summarise"]

@@ -1,57 +1,61 @@
-"""Overlap and boundary metrics of binary masks, image by image."""
+"""Metrics of binary masks, image by image."""
 
-import warnings
+import math
 from collections.abc import Mapping
 
+import numpy as np
 import torch
-from monai.metrics import compute_hausdorff_distance
+from scipy.ndimage import find_objects
 from torch import Tensor
 
+from ultrarefiner_monai.metrics.boundaries import NAN, Spacing, band_width, boundary_iou, outline_metrics
+from ultrarefiner_monai.metrics.lesions import lesion_counts
 
-def segmentation_metrics(pred: Tensor, target: Tensor) -> dict[str, Tensor]:
+MEANS = ("dice", "iou", "precision", "recall", "specificity", "hd95", "assd", "nsd", "boundary_iou")
+COUNTS = ("lesions", "lesions_found", "false_lesions")
+FALSE_POSITIVES = ("false_positive", "false_positive_area", "false_positive_pixels")
+DISTANCES = ("hd95", "assd")  # in mm where the spacing is known
+NOTHING = np.s_[:1, :1]  # where both masks are blank, one pixel says as much as all
+
+
+def segmentation_metrics(pred: Tensor, target: Tensor, spacing: Spacing | None = None) -> dict[str, Tensor]:
     """Compare each predicted mask of a batch with its truth.
 
-    Dice = 2 TP / (2 TP + FP + FN), IoU = TP / (TP + FP + FN), precision = TP / (TP + FP), recall = TP / (TP + FN), from
-    pixel counts. ``hd95`` (pixels, spacing 1) is the 95 % Hausdorff distance as `monai.metrics` computes it: the larger
-    of the two directed 95th percentiles (linear interpolation) of the distances from one mask's edge pixels to the
-    other's.
+    From pixel counts: Dice = 2 TP / (2 TP + FP + FN), IoU = TP / (TP + FP + FN), precision = TP / (TP + FP), recall =
+    TP / (TP + FN), specificity = TN / (TN + FP). From outlines: ``hd95``, ``assd``, ``nsd`` (tolerance 2 px) as
+    `outline_metrics` and ``boundary_iou`` as `boundary_iou` define them. Counts of objects: ``lesions``,
+    ``lesions_found``, ``false_lesions`` as in `lesion_counts`. Where the truth is blank: ``false_positive`` (1 if any
+    pixel is predicted, else 0), ``false_positive_area`` (share of the image) and ``false_positive_pixels``.
 
-    What is undefined is NaN, never 0 or 1; `summarise` counts it:
-
-    =========== ======== ====== ===== =========== ======== =====
-    prediction  truth    dice   iou   precision   recall   hd95
-    =========== ======== ====== ===== =========== ======== =====
-    blank       blank    NaN    NaN   NaN         NaN      NaN
-    blank       lesion   0      0     NaN         0        NaN
-    lesion      blank    0      0     0           NaN      NaN
-    lesion      lesion   value  value value       value    value
-    =========== ======== ====== ===== =========== ======== =====
+    What is undefined is NaN, never 0 or 1; `summarise` counts it. docs/reference/metrics.md has the table of all empty
+    cases, in short: where the truth is blank, recall, hd95 and assd are undefined, dice, iou, precision, nsd and
+    boundary_iou are 0 for a false alarm; where the prediction is blank, precision, hd95 and assd are undefined; where
+    both are, only specificity and the counts are defined.
 
     Args:
         pred: (B, 1, H, W) masks, bool or 0/1 numbers.
         target: (B, 1, H, W) masks, bool or 0/1 numbers.
+        spacing: (row, column) mm per pixel of the whole batch; distances are in mm then, else in pixels.
 
     Returns:
-        ``dice``, ``iou``, ``precision``, ``recall``, ``hd95``: float32 tensors (B,) on the device of ``pred``.
+        The names above: float64 tensors (B,) on the device of ``pred``.
 
     Raises:
-        ValueError: shapes that differ or are not (B, 1, H, W), or values other than 0 and 1 (a probability, a logit).
+        ValueError: shapes that differ or are not (B, 1, H, W), values other than 0 and 1 (a probability, a logit), or
+            a spacing that is not two positive numbers.
     """
     if pred.shape != target.shape or pred.ndim != 4 or pred.shape[1] != 1:
         raise ValueError(
             f"pred and target must both be (B, 1, H, W), found {tuple(pred.shape)} and {tuple(target.shape)}: "
             "compare one channel at a time, at one size"
         )
-    pred, target = _binary(pred, "pred"), _binary(target, "target").to(pred.device)
-    true_positive = (pred & target).sum((1, 2, 3)).float()
-    predicted, actual = pred.sum((1, 2, 3)).float(), target.sum((1, 2, 3)).float()
+    if spacing is not None and not (len(spacing) == 2 and all(0 < side < math.inf for side in spacing)):
+        raise ValueError(f"spacing must be two positive numbers (mm per row, mm per column), found {spacing}")
+    masks = _binary(pred, "pred"), _binary(target, "target")
+    images = [_image_metrics(*pair, spacing) for pair in zip(*masks, strict=True)]
+    names = (*MEANS, *COUNTS, *FALSE_POSITIVES)
     return {
-        # 0 / 0 is NaN in floating point: exactly the table's undefined cases.
-        "dice": 2 * true_positive / (predicted + actual),
-        "iou": true_positive / (predicted + actual - true_positive),
-        "precision": true_positive / predicted,
-        "recall": true_positive / actual,
-        "hd95": _hausdorff95(pred, target),
+        name: torch.tensor([image[name] for image in images], dtype=torch.float64, device=pred.device) for name in names
     }
 
 
@@ -72,23 +76,38 @@ def summarise(values: Mapping[str, Tensor]) -> dict[str, float]:
     return summary
 
 
-def _binary(mask: Tensor, name: str) -> Tensor:
-    """The mask as bool, refusing anything that is not 0 or 1."""
-    if mask.dtype == torch.bool:
-        return mask
-    if not ((mask == 0) | (mask == 1)).all():
+def _binary(mask: Tensor, name: str) -> np.ndarray:
+    """The masks as bool (B, H, W), refusing anything that is not 0 or 1."""
+    if mask.dtype != torch.bool and not ((mask == 0) | (mask == 1)).all():
         raise ValueError(f"{name} must hold only 0 and 1, found other values: threshold it first")
-    return mask.bool()
+    return np.asarray(mask.bool()[:, 0].cpu())
 
 
-def _hausdorff95(pred: Tensor, target: Tensor) -> Tensor:
-    """95 % Hausdorff distances (B,) in pixels of (B, 1, H, W) bool masks; NaN where either is blank."""
-    distances = torch.full((len(pred),), float("nan"), device=pred.device)
-    defined = pred.flatten(1).any(1) & target.flatten(1).any(1)
-    if defined.any():
-        with warnings.catch_warnings():
-            # MONAI 1.6 warns of an argument that it passes to itself.
-            warnings.simplefilter("ignore", FutureWarning)
-            found = compute_hausdorff_distance(pred[defined], target[defined], include_background=True, percentile=95)
-        distances[defined] = found[:, 0].to(distances)
-    return distances
+def _image_metrics(pred: np.ndarray, target: np.ndarray, spacing: Spacing | None) -> dict[str, float]:
+    """All metrics of one image's bool masks (H, W).
+
+    Whatever looks at neighbours sees the bounding box of the union only. That is exact, because all pixels beyond it are
+    background, which these functions assume outside of an array.
+    """
+    union = pred | target
+    box = find_objects(union.view(np.uint8), max_label=1)[0] or NOTHING
+    part, truth = pred[box], target[box]
+    both, predicted, actual, either = (int(np.count_nonzero(mask)) for mask in (pred & target, pred, target, union))
+    return {
+        "dice": _ratio(2 * both, predicted + actual),
+        "iou": _ratio(both, either),
+        "precision": _ratio(both, predicted),
+        "recall": _ratio(both, actual),
+        "specificity": _ratio(pred.size - either, pred.size - actual),
+        **outline_metrics(part, truth, spacing),
+        "boundary_iou": boundary_iou(part, truth, band_width(pred.shape)),
+        **lesion_counts(part, truth),
+        "false_positive": NAN if actual else float(predicted > 0),
+        "false_positive_area": NAN if actual else predicted / pred.size,
+        "false_positive_pixels": NAN if actual else predicted,
+    }
+
+
+def _ratio(part: int, whole: int) -> float:
+    """``part / whole``, undefined where there is no whole."""
+    return part / whole if whole else NAN

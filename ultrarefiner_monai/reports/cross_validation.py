@@ -1,13 +1,15 @@
-"""Conduct a study as one MLflow parent run, and sum it up when all its folds are done."""
+"""Conduct studies as one MLflow parent run each, and sum each up when all its folds are done."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
+from ultrarefiner_monai.bundle.engines import Engine, LocalEngine
 from ultrarefiner_monai.bundle.paths import BUNDLES, project_root
 from ultrarefiner_monai.bundle.running import store_uri
-from ultrarefiner_monai.bundle.study import Study
+from ultrarefiner_monai.bundle.study import PHASES, Study
+from ultrarefiner_monai.data.errors import DataError
 from ultrarefiner_monai.data.files import write_atomically
 from ultrarefiner_monai.data.readers import find_root
 from ultrarefiner_monai.handlers import Tracker
@@ -17,14 +19,48 @@ from ultrarefiner_monai.reports.scores import markdown, study_rows, summary
 logger = logging.getLogger(__name__)
 
 
-def conduct(study: Study, phases: Sequence[str], only_folds: Sequence[int] | None = None) -> str | None:
-    """Run ``phases`` of ``study`` and, once every fold is done, write and return its table.
+def conduct(
+    studies: Sequence[Study],
+    phases: Sequence[str] = PHASES,
+    only_folds: Sequence[int] | None = None,
+    engine: Engine | None = None,
+) -> list[str | None]:
+    """Do ``phases`` of all ``studies``, and write the table of each that has every fold done by then.
 
-    Writes ``per_image.csv`` and ``summary.md`` into the study's folder, and their numbers into the parent run.
+    Writes ``per_image.csv`` and ``summary.md`` into a study's folder, and their numbers into its parent run: as
+    ``<phase>_<metric>_mean`` and ``_sd`` those over folds, as ``_test`` those of the test set.
+
+    Args:
+        studies: one a data set.
+        phases: phases to do.
+        only_folds: see :meth:`Study.tasks`.
+        engine: does the tasks of all studies; None is this process.
+
+    Returns:
+        The table of each study in Markdown, None where folds are left to do.
+
+    Raises:
+        DataError: a study cannot run, told before anything is written; or some tasks could not be done, told after all others.
     """
-    study.check(phases, only_folds)
+    for study in studies:
+        study.check(phases, only_folds)
+    parents = [_start_parent(study) for study in studies]
+    try:
+        mistakes = (engine or LocalEngine()).run([task for study in studies for task in study.tasks(phases, only_folds)])
+        tables = [_conclude(study, parent, mistakes) for study, parent in zip(studies, parents, strict=True)]
+    except BaseException:
+        for parent in parents:
+            parent.finish("FAILED")
+        raise
+    if mistakes:
+        reasons = "; ".join(dict.fromkeys(mistakes.values()))
+        raise DataError(f"{len(mistakes)} tasks are not done, the same command goes on with them: {reasons}")
+    return tables
+
+
+def _start_parent(study: Study) -> Tracker:
     tracker = Tracker(
-        uri=store_uri(project_root(str(BUNDLES / phases[0])), study.shared.get("tracking_uri")),
+        uri=store_uri(project_root(str(BUNDLES / PHASES[0])), study.shared.get("tracking_uri")),
         experiment=study.dataset,
         run_name=f"cv-{study.dataset}-{datetime.now():%Y%m%dT%H%M%S}",
         output_dir=study.out,
@@ -34,13 +70,12 @@ def conduct(study: Study, phases: Sequence[str], only_folds: Sequence[int] | Non
     )
     tracker.start()
     study.parent_run = tracker.run_id
-    try:
-        study.run(phases, only_folds)
-        table = _sum_up(study, tracker) if study.is_complete() else None
-    except BaseException:
-        tracker.finish("FAILED")
-        raise
-    tracker.finish("FINISHED")
+    return tracker
+
+
+def _conclude(study: Study, parent: Tracker, mistakes: Mapping[str, str]) -> str | None:
+    table = _sum_up(study, parent) if study.is_complete() else None
+    parent.finish("FAILED" if any(study.owns(task) for task in mistakes) else "FINISHED")
     return table
 
 
@@ -53,9 +88,9 @@ def _sum_up(study: Study, tracker: Tracker) -> str:
     write_atomically(study.out / "summary.md", (table + "\n").encode())
     for line in lines:
         if line["fold"] in ("mean", "sd", "test"):
-            prefix = f"{line['phase']}_{line['fold']}"
+            numbers = {name: value for name, value in line.items() if isinstance(value, float)}
             tracker.log_metrics(
-                {f"{prefix}_{name}": value for name, value in line.items() if isinstance(value, float)}, step=0
+                {f"{line['phase']}_{name}_{line['fold']}": value for name, value in numbers.items()}, step=0
             )
     for name in ("per_image.csv", "summary.md"):
         tracker.log_artifact(Path(study.out) / name)

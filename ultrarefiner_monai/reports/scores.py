@@ -1,16 +1,16 @@
 """Scores of a finished cross-validation, read from its prediction maps at every file's own size."""
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from ultrarefiner_monai.bundle.study import Study
+from ultrarefiner_monai.data.entries import masks_of
 from ultrarefiner_monai.data.images import read_mask
-from ultrarefiner_monai.data.manifest import masks_of, resolve
 from ultrarefiner_monai.data.out_of_fold import PredictionIndex, read_map
+from ultrarefiner_monai.data.roots import Root, resolve
 from ultrarefiner_monai.handlers.comparison import Row, score_image, summarise_rows
 
 THRESHOLD = 0.5
@@ -19,12 +19,12 @@ COLUMNS = ("dataset", "image", "patient", "class", "fold", "phase")
 SUMMARY = ("coarse_dice", "refined_dice", "delta_dice", "coarse_iou", "refined_iou", "coarse_hd95", "refined_hd95")
 
 
-def study_rows(study: Study, root: Path) -> list[Row]:
+def study_rows(study: Study, root: Root) -> list[Row]:
     """One row an image and phase: validation images by the model of their fold, test images by the mean of all folds' models.
 
     Args:
         study: with all its predictions made.
-        root: the release folder of its data set.
+        root: where its data set's files lie.
     """
     return [
         row
@@ -34,7 +34,7 @@ def study_rows(study: Study, root: Path) -> list[Row]:
     ]
 
 
-def _phase_rows(study: Study, root: Path, phase: str, fold: int | None) -> Iterator[Row]:
+def _phase_rows(study: Study, root: Root, phase: str, fold: int | None) -> Iterator[Row]:
     coarse, refined = (study.maps(phase, fold, channel) for channel in ("coarse", "refined"))
     files = {entry["id"]: entry["file"] for entry in PredictionIndex.load(refined).items}
     manifest = study.manifest
@@ -42,7 +42,8 @@ def _phase_rows(study: Study, root: Path, phase: str, fold: int | None) -> Itera
     for item in (item for item in items if item["id"] in files):
         maps = [torch.from_numpy(read_map(folder / files[item["id"]])) for folder in (coarse, refined)]
         truth = read_mask([resolve(root, mask) for mask in masks_of(item)], size=(item["width"], item["height"]))
-        scores = score_image(torch.stack(maps), torch.from_numpy(truth)[None], THRESHOLD, item["id"])
+        pair = torch.stack(maps), torch.from_numpy(truth)[None]
+        scores = score_image(*pair, THRESHOLD, item["id"], item.get("spacing"))
         place = TEST if fold is None else fold
         named = (study.dataset, item["image"], item["patient"], item["class"], place, phase)
         yield dict(zip(COLUMNS, named, strict=True)) | scores

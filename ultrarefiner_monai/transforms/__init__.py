@@ -2,6 +2,7 @@
 
 from .letterbox import Letterboxd, letterbox, undo_letterbox
 from .load import LoadGreyd, LoadMapd, LoadMaskd, LoadTruthd
+from .repeatable import RepeatableCompose
 from .save import SaveMapsd, SaveMaskd
 from .simulate import SimulateCoarsed
 
@@ -11,6 +12,7 @@ __all__ = [
     "LoadMapd",
     "LoadMaskd",
     "LoadTruthd",
+    "RepeatableCompose",
     "SaveMapsd",
     "SaveMaskd",
     "SimulateCoarsed",

@@ -16,21 +16,27 @@ def letterbox(image: torch.Tensor, size: int) -> torch.Tensor:
     Bilinear with antialiasing; pixel centres follow ``align_corners=False``.
     """
     height, width = fitted_shape(image.shape[-2:], size)
-    resized = F.interpolate(image[None], (height, width), mode="bilinear", align_corners=False, antialias=True)[0]
-    return F.pad(resized, (0, size - width, 0, size - height))
+    return F.pad(_resample(image, (height, width)), (0, size - width, 0, size - height))
 
 
 def undo_letterbox(image: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
     """Crop the padding of ``image`` (C, size, size) and scale what is left to ``shape`` (H, W): (C, H, W)."""
     height, width = fitted_shape(shape, image.shape[-1])
-    cropped = image[None, :, :height, :width]
-    return F.interpolate(cropped, tuple(shape), mode="bilinear", align_corners=False, antialias=True)[0]
+    return _resample(image[:, :height, :width], shape)
 
 
 def fitted_shape(shape: tuple[int, int] | torch.Size, size: int) -> tuple[int, int]:
     """(height, width) of a picture of ``shape`` (H, W) once its long side is ``size`` pixels; no side below one pixel."""
     scale = size / max(shape)
     return max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale))
+
+
+def _resample(image: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
+    """``image`` (C, h, w) at ``shape`` (H, W), bilinear with antialiasing: (C, H, W)."""
+    if shape[1] == 1 < shape[0]:
+        # torch 2.x repeats one value down an antialiased output that is one pixel wide; one pixel high is right.
+        return _resample(image.mT, (1, shape[0])).mT
+    return F.interpolate(image[None], tuple(shape), mode="bilinear", align_corners=False, antialias=True)[0]
 
 
 class Letterboxd(MapTransform, InvertibleTransform):

@@ -6,19 +6,20 @@ A reader module defines
     LAYOUTS: tuple[tuple[str, ...], ...]     alternative layouts: the entries a release folder must hold
     identify(image: str) -> str              id of an image from its relative path, unique in the release
     scan(root: Path) -> list[Source]         what the release folder `root` lists, in any order
+    unread(root: Path) -> tuple[str, ...]    optional: folders that repeat pictures and are left alone
 
 and is registered in `READERS` by the name of its module, which is imported only when it is used.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
 from ..errors import DataError
-from ..manifest import check_name
-from ..records import Source
+from ..names import check_name, parts_of
+from ..roots import Root
 
 READERS = {
     "BUSI": "busi",
@@ -29,6 +30,7 @@ READERS = {
     "UDIAT": "bus",
     "PHANTOM": "phantom",
 }
+DEPTH = 3  # levels of folders in which a release is looked for: unpackers like to add one or two
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 
 
@@ -38,7 +40,8 @@ class Info:
 
     `same_patient` maps patient codes that are known to be another code's person. `stretched` datasets hold images whose
     size differs from their mask's and that are stretched onto it; elsewhere such an image is excluded.
-    `official_test` are the patients the authors published as their test set.
+    `official_test` are the patients the authors published as their test set. `complete` are the numbers of images that
+    releases of this name are known to hold.
     """
 
     description: str
@@ -47,6 +50,7 @@ class Info:
     same_patient: Mapping[str, str] = field(default_factory=dict)
     stretched: bool = False
     official_test: frozenset[str] = frozenset()
+    complete: tuple[int, ...] = ()
 
 
 def reader(name: str) -> ModuleType:
@@ -60,25 +64,61 @@ def info(name: str) -> Info:
     return reader(name).INFO[name]
 
 
-def find_root(name: str, folder: str | Path) -> Path:
-    """Release folder of the dataset `name`: `folder` itself or one of its direct subfolders.
+def unread_folders(name: str, root: Path) -> tuple[str, ...]:
+    """Folders of a release that repeat pictures of others and are left alone."""
+    return getattr(reader(name), "unread", lambda _: ())(root)
+
+
+def find_root(name: str, place: str | Path | Mapping[str, str]) -> Root:
+    """Where the files of the dataset `name` lie: its release folder, or one for each part of a combined data set.
+
+    `place` is the release folder, a folder up to three levels above it, or an archive of either (unpacked into the
+    cache). Of a combined data set it is a folder that holds all releases (`data` with `data/BUSI`, ...), or a mapping
+    from each part's name to its place.
 
     Raises `DataError` that says which entries were looked for and what was found instead.
     """
-    folder = Path(folder)
+    parts = parts_of(name)
+    if isinstance(place, Mapping):
+        if missing := [part for part in parts if part not in place]:
+            raise DataError(f"{name}: no place given for {', '.join(missing)}, only for {', '.join(place)}")
+        return {part: _find(part, Path(place[part])) for part in parts}
+    if len(parts) == 1:
+        return _find(name, Path(place))
+    return {part: _find(part, Path(place)) for part in parts}
+
+
+def _find(name: str, place: Path) -> Path:
+    """Release folder of a single data set at or below `place`; a folder of the data set's own name goes first."""
+    folder = _unpacked(place) if place.is_file() else place
     if not folder.is_dir():
-        raise DataError(f"{name}: {folder} is not a folder; name the folder of the unpacked release")
+        raise DataError(f"{name}: {place} is neither a folder nor an archive; name the folder of the unpacked release")
     layouts = reader(name).LAYOUTS
-    if _fits(folder, layouts):
-        return folder
-    matches = [child for child in sorted(folder.iterdir()) if child.is_dir() and _fits(child, layouts)]
-    if len(matches) == 1:
-        return matches[0]
+    own = folder / name
+    for level in _levels(own if own.is_dir() and not _fits(folder, layouts) else folder):
+        matches = [child for child in level if _fits(child, layouts)]
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            names = ", ".join(child.relative_to(folder).as_posix() for child in matches)
+            raise DataError(f"{name}: several folders in {folder} look like the release ({names}); name one of them")
     wanted = " or ".join(" + ".join(layout) for layout in layouts)
-    if matches:
-        names = ", ".join(child.name for child in matches)
-        raise DataError(f"{name}: several folders in {folder} look like the release ({names}); name one of them")
     raise DataError(f"{name}: looked for {wanted} in {folder} and its subfolders, found {_listing(folder)}")
+
+
+def _unpacked(archive: Path) -> Path:
+    from ..archives import unpacked
+
+    return unpacked(archive)
+
+
+def _levels(folder: Path) -> Iterator[list[Path]]:
+    """The folder, the folders in it, and so on, sorted; hidden ones and macOS's resource forks are no part of a release."""
+    level = [folder]
+    for _ in range(DEPTH + 1):
+        yield level
+        children = (child for parent in level for child in sorted(parent.iterdir()) if child.is_dir())
+        level = [child for child in children if not child.name.startswith((".", "__MACOSX"))]
 
 
 def list_images(folder: Path) -> list[Path]:
@@ -103,6 +143,3 @@ def _listing(folder: Path) -> str:
     names = sorted(child.name for child in folder.iterdir())
     shown = ", ".join(names[:8]) or "nothing"
     return f"{shown}, ... ({len(names)} entries)" if len(names) > 8 else shown
-
-
-__all__ = ["READERS", "Info", "Source", "find_root", "info", "list_images", "paired", "reader"]

@@ -13,12 +13,14 @@ INFO = {
     "BUS": Info(
         description="Breast ultrasound images, without class or patient (163: UDIAT dataset B; 562: BUSIS)",
         reference="10.1109/JBHI.2017.2731873 (163 images) or 10.3390/healthcare10040729 (562 images)",
-        licence="not checked, no sample was at hand; see the release",
+        licence="163 images: research use under an agreement with the authors; 562: from the authors, on their terms",
+        complete=(163, 562),
     ),
     "UDIAT": Info(
         description="Breast ultrasound images of the UDIAT Diagnostic Centre, Sabadell (dataset B of Yap et al.)",
         reference="10.1109/JBHI.2017.2731873",
-        licence="not checked, no sample was at hand; see the release",
+        licence="research use under an agreement with the authors",
+        complete=(163,),
     ),
 }
 LAYOUTS = (("original", "GT"),)

@@ -1,4 +1,4 @@
-"""BUS-UC (Iqbal, Mendeley Data 2023): `Benign/images/001.png` with `Benign/masks/001.png`, and `Malignant/...`.
+"""BUS-UC (Iqbal and Sharif, Mendeley Data 2023): `Benign/images/001.png` with `Benign/masks/001.png`, and `Malignant/...`.
 
 The release is also seen unsorted, as `All/images` and `All/masks`.
 Where all three folders exist the class folders are read and `All`, which repeats them, is left alone.
@@ -11,9 +11,10 @@ from . import Info, paired
 
 INFO = {
     "BUS_UC": Info(
-        description="Breast ultrasound images with benign and malignant lesions, without patients",
+        description="Breast ultrasound images of ultrasoundcases.info, benign and malignant, without patients",
         reference="10.17632/3ksd7w7jkx.1",
-        licence="not checked, no sample was at hand; see the release",
+        licence="CC BY 4.0 as Mendeley Data states; cite Iqbal and Sharif 2024, 10.1016/j.engappai.2023.107292",
+        complete=(811,),
     )
 }
 CLASSES = {"Benign": "benign", "Malignant": "malignant"}
@@ -38,3 +39,8 @@ def scan(root: Path) -> list[Source]:
         for folder in folders
         for image, masks in paired(root, f"{folder}/images", f"{folder}/masks")
     ]
+
+
+def unread(root: Path) -> tuple[str, ...]:
+    """`All`, where the class folders hold its pictures."""
+    return ("All",) if any((root / folder / "images").is_dir() for folder in CLASSES) else ()

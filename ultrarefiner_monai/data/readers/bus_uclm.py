@@ -1,15 +1,15 @@
 """BUS-UCLM (Vallez et al. 2025): `images/ALWI_000.png` with `masks/ALWI_000.png` (colours), `INFO.csv`.
 
 The patient is the first part of the name. Masks are black with green (benign) or red (malignant) lesions. Thirteen
-`HESN_*` images are smaller than their masks and are stretched onto them.
+`HESN_*` images are smaller than their masks and are stretched onto them. Frames with colour Doppler are images like
+any other.
 """
 
-import csv
 from pathlib import Path, PurePosixPath
 
-from ..errors import DataError
 from ..records import Source
 from . import Info, paired
+from .tables import check_complete, read_table
 
 OFFICIAL_TEST = frozenset({"COPE", "ANFO", "ELCO", "CRCI", "FLKA"})  # the authors' published test patients
 INFO = {
@@ -20,6 +20,7 @@ INFO = {
         same_patient={"CHVI": "CHCO"},  # four identical images under two codes
         stretched=True,
         official_test=OFFICIAL_TEST,
+        complete=(683,),
     )
 }
 LAYOUTS = (("images", "masks", "INFO.csv"),)
@@ -31,24 +32,27 @@ def identify(image: str) -> str:
 
 
 def scan(root: Path) -> list[Source]:
-    """List the images under `root`; the class is INFO.csv's label ("unknown" for an image it does not list)."""
-    labels = _labels(root / "INFO.csv")
+    """List the images under `root`; the class is INFO.csv's label.
+
+    Raises `DataError` where the table is bad or lacks an image.
+    """
+    pairs = paired(root, "images", "masks")
+    labels = _labels(root / "INFO.csv", [identify(image) for image, _ in pairs])
     return [
         Source(
             id=identify(image),
             image=image,
             masks=masks,
-            label=labels.get(PurePosixPath(image).name, "unknown"),
+            label=labels[identify(image)],
             patient=identify(image).split("_")[0],
         )
-        for image, masks in paired(root, "images", "masks")
+        for image, masks in pairs
     ]
 
 
-def _labels(path: Path) -> dict[str, str]:
-    """Class of each image file; the table is separated by `;` and starts with a byte-order mark."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = list(csv.DictReader(file, delimiter=";"))
-    if rows and not {"Image", "Label"} <= rows[0].keys():
-        raise DataError(f"{path}: expected columns Image and Label separated by ';', found {', '.join(rows[0])}")
-    return {row["Image"].strip(): row["Label"].strip().lower() for row in rows}
+def _labels(table: Path, ids: list[str]) -> dict[str, str]:
+    """Class by id; the table is separated by `;`, starts with a byte-order mark and names image files."""
+    rows = read_table(table, "Image", {"Label": ("benign", "malignant", "normal")}, separator=";")
+    labels = {identify(image): row["Label"] for image, row in rows.items()}
+    check_complete(table, labels, ids)
+    return labels

@@ -1,21 +1,22 @@
 """BUS-BRA (Gómez-Flores et al. 2024): `Images/bus_0001-l.png` with `Masks/mask_0001-l.png`, and tables.
 
 `bus_data.csv` gives patient (`Case`) and class; its Width and Height are wrong for four images and are not used.
-`5-fold-cv.csv` holds the published partition (`kFold`, from 1).
+`5-fold-cv.csv` holds the published partition (`kFold`, from 1), in which no patient is in two folds. Its columns
+`valid_1` to `valid_5` choose inner validation images (NaN in the fold itself) and do split patients: not used.
 """
 
-import csv
 from pathlib import Path, PurePosixPath
 
-from ..errors import DataError
 from ..records import Source
 from . import Info, list_images
+from .tables import Row, check_complete, read_table
 
 INFO = {
     "BUSBRA": Info(
         description="Breast ultrasound images of 1064 women with biopsy-proven lesions (INCA, Rio de Janeiro)",
         reference="10.5281/zenodo.8231412",
         licence="permissive, see LICENSE.txt of the release; cite Gómez-Flores et al., Medical Physics 2024, 51:3110",
+        complete=(1875,),
     )
 }
 LAYOUTS = (("Images", "Masks", "bus_data.csv"),)
@@ -27,32 +28,39 @@ def identify(image: str) -> str:
 
 
 def scan(root: Path) -> list[Source]:
-    """List the images under `root`; patients, classes and official folds come from the release's tables."""
-    cases = _table(root / "bus_data.csv")
-    folds = _table(root / "5-fold-cv.csv") if (root / "5-fold-cv.csv").is_file() else {}
-    masks = {path.stem: f"Masks/{path.name}" for path in list_images(root / "Masks")}
+    """List the images under `root`; patients, classes and official folds come from the release's tables.
+
+    The folds are "" where `5-fold-cv.csv` is absent. Raises `DataError` where a table is bad or lacks an image.
+    """
     images = list_images(root / "Images")
-    unknown = [path.stem for path in images if path.stem not in cases]
-    if unknown:
-        raise DataError(f"{root / 'bus_data.csv'}: no row for {', '.join(unknown[:8])}; restore the complete table")
+    stems = [path.stem for path in images]
+    cases = _cases(root / "bus_data.csv", stems)
+    folds = _folds(root / "5-fold-cv.csv", stems)
+    masks: dict[str, list[str]] = {}
+    for path in list_images(root / "Masks"):
+        masks.setdefault(path.stem, []).append(f"Masks/{path.name}")
     return [
         Source(
             id=path.stem,
             image=f"Images/{path.name}",
-            masks=tuple(masks[stem] for stem in (path.stem.replace("bus_", "mask_", 1),) if stem in masks),
-            label=cases[path.stem]["Pathology"].strip().lower(),
-            patient=cases[path.stem]["Case"].strip(),
-            official=folds.get(path.stem, {}).get("kFold", "").strip(),
+            masks=tuple(masks.get(path.stem.replace("bus_", "mask_", 1), ())),
+            label=cases[path.stem]["Pathology"],
+            patient=cases[path.stem]["Case"],
+            official=folds.get(path.stem, {}).get("kFold", ""),
         )
         for path in images
     ]
 
 
-def _table(path: Path) -> dict[str, dict[str, str]]:
-    """Rows of one of the release's CSV files by image id."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = list(csv.DictReader(file))
-    needed = {"ID", "Case", "Pathology"} if path.name == "bus_data.csv" else {"ID", "kFold"}
-    if rows and not needed <= rows[0].keys():
-        raise DataError(f"{path}: expected columns {', '.join(sorted(needed))}, found {', '.join(rows[0])}")
-    return {row["ID"]: row for row in rows}
+def _cases(table: Path, stems: list[str]) -> dict[str, Row]:
+    rows = read_table(table, "ID", {"Case": (), "Pathology": ("benign", "malignant")})
+    check_complete(table, rows, stems)
+    return rows
+
+
+def _folds(table: Path, stems: list[str]) -> dict[str, Row]:
+    if not table.exists():
+        return {}
+    rows = read_table(table, "ID", {"kFold": ("1", "2", "3", "4", "5")})
+    check_complete(table, rows, stems)
+    return rows

@@ -15,6 +15,7 @@ INFO = {
         description="Breast ultrasound images of 600 women, benign, malignant and normal (Baheya Hospital, Cairo)",
         reference="10.1016/j.dib.2019.104863",
         licence="not stated in the release; cite Al-Dhabyani et al., Data in Brief 2020, 28:104863",
+        complete=(780,),
     )
 }
 CLASSES = ("benign", "malignant", "normal")

@@ -1,11 +1,10 @@
 """The synthetic phantom of `data.phantom`: `images/p0001_1.png`, `masks/p0001_1.png`, `cases.csv`."""
 
-import csv
 from pathlib import Path, PurePosixPath
 
-from ..errors import DataError
 from ..records import Source
 from . import Info
+from .tables import read_table
 
 INFO = {
     "PHANTOM": Info(
@@ -24,15 +23,9 @@ def identify(image: str) -> str:
 
 def scan(root: Path) -> list[Source]:
     """List the images of `cases.csv` under `root`."""
-    table = root / "cases.csv"
-    with table.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    needed = {"image", "mask", "patient", "class"}
-    if rows and not needed <= rows[0].keys():
-        raise DataError(
-            f"{table}: expected columns {', '.join(sorted(needed))}, found {', '.join(rows[0])}; write it again"
-        )
+    classes = ("benign", "malignant", "normal")
+    rows = read_table(root / "cases.csv", "image", {"mask": (), "patient": (), "class": classes})
     return [
-        Source(identify(row["image"]), row["image"], (row["mask"],), row["class"], patient=row["patient"])
-        for row in rows
+        Source(identify(image), image, (row["mask"],), row["class"], patient=row["patient"])
+        for image, row in rows.items()
     ]

@@ -1,0 +1,239 @@
+"""Who does the tasks of a study: this process, one after the other, or a Ray cluster, many at a time."""
+
+import logging
+import os
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ultrarefiner_monai.data.errors import DataError
+
+if TYPE_CHECKING:
+    from ray import ObjectRef
+
+logger = logging.getLogger(__name__)
+
+RETRIES = 3  # of a task whose process died; Ray's own default
+OBJECT_STORE = 80 * 1024**2  # bytes; about the least that Ray accepts, since tasks hand over one line each
+REACH_S = 5.0  # seconds to reach a cluster; Ray itself would try for over ten minutes
+FORWARDED = ("MLFLOW_TRACKING_URI",)  # parent and children belong into one store, whatever is set on their nodes
+
+
+@dataclass(frozen=True)
+class Task:
+    """A piece of work that a process can do on its own, as often as it must.
+
+    Args:
+        name: unique among the tasks of a run.
+        work: what is done; it can be pickled, and goes on where a process that died has left it.
+        after: names of tasks that must be done before.
+        gpu: whether it uses a GPU where there is one.
+    """
+
+    name: str
+    work: Callable[[], None]
+    after: tuple[str, ...] = ()
+    gpu: bool = False
+
+
+class Engine(Protocol):
+    """Does tasks."""
+
+    def run(self, tasks: Sequence[Task]) -> dict[str, str]:
+        """Do ``tasks``, each after those it names, which come before it in the sequence.
+
+        A user's mistake keeps back the tasks that come after it and no others.
+
+        Returns:
+            The mistake, in one line, for each task that it has kept from being done; empty when all are done.
+
+        Raises:
+            Exception: a fault of the program, whatever its kind.
+        """
+
+
+class LocalEngine:
+    """The tasks one after the other in this process."""
+
+    def run(self, tasks: Sequence[Task]) -> dict[str, str]:
+        """See :class:`Engine`."""
+        outcomes: dict[str, str | None] = {}
+        for task in tasks:
+            outcomes[task.name] = attempt(task.work, *(outcomes[name] for name in task.after))
+            _tell(task.name, outcomes[task.name], len(outcomes), len(tasks))
+        return _mistakes(tasks, outcomes)
+
+
+class RayEngine:
+    """The tasks spread over a Ray cluster by its scheduler; those whose process dies are tried again, up to three times.
+
+    Every node needs the same installation, and sees the working directory and the files of the study under the same paths.
+    A task gets one GPU if any node has one.
+
+    Args:
+        address: a running cluster, ``host:port`` or "auto" for this node's; None starts one of this machine, which ends with
+            the run.
+        num_cpus: cores a task gets.
+
+    Raises:
+        DataError: Ray is not installed, or ``num_cpus`` is no positive number.
+    """
+
+    def __init__(self, address: str | None = None, num_cpus: int = 1) -> None:
+        if not isinstance(num_cpus, int) or num_cpus < 1:
+            raise DataError(f"num_cpus {num_cpus}: expected a whole number above 0, the cores of a task")
+        # Ray reads both on import. It reports to its makers unless told not to, and merges the lines of several workers.
+        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+        os.environ.setdefault("RAY_DEDUP_LOGS", "0")
+        try:
+            import ray  # noqa: F401
+        except ImportError as error:
+            raise DataError("the engine 'ray' needs Ray, which is not installed: pip install ray") from error
+        self.address = address
+        self.num_cpus = num_cpus
+
+    def run(self, tasks: Sequence[Task]) -> dict[str, str]:
+        """See :class:`Engine`.
+
+        Raises:
+            DataError: no cluster at the address, or none of its nodes can do a task.
+        """
+        import ray
+
+        self._connect()
+        try:
+            names = self._submit(tasks)
+            outcomes: dict[str, str | None] = {}
+            while len(outcomes) < len(tasks):
+                (done,), _ = ray.wait([ref for ref, name in names.items() if name not in outcomes])
+                outcomes[names[done]] = _outcome(done, names[done])
+                _tell(names[done], outcomes[names[done]], len(outcomes), len(tasks))
+            return _mistakes(tasks, outcomes)
+        finally:
+            ray.shutdown()
+
+    def _connect(self) -> None:
+        import ray
+
+        if self.address is None:
+            ray.init(address="local", include_dashboard=False, object_store_memory=OBJECT_STORE)
+            return
+        try:
+            if ":" in self.address:
+                host, _, port = self.address.rpartition(":")
+                socket.create_connection((host, int(port)), REACH_S).close()
+            ray.init(address=self.address)
+        except (OSError, RuntimeError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise DataError(
+                f"no Ray cluster at {self.address}: {reason}; start one with 'ray start --head', or name no address for "
+                "one of this machine"
+            ) from error
+
+    def _submit(self, tasks: Sequence[Task]) -> "dict[ObjectRef, str]":
+        """Hand all tasks over; Ray starts each as soon as what it is given, the outcomes of those before it, is there."""
+        import ray
+
+        gpus = self._gpus()
+        remote = ray.remote(_attempt_on_node).options(
+            num_cpus=self.num_cpus, max_retries=RETRIES, scheduling_strategy="SPREAD"
+        )
+        environment = {name: os.environ[name] for name in FORWARDED if name in os.environ}
+        refs: dict[str, ObjectRef] = {}
+        for task in tasks:
+            options: dict[str, Any] = {"name": task.name, "num_gpus": gpus if task.gpu else 0}
+            before = [refs[name] for name in task.after]
+            refs[task.name] = remote.options(**options).remote(os.getcwd(), environment, task.work, *before)
+        return {ref: name for name, ref in refs.items()}
+
+    def _gpus(self) -> int:
+        """GPUs a task gets; refuses a cluster on which it would wait for ever."""
+        import ray
+
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        gpus = int(any("GPU" in node for node in nodes))
+        if not any(node.get("CPU", 0) >= self.num_cpus and node.get("GPU", 0) >= gpus for node in nodes):
+            found = ", ".join(f"{node.get('CPU', 0):.0f} cores and {node.get('GPU', 0):.0f} GPUs" for node in nodes)
+            raise DataError(
+                f"num_cpus {self.num_cpus}: no node of the Ray cluster has that many cores{' and a GPU' * gpus}, found {found}"
+            )
+        return gpus
+
+
+def make_engine(name: str, **options: Any) -> Engine:
+    """The engine "local" or "ray"; ``options`` that are None are left to their defaults.
+
+    Raises:
+        DataError: an unknown name, or options of the other engine.
+    """
+    given = {key: value for key, value in options.items() if value is not None}
+    if name == "ray":
+        return RayEngine(**given)
+    if name != "local":
+        raise DataError(f"engine '{name}': expected local or ray")
+    if given:
+        raise DataError(f"{', '.join(given)}: only for the engine 'ray'")
+    return LocalEngine()
+
+
+def attempt(work: Callable[[], None], *before: str | None) -> str | None:
+    """Do ``work`` unless a mistake among the outcomes of the tasks ``before`` it keeps it back.
+
+    Returns:
+        None, or the mistake in one line.
+
+    Raises:
+        SystemExit: a signal has stopped the process: no mistake, and a reason for Ray to try again.
+    """
+    for mistake in before:
+        if mistake is not None:
+            return mistake
+    try:
+        work()
+    except DataError as error:
+        return str(error)
+    except SystemExit as error:
+        if not isinstance(error.code, str):
+            raise
+        return error.code
+    return None
+
+
+def _attempt_on_node(
+    folder: str, environment: dict[str, str], work: Callable[[], None], *before: str | None
+) -> str | None:
+    """:func:`attempt` in the working directory and with the variables of the process that asks for it."""
+    try:
+        os.chdir(folder)
+    except OSError as error:
+        return f"{folder}: not seen by node {socket.gethostname()} ({error.strerror}); start where every node can read and write"
+    os.environ.update(environment)
+    return attempt(work, *before)
+
+
+def _outcome(done: "ObjectRef", name: str) -> str | None:
+    """What the task ``name`` came to; one whose process cannot be kept alive counts as a mistake."""
+    import ray
+    from ray.exceptions import RayError, RayTaskError
+
+    try:
+        return ray.get(done)
+    except RayTaskError:
+        raise
+    except RayError as error:
+        reason = str(error).splitlines()[0]
+        return f"{name}: its process died {RETRIES + 1} times ({reason})"
+
+
+def _tell(name: str, mistake: str | None, done: int, count: int) -> None:
+    if mistake is None:
+        logger.info("%s is done (%d of %d)", name, done, count)
+    else:
+        logger.error("%s is not done (%d of %d): %s", name, done, count, mistake)
+
+
+def _mistakes(tasks: Sequence[Task], outcomes: dict[str, str | None]) -> dict[str, str]:
+    """The mistakes among the outcomes, in the order of the tasks."""
+    found = {task.name: outcomes[task.name] for task in tasks}
+    return {name: mistake for name, mistake in found.items() if mistake is not None}

@@ -1,0 +1,256 @@
+"""One page of pictures about a manifest: image sizes, lesion areas and positions, counts by fold and class."""
+
+import time
+from collections import Counter
+from itertools import cycle
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.legend import Legend
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+from PIL import Image
+
+from ultrarefiner_monai.data.entries import Item, masks_of
+from ultrarefiner_monai.data.errors import DataError
+from ultrarefiner_monai.data.files import atomic_write
+from ultrarefiner_monai.data.images import read_mask
+from ultrarefiner_monai.data.manifest import Manifest
+from ultrarefiner_monai.data.manifest_summary import dataset_of, places, shares_by_class, summarise
+from ultrarefiner_monai.data.parallel import in_parallel
+from ultrarefiner_monai.data.roots import Root, resolve
+
+# Okabe & Ito 2008, "Color Universal Design": told apart with every common form of colour blindness, and by their
+# lightness in grey print. Classes and data sets share none, so that blue is benign in every panel.
+CLASS_COLOURS = {"benign": "#0072B2", "malignant": "#E69F00", "normal": "#E4E4E4"}  # blue, orange, light grey
+OTHER_CLASS = "#56B4E9"  # sky blue
+DATASET_COLOURS = ("#009E73", "#CC79A7", "#000000", "#999999", "#F0E442")  # green, purple, black, grey, yellow
+STRETCHED = "#D55E00"  # vermillion
+LINES = {"benign": "-", "malignant": "--"}
+POSITION_SIDE = 64  # points a side of the position map: finer than the spread of lesions, small enough to hold them all
+SIZE_INCHES, DPI = (10.0, 9.0), 150  # 1500 x 1350 pixels; on an A4 page, 17 cm wide, letters of 9 points become 6
+DISC = 20.0  # area of one image's disc in square points; n images take sqrt(n) of it, or a uniform data set is a blot
+AREA_BINS = 24
+BAR: dict[str, Any] = {"edgecolor": "#333333", "linewidth": 0.6}
+LEAST_LABELLED = 0.04  # of the highest bar: a lower segment has no room for its number
+MARGIN = 0.08  # inches around a panel
+ABSENT, UNREADABLE = "absent", "unreadable"
+
+
+def manifest_figure(manifest: Manifest, root: Root | None = None) -> Figure:
+    """Draw a manifest; its masks are read from `root`, in parallel, for the map of positions.
+
+    Masks that are absent from a partial release or unreadable are left out and counted in the panel's title.
+    """
+    figure = Figure(figsize=SIZE_INCHES, dpi=DPI, layout=ConstrainedLayoutEngine(w_pad=MARGIN, h_pad=MARGIN))
+    figure.suptitle(_title(manifest), fontsize=12)
+    panels = figure.subplots(2, 2)
+    _draw_sizes(panels[0, 0], manifest)
+    _draw_areas(panels[0, 1], manifest)
+    _draw_positions(panels[1, 0], manifest, root)
+    _draw_counts(panels[1, 1], manifest)
+    return figure
+
+
+def save_figure(manifest: Manifest, root: Root | None, path: str | Path) -> Path:
+    """Write the figure of a manifest as PNG, atomically.
+
+    Raises `DataError` where `path` is no PNG file's or cannot be written to.
+    """
+    path = Path(path)
+    if path.suffix.lower() != ".png":
+        raise DataError(f"figure {path}: expected a name that ends in .png, found {path.suffix or 'no ending'}")
+    figure = manifest_figure(manifest, root)
+    try:
+        with atomic_write(path) as file:
+            figure.savefig(file, format="png")
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise DataError(f"figure {path}: cannot be written ({reason}); free space or name another file") from None
+    return path
+
+
+def log_figure(manifest: Manifest, path: str | Path, tracking_uri: str | None = None) -> str | None:
+    """Store a figure and the manifest's counts as a run of MLflow, in the experiment named after the data set.
+
+    A store that cannot be reached costs one warning. Returns the run's id, None without a store.
+
+    Args:
+        manifest: what the figure shows.
+        path: the figure, written by `save_figure`.
+        tracking_uri: MLflow store; where None, the one that `bundle.running.store_uri` decides on.
+    """
+    from ultrarefiner_monai.bundle.paths import BUNDLES  # these two bring torch and MONAI, which no figure needs
+    from ultrarefiner_monai.bundle.running import store_uri
+    from ultrarefiner_monai.handlers.mlflow_run import MlflowRun
+
+    name = f"manifest-{manifest.name}-{manifest.sha256[:8]}"
+    tags = {"kind": "manifest", "dataset": manifest.name, "manifest_sha256": manifest.sha256}
+    uri = store_uri(BUNDLES.parent, tracking_uri)
+    with TemporaryDirectory() as folder:
+        id_file = Path(folder) / "mlflow_run.json"
+        run = MlflowRun(uri, manifest.name, name, tags, id_file, fallback=f"the figure is kept in {path}")
+        run.submit(
+            lambda client, run_id: client.log_batch(run_id, metrics=_metrics(manifest), params=_params(manifest)),
+            lambda client, run_id: client.log_artifact(run_id, str(path)),
+        )
+        run.finish("FINISHED")
+    return run.run_id
+
+
+def _draw_sizes(axes: Axes, manifest: Manifest) -> None:
+    """One disc a size, its area by the number of images, so that equal sizes do not hide each other."""
+    names = sorted({dataset_of(item, manifest) for item in manifest.items()})
+    for name, colour in zip(names, cycle(DATASET_COLOURS)):
+        items = [item for item in manifest.items() if dataset_of(item, manifest) == name]
+        _discs(axes, Counter((item["width"], item["height"]) for item in items), name, color=colour, alpha=0.55)
+    stretched = Counter(tuple(item["image_size"]) for item in manifest.items() if "image_size" in item)
+    if stretched:
+        _discs(axes, stretched, "file before stretching", facecolor="none", edgecolor=STRETCHED)
+    axes.set(title="(a) Image sizes (larger disc: more images)", xlabel="width (pixels)", ylabel="height (pixels)")
+    axes.set_aspect("equal", adjustable="datalim")
+    axes.margins(0.1)
+    axes.grid(alpha=0.3)
+    handles: list[Any] = _legend(axes, columns=1).legend_handles
+    for handle in handles:
+        handle.set_sizes([2 * DISC])
+
+
+def _discs(axes: Axes, sizes: Counter[Any], name: str, **style: Any) -> None:
+    widths, heights = zip(*sizes, strict=True)
+    label = f"{name}: {sizes.total()} images, different sizes: {len(sizes)}"
+    axes.scatter(widths, heights, [DISC * count**0.5 for count in sizes.values()], label=label, linewidths=0.8, **style)
+
+
+def _draw_areas(axes: Axes, manifest: Manifest) -> None:
+    by_class = shares_by_class([*manifest.training, *manifest.testing])
+    axes.set(title="(b) Lesion area", xlabel="lesion's share of the image (%)", ylabel="images")
+    axes.grid(alpha=0.3)
+    if not by_class:
+        _says(axes, "the manifest tells no lesion area")
+        return
+    every = [share for shares in by_class.values() for share in shares]
+    edges = np.geomspace(min(every), max(max(every), 1.01 * min(every)), AREA_BINS + 1).tolist()
+    for label, shares in by_class.items():
+        middle = median(shares)
+        name = f"{label}: {len(shares)} images, median {middle:.1f} % (upright line)"
+        style: dict[str, Any] = {"color": _colour(label), "linestyle": LINES.get(label, ":")}
+        axes.hist(shares, edges, histtype="stepfilled", alpha=0.25, color=_colour(label))
+        axes.hist(shares, edges, histtype="step", linewidth=1.6, label=name, **style)
+        axes.axvline(middle, linewidth=1, **style)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    _legend(axes, columns=1)
+
+
+def _draw_positions(axes: Axes, manifest: Manifest, root: Root | None) -> None:
+    """Share of the lesions that cover each point of the image, in per cent, all images stretched to one shape."""
+    axes.set(
+        title="(c) Lesion position", xlabel="from the left (% of the width)", ylabel="from the top (% of the height)"
+    )
+    if root is None:
+        _says(axes, "masks were not read:\nno release folder was named")
+        return
+    lesions = [*manifest.training, *manifest.testing]
+    outcomes = in_parallel(lambda item: _small_mask(item, root), lesions, progress="masks")
+    masks = [outcome for outcome in outcomes if not isinstance(outcome, str)]
+    counts = Counter(outcome for outcome in outcomes if isinstance(outcome, str))
+    left_out = "".join(f", {count} {fault}" for fault, count in sorted(counts.items()))
+    axes.set_title(f"(c) Lesion position: mean of {len(masks)} masks{left_out}")
+    if not masks:
+        _says(axes, "no mask of the manifest is there")
+        return
+    cover = 100 * np.mean(masks, axis=0)
+    aspect = median(item["height"] for item in lesions) / median(item["width"] for item in lesions)
+    picture = axes.imshow(cover, cmap="cividis", vmin=0, extent=(0, 100, 100, 0), aspect=aspect)
+    axes.figure.colorbar(picture, cax=axes.inset_axes((1.03, 0, 0.04, 1)), label="lesions that cover the point (%)")
+
+
+def _small_mask(item: Item, root: Root) -> np.ndarray | str:
+    """Cover (64, 64) in [0, 1] of the item's lesion, or why there is none."""
+    try:
+        paths = [resolve(root, path) for path in masks_of(item)]
+        if not all(path.is_file() for path in paths):
+            return ABSENT
+        mask = read_mask(paths)
+    except DataError:
+        return UNREADABLE
+    side = (POSITION_SIDE, POSITION_SIDE)
+    return np.asarray(Image.fromarray(mask.astype(np.float32)).resize(side, Image.Resampling.BOX))
+
+
+def _draw_counts(axes: Axes, manifest: Manifest) -> None:
+    """Bars by place, the normals that share it on top of the lesions."""
+    by_place = {place: [*lesions, *normals] for place, (lesions, normals) in places(manifest).items()}
+    counts = {place: Counter(item["class"] for item in items) for place, items in by_place.items()}
+    below = np.zeros(len(counts))
+    for label in sorted(set().union(*counts.values()), key=lambda label: (label == "normal", label)):
+        heights = np.array([count[label] for count in counts.values()])
+        bars = axes.bar(list(counts), heights, bottom=below, label=label, color=_colour(label), **BAR)
+        shown = [str(n) if n >= LEAST_LABELLED * max(map(Counter.total, counts.values())) else "" for n in heights]
+        axes.bar_label(bars, shown, label_type="center", fontsize=8, color=_ink(label))
+        below += heights
+    axes.set(title="(d) Images by fold and class", ylabel="images")
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    _legend(axes, columns=3)
+
+
+def _legend(axes: Axes, columns: int) -> Legend:
+    """Below the axes, where it hides nothing."""
+    place: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.13)}
+    handles, labels = axes.get_legend_handles_labels()  # named, since none at all would be a warning
+    return axes.legend(handles, labels, fontsize=9, ncols=columns, frameon=False, **place)
+
+
+def _title(manifest: Manifest) -> str:
+    everything = summarise(manifest).parts[0].places[-1]
+    patients = f"{everything.patients} patients" if everything.patients else "patients unknown"
+    counts = f"{everything.images} images, {patients}, {everything.groups} groups"
+    split = f"{manifest.num_folds} folds, seed {manifest.seed}, manifest {manifest.sha256[:12]}"
+    return f"{manifest.name}: {counts}\n{split}"
+
+
+def _colour(label: str) -> str:
+    return CLASS_COLOURS.get(label, OTHER_CLASS)
+
+
+def _ink(label: str) -> str:
+    return "white" if label == "benign" else "black"
+
+
+def _says(axes: Axes, text: str) -> None:
+    """Tell why an empty panel is empty."""
+    axes.set(xticks=[], yticks=[], xlabel="", ylabel="")
+    axes.text(0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes, fontsize=10)
+
+
+def _params(manifest: Manifest) -> list[Any]:
+    from mlflow.entities import Param
+
+    told: dict[str, Any] = {
+        "split": manifest.header.get("split"),
+        "test_fraction": manifest.header.get("test_fraction"),
+    }
+    told |= {"manifest_sha256": manifest.sha256, "num_folds": manifest.num_folds, "seed": manifest.seed}
+    return [Param(key, str(value)) for key, value in told.items()]
+
+
+def _metrics(manifest: Manifest) -> list[Any]:
+    """Counts by place, such as `fold_0_images` and `all_benign`, and of exclusions and warnings."""
+    from mlflow.entities import Metric
+
+    summary = summarise(manifest)
+    counts: dict[str, int] = {"excluded": len(summary.excluded), "warnings": len(summary.warnings)}
+    for place in summary.parts[0].places:
+        named = {"images": place.images, "patients": place.patients, "groups": place.groups, **place.classes}
+        counts |= {f"{place.name.replace(' ', '_')}_{name}": count for name, count in named.items()}
+    now = int(time.time() * 1000)
+    return [Metric(name, count, now, 0) for name, count in counts.items()]

@@ -2,12 +2,21 @@
 
 import csv
 import json
+import os
 import re
+import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import mlflow
+import numpy as np
+import psutil
 import pytest
+from conftest import TINY
 
+from ultrarefiner_monai.bundle.engines import LocalEngine
 from ultrarefiner_monai.bundle.study import Study
 from ultrarefiner_monai.data.errors import DataError
 from ultrarefiner_monai.data.out_of_fold import PredictionIndex
@@ -56,7 +65,15 @@ def test_one_store_holds_the_parent_and_its_children(small_study):
         "weight_coarse",
         "weight_refined",
     } <= third.data.metrics.keys()
-    assert "phase3_mean_refined_dice" in parent.data.metrics
+    dice = [run.data.metrics["phase3_refined_dice_" + kind] for run in [parent] for kind in ("mean", "sd", "test")]
+    with (small_study.out / "per_image.csv").open(encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["phase"] == "phase3"]
+    by_fold = {
+        fold: np.mean([float(row["refined_dice"]) for row in rows if row["fold"] == fold])
+        for fold in ("0", "1", "test")
+    }
+    folds = [by_fold["0"], by_fold["1"]]
+    assert dice == pytest.approx([np.mean(folds), np.std(folds, ddof=1), by_fold["test"]], abs=1e-6)
 
 
 def test_phase3_starts_from_phases_1_and_2_of_its_fold(small_study):
@@ -67,12 +84,12 @@ def test_phase3_starts_from_phases_1_and_2_of_its_fold(small_study):
 
 def test_what_is_done_is_skipped_and_other_settings_are_refused(small_study):
     before = (small_study.folder("phase1", 0) / "model.pt").stat().st_mtime_ns
-    small_study.run()
+    conduct([small_study])
     assert (small_study.folder("phase1", 0) / "model.pt").stat().st_mtime_ns == before
     settings = {**small_study.settings, "phase1": {**small_study.settings["phase1"], "epochs": 2}}
     other = Study("PHANTOM", small_study.data_root, small_study.out, None, small_study.shared, settings)
     with pytest.raises(DataError, match=r"begun with epochs = 1.*asked for 2"):
-        other.run()
+        conduct([other])
 
 
 def test_runs_hold_their_executed_configuration_scores_and_panels(small_study):
@@ -97,13 +114,120 @@ def test_runs_hold_their_executed_configuration_scores_and_panels(small_study):
 def test_a_study_that_cannot_run_is_refused_before_anything_is_written(changes, phases, said, tmp_path):
     study = Study(**({"dataset": "PHANTOM", "data_root": None, "out": tmp_path / "out"} | changes))
     with pytest.raises(DataError, match=re.escape(said)):
-        conduct(study, phases)
+        conduct([study], phases)
     assert not list(tmp_path.iterdir())
 
 
 def test_test_maps_are_averaged_anew_when_more_folds_are_done(small_study):
     first = Study("PHANTOM", small_study.data_root, small_study.out, [0], small_study.shared, small_study.settings)
-    first.run(("phase3",))
+    LocalEngine().run(first.tasks(("phase3",)))
     assert PredictionIndex.load(small_study.maps("phase3", None, "refined")).fold == 0
-    small_study.run(("phase3",))
+    LocalEngine().run(small_study.tasks(("phase3",)))
     assert PredictionIndex.load(small_study.maps("phase3", None, "refined")).fold is None
+
+
+def test_tasks_come_after_what_they_need(small_release):
+    study = Study("PHANTOM", None, Path("out"), None, {"manifest": small_release["manifest"]})
+    of_phase1 = {"out phase1 fold 0", "out phase1 fold 1"}
+    assert {task.name: set(task.after) for task in study.tasks()} == {
+        "out phase1 fold 0": set(),
+        "out phase1 fold 1": set(),
+        "out phase1 test": of_phase1,
+        "out phase2 fold 0": of_phase1 | {"out phase1 test"},
+        "out phase2 fold 1": of_phase1 | {"out phase1 test"},
+        "out phase2 test": {"out phase2 fold 0", "out phase2 fold 1"},
+        "out phase3 fold 0": {"out phase1 fold 0", "out phase2 fold 0"},
+        "out phase3 fold 1": {"out phase1 fold 1", "out phase2 fold 1"},
+        "out phase3 test": {"out phase3 fold 0", "out phase3 fold 1"},
+    }
+    assert [task.name for task in study.tasks() if not task.gpu] == [f"out phase{n} test" for n in (1, 2, 3)]
+
+
+def test_tasks_leave_out_what_is_done_and_folds_of_others(small_release, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    study = Study("PHANTOM", None, Path("out"), None, {"manifest": small_release["manifest"]})
+    folder = study.folder("phase1", 0)
+    folder.mkdir(parents=True)
+    (folder / "finished.json").write_text("{}")
+    assert [task.name for task in study.tasks(["phase1"])] == ["out phase1 fold 1", "out phase1 test"]
+    assert [task.name for task in study.tasks(["phase2"], [1])] == ["out phase2 fold 1", "out phase2 test"]
+
+
+def test_a_mistake_in_one_study_does_not_stop_the_other(small_study, small_release, tmp_path):
+    shared = {**small_study.shared, "tracking_uri": f"sqlite:///{tmp_path / 'mlruns.db'}"}
+    wrong = {"phase1": {**small_study.settings["phase1"], "pretrained": "absent.npz"}}
+    studies = [
+        Study("PHANTOM", small_release["data_root"], tmp_path / "wrong", None, shared, wrong),
+        Study("PHANTOM", small_release["data_root"], small_study.out, None, shared, small_study.settings),
+    ]
+    (small_study.out / "summary.md").unlink()
+    with pytest.raises(DataError, match=r"^9 tasks are not done.*absent\.npz") as caught:
+        conduct(studies)
+    assert "\n" not in str(caught.value)
+    assert (small_study.out / "summary.md").is_file()
+    client = mlflow.MlflowClient(shared["tracking_uri"])
+    runs = client.search_runs([client.get_experiment_by_name("PHANTOM").experiment_id])
+    parents = [run.info.status for run in runs if run.data.tags.get("kind") == "cross-validation"]
+    assert sorted(parents) == ["FAILED", "FINISHED"]
+
+
+def test_a_study_goes_on_elsewhere_but_not_with_other_settings(small_study, tmp_path):
+    moved = tmp_path / "moved"
+    shutil.copytree(small_study.out, moved)
+    root = shutil.copytree(small_study.data_root, tmp_path / "PHANTOM")
+    shared = {**small_study.shared, "tracking_uri": f"sqlite:///{tmp_path / 'mlruns.db'}"}
+    Study("PHANTOM", str(root), moved, None, shared, small_study.settings).check()
+    with pytest.raises(DataError, match=r"phase1/fold0: begun with seed = None, asked for 7"):
+        Study("PHANTOM", str(root), moved, None, shared | {"seed": 7}, small_study.settings).check()
+
+
+@pytest.mark.slow
+def test_ray_with_a_killed_worker_ends_with_the_numbers_of_the_local_engine(small_release, tmp_path):
+    pytest.importorskip("ray")
+    epochs = 8
+    settings = tmp_path / "settings.json"
+    settings.write_text(json.dumps(TINY | {"phase1": TINY["phase1"] | {"epochs": epochs}}))
+    commands = {
+        engine: [
+            sys.executable,
+            "-m",
+            "ultrarefiner_monai",
+            "cv",
+            "PHANTOM",
+            small_release["data_root"],
+            "--out",
+            engine,
+        ]
+        + ["--manifest", small_release["manifest"], "--tracking_uri", f"sqlite:///{engine}.db"]
+        + ["--settings", str(settings), "--engine", engine]
+        for engine in ("local", "ray")
+    }
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    with (tmp_path / "ray.log").open("w") as log:
+        running = subprocess.Popen(commands["ray"], cwd=tmp_path, env=environment, stdout=log, stderr=log)
+        try:
+            kill_worker(running, tmp_path / "ray")
+            assert running.wait(timeout=500) == 0, (tmp_path / "ray.log").read_text()
+        finally:
+            running.kill()
+    subprocess.run(commands["local"], cwd=tmp_path, env=environment, check=True, timeout=500)
+    words = (tmp_path / "ray.log").read_text()
+    assert 2 <= int(re.search(r"resuming after epoch (\d+)", words)[1]) < epochs
+    for name in ("per_image.csv", "summary.md"):
+        assert (tmp_path / "ray" / name).read_bytes() == (tmp_path / "local" / name).read_bytes()
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'ray.db'}")
+    runs = client.search_runs([client.get_experiment_by_name("PHANTOM").experiment_id])
+    assert len(runs) == 7  # a parent and a child a phase and fold: the killed one goes on in its own run
+    assert {run.info.status for run in runs} == {"FINISHED"}
+
+
+def kill_worker(running, out):
+    """Kill the process that trains fold 1 of phase 1 in its third epoch or a little later."""
+    metrics = out / "phase1" / "fold1" / "metrics.jsonl"
+    while not metrics.is_file() or len(metrics.read_text().splitlines()) < 4:  # two lines an epoch
+        assert running.poll() is None, "ended before it could be killed"
+        time.sleep(0.05)
+    title = "ray::ray phase1 fold 1"
+    family = psutil.Process(running.pid).children(recursive=True)
+    (worker,) = [process for process in family if " ".join(process.cmdline()).startswith(title)]
+    worker.kill()

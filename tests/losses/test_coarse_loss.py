@@ -43,6 +43,19 @@ def test_blank_target_costs_what_is_predicted():
     torch.testing.assert_close(dice_loss(logits, blank), torch.tensor([0.0, 0.5, 100 / 101]))
 
 
+@pytest.mark.parametrize("logit", [-30.0, -9.0, 0.0, 9.0])
+def test_blank_target_lowers_what_is_predicted_and_leaves_a_blank_prediction_alone(logit):
+    """Normals in training: d/dz (CE / 2) sums to p / 2, d/dz (Dice / 2) to S (1 - p) / (S + 1)^2 / 2 with S = sum of p."""
+    logits = torch.full((1, 1, 64, 64), logit, requires_grad=True)
+    DiceCELoss()(logits, torch.zeros(1, 1, 64, 64)).backward()
+    p = 1 / (1 + math.exp(-logit))
+    total = 64 * 64 * p
+    expected = 0.5 * p + 0.5 * total * (1 - p) / (total + 1) ** 2
+    assert (logits.grad >= 0).all()
+    assert logits.grad.sum().item() == pytest.approx(expected, rel=1e-3)
+    assert logits.grad.sum().item() < (1e-9 if logit == -30 else 0.625)
+
+
 def test_gradients():
     logits = torch.randn(2, 1, 4, 4, dtype=torch.float64, requires_grad=True)
     target = (torch.rand(2, 1, 4, 4) > 0.5).double()

@@ -5,6 +5,7 @@ import os
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ultrarefiner_monai.data.errors import DataError
@@ -61,7 +62,7 @@ class LocalEngine:
         outcomes: dict[str, str | None] = {}
         for task in tasks:
             outcomes[task.name] = attempt(task.work, *(outcomes[name] for name in task.after))
-            _tell(task.name, outcomes[task.name], len(outcomes), len(tasks))
+            _tell(task, outcomes, len(tasks))
         return _mistakes(tasks, outcomes)
 
 
@@ -103,12 +104,14 @@ class RayEngine:
 
         self._connect()
         try:
-            names = self._submit(tasks)
+            submitted = self._submit(tasks)
             outcomes: dict[str, str | None] = {}
             while len(outcomes) < len(tasks):
-                (done,), _ = ray.wait([ref for ref, name in names.items() if name not in outcomes])
-                outcomes[names[done]] = _outcome(done, names[done])
-                _tell(names[done], outcomes[names[done]], len(outcomes), len(tasks))
+                (done,), _ = ray.wait([ref for ref, task in submitted.items() if task.name not in outcomes])
+                task = submitted[done]
+                kept_back = next((outcomes[name] for name in task.after if outcomes.get(name) is not None), None)
+                outcomes[task.name] = kept_back or _outcome(done, task.name)
+                _tell(task, outcomes, len(tasks))
             return _mistakes(tasks, outcomes)
         finally:
             ray.shutdown()
@@ -131,21 +134,19 @@ class RayEngine:
                 "one of this machine"
             ) from error
 
-    def _submit(self, tasks: Sequence[Task]) -> "dict[ObjectRef, str]":
+    def _submit(self, tasks: Sequence[Task]) -> "dict[ObjectRef, Task]":
         """Hand all tasks over; Ray starts each as soon as what it is given, the outcomes of those before it, is there."""
         import ray
 
         gpus = self._gpus()
-        remote = ray.remote(_attempt_on_node).options(
-            num_cpus=self.num_cpus, max_retries=RETRIES, scheduling_strategy="SPREAD"
-        )
+        remote = ray.remote(num_cpus=self.num_cpus, max_retries=RETRIES, scheduling_strategy="SPREAD")(_attempt_on_node)
         environment = {name: os.environ[name] for name in FORWARDED if name in os.environ}
         refs: dict[str, ObjectRef] = {}
         for task in tasks:
-            options: dict[str, Any] = {"name": task.name, "num_gpus": gpus if task.gpu else 0}
+            here = remote.options(name=task.name, num_gpus=gpus if task.gpu else 0)
             before = [refs[name] for name in task.after]
-            refs[task.name] = remote.options(**options).remote(os.getcwd(), environment, task.work, *before)
-        return {ref: name for name, ref in refs.items()}
+            refs[task.name] = here.remote(str(Path.cwd()), environment, task.work, *before)
+        return {refs[task.name]: task for task in tasks}
 
     def _gpus(self) -> int:
         """GPUs a task gets; refuses a cluster on which it would wait for ever."""
@@ -215,22 +216,23 @@ def _attempt_on_node(
 def _outcome(done: "ObjectRef", name: str) -> str | None:
     """What the task ``name`` came to; one whose process cannot be kept alive counts as a mistake."""
     import ray
-    from ray.exceptions import RayError, RayTaskError
+    from ray.exceptions import NodeDiedError, OutOfMemoryError, WorkerCrashedError
 
     try:
         return ray.get(done)
-    except RayTaskError:
-        raise
-    except RayError as error:
-        reason = str(error).splitlines()[0]
-        return f"{name}: its process died {RETRIES + 1} times ({reason})"
+    except (NodeDiedError, OutOfMemoryError, WorkerCrashedError) as error:
+        return f"{name}: its process died {RETRIES + 1} times ({str(error).splitlines()[0]})"
 
 
-def _tell(name: str, mistake: str | None, done: int, count: int) -> None:
+def _tell(task: Task, outcomes: dict[str, str | None], count: int) -> None:
+    """Log what the task came to."""
+    mistake, number = outcomes[task.name], len(outcomes)
     if mistake is None:
-        logger.info("%s is done (%d of %d)", name, done, count)
+        logger.info("%s is done (%d of %d)", task.name, number, count)
+    elif mistake in [outcomes.get(name) for name in task.after]:
+        logger.warning("%s is kept back (%d of %d)", task.name, number, count)
     else:
-        logger.error("%s is not done (%d of %d): %s", name, done, count, mistake)
+        logger.error("%s is not done (%d of %d): %s", task.name, number, count, mistake)
 
 
 def _mistakes(tasks: Sequence[Task], outcomes: dict[str, str | None]) -> dict[str, str]:

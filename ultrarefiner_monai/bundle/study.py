@@ -166,7 +166,7 @@ class Study:
 
     def _task(self, phase: str, fold: int | None) -> str:
         """Name of the task that trains a fold, or (None) averages the test maps of all."""
-        return f"{self.dataset} {phase} " + ("test" if fold is None else f"fold {fold}")
+        return f"{self.out.as_posix()} {phase} " + ("test" if fold is None else f"fold {fold}")
 
     def _needed(self, phase: str, fold: int | None) -> list[str]:
         """Tasks that one comes after.

@@ -68,10 +68,9 @@ def cv(
         num_cpus: cores a fold gets of the Ray cluster; 1 by default.
         shared: configuration keys of every phase, such as --allow_missing true or --seed 1.
     """
-    names = _names(dataset)
     by_phase = _read_settings(settings) if isinstance(settings, str) and settings else settings
     _conduct(
-        {name: Path(out or "runs") / name if len(names) > 1 or not out else Path(out) for name in names},
+        _folders(_names(dataset), out),
         str(data_root),
         folds=_listed(folds),
         settings=by_phase or {},
@@ -86,6 +85,13 @@ def _names(dataset: str | Sequence[str]) -> list[str]:
     """Names of data sets, as a sequence or as text: BUSI,BUSBRA or [BUSI,BUSBRA]."""
     names = dataset.strip("[]").split(",") if isinstance(dataset, str) else dataset
     return list(dict.fromkeys(str(name).strip() for name in names))
+
+
+def _folders(names: list[str], out: str) -> dict[str, Path]:
+    """Where each data set's study goes."""
+    if len(names) == 1:
+        return {names[0]: Path(out or f"runs/{names[0]}")}
+    return {name: Path(out or "runs") / name for name in names}
 
 
 def _read_settings(path: str) -> dict[str, dict[str, Any]]:

@@ -48,7 +48,7 @@ def build_document(release: Release, options: Options, exclude_duplicates: bool 
     place, warnings = split(name, kept, group, options, _published_test(name))
     lists = _lists(kept, group, place)
     document = {
-        **_header(name, lists, warnings + _notes(kept)),
+        **_header(name, lists, warnings + _notes(release.records)),
         **lists,
         "excluded": [{"id": key, "reason": reason} for key, reason in sorted(reasons.items())],
         "num_folds": 1 + max((item["fold"] for item in lists["training"]), default=-1),

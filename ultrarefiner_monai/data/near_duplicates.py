@@ -85,18 +85,16 @@ def duplicate_pairs(records: Sequence[Record], max_distance: int = MAX_DISTANCE)
 def excluded_duplicates(records: Sequence[Record]) -> dict[str, str]:
     """Ids to leave out, with the reason, so that one image of each group of near-duplicates stays.
 
-    A group is a connected component of pairs that are not refuted. Of a group stays the first image by id that shows a
-    lesion, or else the first: a normal image whose copy shows a lesion is none. Of a group in which one image is called
-    benign and another malignant none stays, because nothing tells which label is true.
+    A group is a connected component of pairs that are not refuted. The first image by id that shows a lesion stays, or
+    else the first: a normal image whose copy shows a lesion is none. Where copies are called benign and malignant the
+    reason says so, because nothing tells which label is true; their masks are usable all the same.
     """
     by_id = {record.source.id: record for record in records}
     reasons: dict[str, str] = {}
     for group in _groups([pair for pair in duplicate_pairs(records) if not pair.refuted]):
-        if _opposite(by_id[name].source.label for name in group):
-            reasons |= dict.fromkeys(group, f"near-duplicates with opposite labels: {', '.join(group)}")
-        else:
-            stays = min(group, key=lambda name: (not by_id[name].lesion_pixels, name))
-            reasons |= {name: f"near-duplicate of {stays}" for name in group if name != stays}
+        stays = min(group, key=lambda name: (not by_id[name].lesion_pixels, name))
+        labels = ", opposite labels among them" if _opposite(by_id[name].source.label for name in group) else ""
+        reasons |= {name: f"near-duplicate of {stays}{labels}" for name in group if name != stays}
     return dict(sorted(reasons.items()))
 
 

@@ -1,7 +1,7 @@
 """Conduct studies as one MLflow parent run each, and sum each up when all its folds are done."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -45,9 +45,11 @@ def conduct(
     for study in studies:
         study.check(phases, only_folds)
     parents = [_start_parent(study) for study in studies]
+    tasks = [study.tasks(phases, only_folds) for study in studies]
     try:
-        mistakes = (engine or LocalEngine()).run([task for study in studies for task in study.tasks(phases, only_folds)])
-        tables = [_conclude(study, parent, mistakes) for study, parent in zip(studies, parents, strict=True)]
+        mistakes = (engine or LocalEngine()).run([task for own in tasks for task in own])
+        failed = [any(task.name in mistakes for task in own) for own in tasks]
+        tables = [_conclude(*one) for one in zip(studies, parents, failed, strict=True)]
     except BaseException:
         for parent in parents:
             parent.finish("FAILED")
@@ -73,9 +75,9 @@ def _start_parent(study: Study) -> Tracker:
     return tracker
 
 
-def _conclude(study: Study, parent: Tracker, mistakes: Mapping[str, str]) -> str | None:
+def _conclude(study: Study, parent: Tracker, failed: bool) -> str | None:
     table = _sum_up(study, parent) if study.is_complete() else None
-    parent.finish("FAILED" if any(study.owns(task) for task in mistakes) else "FINISHED")
+    parent.finish("FAILED" if failed else "FINISHED")
     return table
 
 

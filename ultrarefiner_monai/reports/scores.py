@@ -1,13 +1,16 @@
 """Scores of a finished cross-validation, read from its prediction maps at every file's own size."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ultrarefiner_monai.bundle.study import Study
-from ultrarefiner_monai.data.entries import masks_of
+from ultrarefiner_monai.data.entries import Item, masks_of
 from ultrarefiner_monai.data.images import read_mask
 from ultrarefiner_monai.data.out_of_fold import PredictionIndex, read_map
 from ultrarefiner_monai.data.roots import Root, resolve
@@ -15,8 +18,28 @@ from ultrarefiner_monai.handlers.comparison import Row, score_image, summarise_r
 
 THRESHOLD = 0.5
 TEST = "test"
-COLUMNS = ("dataset", "image", "patient", "class", "fold", "phase")
+CHANNELS = {"phase1": ("coarse",), "phase2": ("coarse", "refined"), "phase3": ("coarse", "refined")}
+COLUMNS = ("dataset", "id", "image", "patient", "class", "fold", "phase")
 SUMMARY = ("coarse_dice", "refined_dice", "delta_dice", "coarse_iou", "refined_iou", "coarse_hd95", "refined_hd95")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a phase predicts for one image: `fold` is None for the mean of all folds' models on a test image."""
+
+    phase: str
+    fold: int | None
+    item: Item
+    files: tuple[Path, ...]
+
+    def read(self, root: Root) -> tuple[Tensor, Tensor]:
+        """Its maps (1 or 2, H, W), coarse first, and the truth (1, H, W).
+
+        Raises `DataError` where a file is missing or unreadable.
+        """
+        size = (self.item["width"], self.item["height"])
+        truth = read_mask([resolve(root, mask) for mask in masks_of(self.item)], size=size)
+        return torch.from_numpy(np.stack([read_map(file) for file in self.files])), torch.from_numpy(truth)[None]
 
 
 def study_rows(study: Study, root: Root) -> list[Row]:
@@ -27,26 +50,33 @@ def study_rows(study: Study, root: Root) -> list[Row]:
         root: where its data set's files lie.
     """
     return [
-        row
+        score_prediction(prediction, study.dataset, *prediction.read(root))
         for phase in ("phase2", "phase3")
         for fold in (*study.folds_of(phase), None)
-        for row in _phase_rows(study, root, phase, fold)
+        for prediction in predictions(study, phase, fold)
     ]
 
 
-def _phase_rows(study: Study, root: Root, phase: str, fold: int | None) -> Iterator[Row]:
-    coarse, refined = (study.maps(phase, fold, channel) for channel in ("coarse", "refined"))
-    files = {entry["id"]: entry["file"] for entry in PredictionIndex.load(refined).items}
-    manifest = study.manifest
-    items = manifest.testing if fold is None else manifest.split("val", fold)
-    for item in (item for item in items if item["id"] in files):
-        maps = [torch.from_numpy(read_map(folder / files[item["id"]])) for folder in (coarse, refined)]
-        truth = read_mask([resolve(root, mask) for mask in masks_of(item)], size=(item["width"], item["height"]))
-        pair = torch.stack(maps), torch.from_numpy(truth)[None]
-        scores = score_image(*pair, THRESHOLD, item["id"], item.get("spacing"))
-        place = TEST if fold is None else fold
-        named = (study.dataset, item["image"], item["patient"], item["class"], place, phase)
-        yield dict(zip(COLUMNS, named, strict=True)) | scores
+def predictions(study: Study, phase: str, fold: int | None) -> list[Prediction]:
+    """The predictions of a phase's fold on its validation images, or (None) of all folds on the test images.
+
+    Raises `DataError` where there is no index of them.
+    """
+    folders = [study.maps(phase, fold, channel) for channel in CHANNELS[phase]]
+    files = {entry["id"]: entry["file"] for entry in PredictionIndex.load(folders[-1]).items}
+    return [
+        Prediction(phase, fold, item, tuple(folder / files[item["id"]] for folder in folders))
+        for item in study.manifest.items()
+        if item["id"] in files
+    ]
+
+
+def score_prediction(prediction: Prediction, dataset: str, maps: Tensor, truth: Tensor) -> Row:
+    """The row of one image: its names, its scores, and the lesions' share of its area."""
+    item, place = prediction.item, TEST if prediction.fold is None else prediction.fold
+    names = (item.get("dataset", dataset), *(item[key] for key in COLUMNS[1:5]), place, prediction.phase)
+    scores = score_image(maps, truth, THRESHOLD, item["id"], item.get("spacing"))
+    return dict(zip(COLUMNS, names, strict=True)) | scores | {"lesion_share": float(truth.double().mean())}
 
 
 def summary(rows: Sequence[Row]) -> list[dict[str, Any]]:

@@ -1,0 +1,134 @@
+"""Intervals and tests for images that are not independent: several of them show the same patient.
+
+An image's result depends on its patient, so that patients are what is drawn, resampled and counted. Means are still over
+images, as in every other table.
+"""
+
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.stats import DegenerateDataWarning, bootstrap, wilcoxon
+
+# Efron & Tibshirani 1993, "An Introduction to the Bootstrap": an interval's ends need 1000 resamples or more, BCa twice that.
+RESAMPLES = 2000
+LEVEL = 0.95
+FEW_PATIENTS = 20  # fewer make an interval too short (ibid., ch. 14); it is shown all the same, and said to be rough
+METHOD = (
+    f"{100 * LEVEL:.0f} % intervals: bias-corrected and accelerated (BCa) bootstrap, {RESAMPLES} resamples of patients, each "
+    "with all their images; percentile intervals where BCa is undefined (all values equal)."
+)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean, the ends of its interval (NaN where there are fewer than two patients), and what it was taken from."""
+
+    value: float
+    low: float
+    high: float
+    images: int
+    patients: int
+
+
+def mean_by_patient(values: Any, patients: Sequence[Any], seed: int = 0) -> Estimate:
+    """Mean over images, with an interval by resampling patients.
+
+    Args:
+        values: (N,) values, NaN where undefined, which are left out.
+        patients: (N,) whom each image shows.
+        seed: of the resampling.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    defined = np.isfinite(values)
+    return ratio_by_patient(np.where(defined, values, 0), defined, patients, seed)
+
+
+def ratio_by_patient(parts: Any, wholes: Any, patients: Sequence[Any], seed: int = 0) -> Estimate:
+    """Sum of `parts` / sum of `wholes`, such as lesions found / lesions, with an interval by resampling patients.
+
+    Args:
+        parts: (N,) finite values.
+        wholes: (N,) finite values >= 0; images and patients with 0 take no part.
+        patients: (N,) whom each image shows.
+        seed: of the resampling.
+    """
+    wholes = np.asarray(wholes, dtype=np.float64)
+    used = wholes > 0
+    if not used.any():
+        return Estimate(math.nan, math.nan, math.nan, 0, 0)
+    which = _numbered(patients)[used]
+    tops = np.bincount(which, np.asarray(parts, dtype=np.float64)[used])
+    bottoms = np.bincount(which, wholes[used])
+    tops, bottoms = tops[bottoms > 0], bottoms[bottoms > 0]
+    low, high = _interval(tops, bottoms, seed) if len(tops) > 1 else (math.nan, math.nan)
+    return Estimate(float(tops.sum() / bottoms.sum()), low, high, int(used.sum()), len(tops))
+
+
+def signed_rank(differences: Any, patients: Sequence[Any]) -> float:
+    """Two-sided p of Wilcoxon's signed-rank test on each patient's mean difference; NaN without any.
+
+    The test asks for independent pairs, which two images of one patient are not. Differences of 0 keep their ranks
+    (Pratt 1959): a refiner that leaves most masks alone must not look decisive because of the few it changes. Where all
+    are 0, p is 1.
+
+    Args:
+        differences: (N,) one an image, NaN where undefined.
+        patients: (N,) whom each image shows.
+    """
+    means = patient_means(differences, patients)
+    if not len(means):
+        return math.nan
+    if not means.any():
+        return 1.0
+    return float(wilcoxon(means, zero_method="pratt").pvalue)
+
+
+def patient_means(values: Any, patients: Sequence[Any]) -> np.ndarray:
+    """Mean of each patient's defined values, for those who have any."""
+    values = np.asarray(values, dtype=np.float64)
+    defined = np.isfinite(values)
+    if not defined.any():
+        return np.array([])
+    which = _numbered(patients)[defined]
+    counts = np.bincount(which)
+    return np.bincount(which, values[defined])[counts > 0] / counts[counts > 0]
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values corrected for all of them being looked at (Holm 1979, Scand J Stat 6:65); NaN is no test and stays NaN."""
+    p = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(p)[: np.count_nonzero(~np.isnan(p))]  # NaN sorts last
+    stepped = np.maximum.accumulate(np.arange(len(order), 0, -1) * p[order])
+    adjusted = np.full(len(p), np.nan)
+    adjusted[order] = np.minimum(stepped, 1)
+    return adjusted.tolist()
+
+
+def _numbered(patients: Sequence[Any]) -> np.ndarray:
+    return np.unique(np.asarray(patients, dtype=str), return_inverse=True)[1]
+
+
+def _interval(tops: np.ndarray, bottoms: np.ndarray, seed: int) -> tuple[float, float]:
+    """Ends of the interval of sum(tops) / sum(bottoms) over patients."""
+
+    def ratio(chosen: np.ndarray, axis: int = -1) -> np.ndarray:
+        return tops[chosen].sum(axis) / bottoms[chosen].sum(axis)
+
+    for method in ("BCa", "percentile"):
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore", DegenerateDataWarning)  # handled below
+            found = bootstrap(
+                (np.arange(len(tops)),),
+                ratio,
+                n_resamples=RESAMPLES,
+                confidence_level=LEVEL,
+                method=method,
+                random_state=np.random.default_rng(seed),
+            ).confidence_interval
+        if np.isfinite(found).all():
+            break
+    return float(found.low), float(found.high)

@@ -1,0 +1,227 @@
+"""What the folder of a study holds: its runs, cards, settings and curves, its manifest and where its images lie."""
+
+import csv
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ultrarefiner_monai.bundle.paths import BUNDLES, project_root
+from ultrarefiner_monai.bundle.release import EXCLUDED
+from ultrarefiner_monai.bundle.running import EXECUTED, store_uri
+from ultrarefiner_monai.bundle.study import DONE, OWN, PHASES, PLACES, Study
+from ultrarefiner_monai.data.errors import DataError
+from ultrarefiner_monai.data.manifest import Manifest
+from ultrarefiner_monai.data.out_of_fold import INDEX_NAME
+from ultrarefiner_monai.data.readers import find_root
+from ultrarefiner_monai.data.roots import Root
+from ultrarefiner_monai.handlers.comparison import Row
+
+FOLD = re.compile(r"fold(\d+)")
+PER_IMAGE = "per_image.csv"
+NAMES = ("dataset", "id", "image", "patient", "class", "phase", "unit")  # columns of text; the others are numbers
+NO_SETTING = {*PLACES, *OWN, "imports", "mode", "split"} - {"dataset"}
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """One fold of a phase: empty mappings and lists stand for files that are absent or unreadable.
+
+    `card` is its `model.json`, `config` its `executed_config.json`, `records` the lines of its `metrics.jsonl`, `excluded`
+    the items it left out, `tags` and `params` what MLflow keeps of it.
+    """
+
+    phase: str
+    fold: int
+    folder: Path
+    finished: bool
+    card: dict[str, Any]
+    config: dict[str, Any]
+    records: list[dict[str, Any]]
+    excluded: list[dict[str, Any]]
+    tags: dict[str, str] = field(default_factory=dict)
+    params: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The configuration keys of the run that are plain values."""
+        return {key: value for key, value in self.config.items() if key not in NO_SETTING and _is_plain(value)}
+
+
+@dataclass(frozen=True)
+class StudyFiles:
+    """A study's folder.
+
+    `manifest` is None where it cannot be read, `root` where the images are not found; `notes` tell why, in words.
+    """
+
+    study: Study
+    runs: tuple[RunFiles, ...]
+    manifest: Manifest | None
+    root: Root | None
+    notes: tuple[str, ...]
+
+    def phases(self) -> list[str]:
+        """Phases that any fold has predicted with; phase 1 only before phase 2 has, which holds its maps as coarse ones."""
+        found = [phase for phase in PHASES if any(self.has_maps(phase, run.fold) for run in self.runs_of(phase))]
+        return found[1:] if len(found) > 1 and found[0] == PHASES[0] else found
+
+    def runs_of(self, phase: str) -> list[RunFiles]:
+        """The runs of a phase by fold."""
+        return [run for run in self.runs if run.phase == phase]
+
+    def has_maps(self, phase: str, fold: int | None) -> bool:
+        """Whether there are predictions of a fold's validation images, or (None) of the test images."""
+        return (self.study.maps(phase, fold, "refined") / INDEX_NAME).is_file()
+
+
+def read_study(folder: str | Path, data_root: str | None = None) -> StudyFiles:
+    """Read what a study has written so far.
+
+    Args:
+        folder: its `--out`.
+        data_root: where the images lie now; None is where they lay when the study ran.
+
+    Raises:
+        DataError: no study there, or `data_root` is no release of its data set.
+    """
+    folder = Path(folder)
+    runs = [_read_run(phase, *place) for phase in PHASES for place in _folds(folder / phase)]
+    if not runs:
+        raise DataError(f"study {folder}: {_found(folder)}; name the folder that ultrarefiner cv wrote its results to")
+    dataset = next((name for run in runs for name in (run.card.get("dataset"), run.config.get("dataset")) if name), "")
+    config: Mapping[str, Any] = next((run.config for run in runs if run.config), {})
+    study = Study(dataset, data_root or config.get("data_root"), folder, shared={"manifest": config.get("manifest")})
+    manifest, notes = _attempt(lambda: study.manifest)
+    if data_root is not None:
+        root: Root | None = find_root(dataset, data_root)
+    else:
+        root, more = _attempt(lambda: find_root(dataset, study.data_root or _default_root(dataset)))
+        notes += [f"{note}; name it with --data_root" for note in more]
+    tracked, more = _tracked(runs)
+    return StudyFiles(study, tuple(tracked), manifest, root, tuple(notes + more))
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of a `per_image.csv`; folds are numbers, other texts stay what they are, empty numbers are NaN.
+
+    Raises `DataError` where the file is absent, unreadable or no such table.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file, strict=True)
+            if not {"patient", "class", "coarse_dice"} <= set(reader.fieldnames or ()):
+                raise DataError(f"{path}: expected columns such as patient, class and coarse_dice, found others")
+            return [{name: _value(name, text) for name, text in line.items()} for line in reader]
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); run the study or evaluation again") from None
+    except (ValueError, csv.Error, TypeError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{path}: not a table of images ({error}); run the study or evaluation again") from None
+
+
+def _value(name: str, text: str) -> Any:
+    if name == "fold":
+        return int(text) if text.isdigit() else text
+    return text if name in NAMES else float(text or "nan")
+
+
+def _folds(folder: Path) -> list[tuple[int, Path]]:
+    if not folder.is_dir():
+        return []
+    found = ((FOLD.fullmatch(child.name), child) for child in folder.iterdir() if child.is_dir())
+    return sorted((int(match[1]), child) for match, child in found if match)
+
+
+def _read_run(phase: str, fold: int, folder: Path) -> RunFiles:
+    return RunFiles(
+        phase,
+        fold,
+        folder,
+        finished=(folder / DONE).is_file(),
+        card=_read_json(folder / "model.json", dict),
+        config=_read_json(folder / EXECUTED, dict),
+        records=_read_lines(folder / "metrics.jsonl"),
+        excluded=_read_json(folder / EXCLUDED, list),
+    )
+
+
+def _read_json(path: Path, kind: type) -> Any:
+    """JSON content of the kind, an empty one where there is none."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return kind()
+    return content if isinstance(content, kind) else kind()
+
+
+def _read_lines(path: Path) -> list[dict[str, Any]]:
+    """Records of a file of JSON lines; one that a kill has cut short is left out."""
+    records = []
+    for line in path.read_bytes().splitlines() if path.is_file() else ():
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        records += [record] if isinstance(record, dict) else []
+    return records
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list):
+        return all(_is_plain(part) and not isinstance(part, list) for part in value)
+    return not isinstance(value, dict) and not (isinstance(value, str) and value[:1] in "$@" and value)
+
+
+def _found(folder: Path) -> str:
+    if not folder.is_dir():
+        return "no such folder"
+    names = sorted(child.name for child in folder.iterdir())
+    return f"expected phase1/fold0 and the like, found {', '.join(names[:5]) or 'nothing'}"
+
+
+def _attempt(read: Any) -> tuple[Any, list[str]]:
+    """What a function returns, or None and the reason why not."""
+    try:
+        return read(), []
+    except DataError as error:
+        return None, [str(error)]
+
+
+def _default_root(dataset: str) -> Path:
+    return project_root(str(BUNDLES / PHASES[0])) / "data" / dataset
+
+
+def _tracked(runs: Iterable[RunFiles]) -> tuple[list[RunFiles], list[str]]:
+    """The runs with what MLflow keeps of them, and why not where it does not."""
+    found, notes = [], {}
+    for run in runs:
+        run_id = _read_json(run.folder / "mlflow_run.json", dict).get("run_id")
+        try:
+            data = _stored(store_uri(_default_root("").parent, run.config.get("tracking_uri")), run_id)
+        except Exception as error:  # of any kind of store: whatever it is, the report goes on without it
+            notes[f"MLflow's record of some runs cannot be read ({str(error).splitlines()[0]})"] = None
+            found.append(run)
+            continue
+        found.append(RunFiles(**{**vars(run), "tags": data.tags, "params": data.params}))
+    return found, list(notes)
+
+
+def _stored(uri: str, run_id: str | None) -> Any:
+    """Tags and parameters of a run of MLflow."""
+    from mlflow.tracking import MlflowClient
+
+    from ultrarefiner_monai.handlers.mlflow_run import PROCESS_DEFAULTS
+
+    for name, value in PROCESS_DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    database = uri.removeprefix("sqlite:///")
+    if run_id is None:
+        raise DataError("no run was recorded")
+    if database != uri and not Path(database).is_file():  # MLflow would make an empty one
+        raise DataError("its database is not where it was")
+    return MlflowClient(uri).get_run(run_id).data

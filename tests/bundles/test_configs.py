@@ -81,6 +81,8 @@ def test_network_keeps_what_the_metadata_say(phase, tmp_path):
         ({"epoch": 1}, "unknown configuration key 'epoch': did you mean 'epochs'?"),
         ({"resume": "maybe"}, "resume: expected true or false, found 'maybe'"),
         ({"epochs": "many"}, "epochs: expected a whole number above 0, found 'many'"),
+        ({"normal_share": 1}, "normal_share: expected a share from 0 to below 1, found '1'"),
+        ({"data_root": {"BUSI": "data"}}, "data_root: expected one value, found {'BUSI': 'data'}"),
         ({"loss": "dice"}, "loss: a component of this configuration, found 'dice'"),
         (
             {"epochs": 4, "val_interval": 3},

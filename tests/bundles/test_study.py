@@ -14,7 +14,6 @@ import mlflow
 import numpy as np
 import psutil
 import pytest
-from conftest import TINY
 
 from ultrarefiner_monai.bundle.engines import LocalEngine
 from ultrarefiner_monai.bundle.study import Study
@@ -182,35 +181,19 @@ def test_a_study_goes_on_elsewhere_but_not_with_other_settings(small_study, tmp_
 
 
 @pytest.mark.slow
-def test_ray_with_a_killed_worker_ends_with_the_numbers_of_the_local_engine(small_release, tmp_path):
+def test_ray_with_a_killed_worker_ends_with_the_numbers_of_the_local_engine(small_study, small_release, tmp_path):
     pytest.importorskip("ray")
     epochs = 8
-    settings = tmp_path / "settings.json"
-    settings.write_text(json.dumps(TINY | {"phase1": TINY["phase1"] | {"epochs": epochs}}))
-    commands = {
-        engine: [
-            sys.executable,
-            "-m",
-            "ultrarefiner_monai",
-            "cv",
-            "PHANTOM",
-            small_release["data_root"],
-            "--out",
-            engine,
-        ]
-        + ["--manifest", small_release["manifest"], "--tracking_uri", f"sqlite:///{engine}.db"]
-        + ["--settings", str(settings), "--engine", engine]
-        for engine in ("local", "ray")
-    }
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    with (tmp_path / "ray.log").open("w") as log:
-        running = subprocess.Popen(commands["ray"], cwd=tmp_path, env=environment, stdout=log, stderr=log)
+    settings = small_study.settings | {"phase1": small_study.settings["phase1"] | {"epochs": epochs}}
+    (tmp_path / "settings.json").write_text(json.dumps(settings))
+    with (tmp_path / "ray.log").open("w") as log, start_cv("ray", small_release, tmp_path, log) as running:
         try:
             kill_worker(running, tmp_path / "ray")
             assert running.wait(timeout=500) == 0, (tmp_path / "ray.log").read_text()
         finally:
             running.kill()
-    subprocess.run(commands["local"], cwd=tmp_path, env=environment, check=True, timeout=500)
+    with start_cv("local", small_release, tmp_path, subprocess.DEVNULL) as running:
+        assert running.wait(timeout=500) == 0
     words = (tmp_path / "ray.log").read_text()
     assert 2 <= int(re.search(r"resuming after epoch (\d+)", words)[1]) < epochs
     for name in ("per_image.csv", "summary.md"):
@@ -219,6 +202,16 @@ def test_ray_with_a_killed_worker_ends_with_the_numbers_of_the_local_engine(smal
     runs = client.search_runs([client.get_experiment_by_name("PHANTOM").experiment_id])
     assert len(runs) == 7  # a parent and a child a phase and fold: the killed one goes on in its own run
     assert {run.info.status for run in runs} == {"FINISHED"}
+
+
+def start_cv(engine, release, folder, log):
+    """Start `ultrarefiner cv` with an engine; its results go into the folder of the engine's name."""
+    command = [sys.executable, "-m", "ultrarefiner_monai", "cv", "PHANTOM", release["data_root"]]
+    command += f"--engine {engine} --out {engine} --tracking_uri sqlite:///{engine}.db --settings settings.json".split()
+    command += ["--manifest", release["manifest"]]
+    return subprocess.Popen(
+        command, cwd=folder, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=log, stderr=subprocess.STDOUT
+    )
 
 
 def kill_worker(running, out):

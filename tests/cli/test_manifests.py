@@ -65,7 +65,8 @@ def test_build_show_and_verify(release: Path, tmp_path: Path, capsys: pytest.Cap
     path = str(tmp_path / "m/BUS.json")
     built = capsys.readouterr().out
     Manifests().show(path, json=str(tmp_path / "counts.json"))
-    assert capsys.readouterr().out.splitlines()[:-1] == built.splitlines()[1:]
+    assert capsys.readouterr().out.splitlines()[:-1] == built.splitlines()[1:-1]
+    assert built.endswith("8 images of BUS were found, the complete release has 163 or 562\n")
     assert "fold 2" in built
     assert json.loads((tmp_path / "counts.json").read_text())["num_folds"] == 3
     Manifests().verify(path, str(release))

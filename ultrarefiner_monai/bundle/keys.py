@@ -54,7 +54,7 @@ def check_keys(root: str) -> None:
 
 def known_keys(configs: Path, names: tuple[str, ...]) -> dict[str, Any]:
     """Top-level keys with their values of the files ``names`` in the folder ``configs``, and MONAI's ``_meta_``."""
-    keys: dict[str, Any] = {"_meta_": None}
+    keys: dict[str, Any] = {"_meta_": {}}
     for name in names:
         if (configs / f"{name}.json").is_file():
             keys = ConfigParser.load_config_file(configs / f"{name}.json") | keys
@@ -92,6 +92,8 @@ def _complaint(key: str, value: Any, known: dict[str, Any]) -> str | None:
     if isinstance(known[key], dict) and isinstance(value, str) and not value.startswith(("$", "@", "%")):
         other = f"; did you mean '{key}_name'?" if f"{key}_name" in known else ""
         return f"{key}: a component of this configuration, found '{value}'{other}"
+    if known[key] is None and isinstance(value, dict | list):
+        return f"{key}: expected one value, found {value}"
     if isinstance(known[key], bool) and str(value).lower() not in WORDS:
         return f"{key}: expected true or false, found '{value}'"
     if key in CHOICES and value not in CHOICES[key]:

@@ -27,7 +27,7 @@ _LOSS: Range = (0.0, 14.0)  # echo lost towards the bottom (dB): dark below in h
 _STREAKS: Range = (0.5, 2.5)  # difference between beams (dB)
 _CONTACT: tuple[float, Range, Range] = (0.35, (0.05, 0.2), (3.0, 14.0))  # share of patients, width (share), depth (dB)
 _SPAN: Range = (48.0, 66.0)  # dynamic range (dB): the usual settings of a scanner
-_GAIN: Range = (0.40, 0.54)  # where white lies above the gland, as a share of the dynamic range
+_GAIN: Range = (0.40, 0.52)  # where white lies above the gland, as a share of the dynamic range
 _GAMMA: Range = (1.1, 1.8)  # grey map: real pictures have a dark middle and a bright tail
 
 
@@ -61,20 +61,20 @@ class LesionRanges:
 
 # Wording of BI-RADS: shape, orientation, margin, echo pattern, posterior features.
 CYST = LesionRanges(  # oval, parallel, circumscribed, anechoic, enhancement
-    width=(0.08, 0.3), aspect=(0.5, 0.95), tilt=0.2, lobes=0.08, orders=(2, 3), spikes=(0, 0),
+    width=(0.11, 0.28), aspect=(0.5, 0.95), tilt=0.2, lobes=0.08, orders=(2, 3), spikes=(0, 0),
     level=(-26, -18), texture=(1.0, 3.0), edge=(0.8, 1.8), attenuation=(-0.25, -0.08), halo=(0, 3), wall=(2, 8),
 )  # fmt: skip
 FIBROADENOMA = LesionRanges(  # oval or gently lobulated, parallel, circumscribed, hypoechoic, hardly any posterior feature
-    width=(0.1, 0.32), aspect=(0.4, 0.75), tilt=0.2, lobes=0.12, orders=(2, 3, 4), spikes=(0, 0),
-    level=(-18, -12), texture=(1.5, 3.5), edge=(1.0, 2.5), attenuation=(-0.2, 0.05), halo=(0, 4), wall=(1, 5),
+    width=(0.12, 0.3), aspect=(0.4, 0.75), tilt=0.2, lobes=0.12, orders=(2, 3, 4), spikes=(0, 0),
+    level=(-17, -12), texture=(1.5, 3.5), edge=(1.0, 2.5), attenuation=(-0.2, 0.05), halo=(0, 4), wall=(1, 5),
 )  # fmt: skip
 LOBULATED = LesionRanges(  # irregular, indistinct, hypoechoic, shadow or none
-    width=(0.11, 0.28), aspect=(0.55, 1.0), tilt=0.3, lobes=0.3, orders=(2, 3, 4, 5, 7), spikes=(0, 0),
-    level=(-20, -13), texture=(2.0, 4.5), edge=(1.8, 4.5), attenuation=(-0.06, 0.15), halo=(1, 6), wall=(0, 2),
+    width=(0.12, 0.27), aspect=(0.55, 1.0), tilt=0.3, lobes=0.3, orders=(2, 3, 4, 5, 7), spikes=(0, 0),
+    level=(-19, -13), texture=(2.0, 4.5), edge=(1.8, 4.5), attenuation=(-0.06, 0.15), halo=(1, 6), wall=(0, 2),
 )  # fmt: skip
 SPICULATED = LesionRanges(  # irregular, taller than wide, spiculated, echogenic rim, shadow
-    width=(0.09, 0.24), aspect=(0.7, 1.3), tilt=0.3, lobes=0.25, orders=(2, 3, 4, 5, 7), spikes=(5, 9),
-    level=(-22, -14), texture=(1.5, 4.0), edge=(1.8, 4.5), attenuation=(0.05, 0.28), halo=(2, 7), wall=(0, 2),
+    width=(0.11, 0.24), aspect=(0.7, 1.3), tilt=0.3, lobes=0.25, orders=(2, 3, 4, 5, 7), spikes=(5, 9),
+    level=(-21, -14), texture=(1.5, 4.0), edge=(1.8, 4.5), attenuation=(0.05, 0.28), halo=(2, 7), wall=(0, 2),
 )  # fmt: skip
 KINDS = {"benign": (CYST, FIBROADENOMA, FIBROADENOMA), "malignant": (LOBULATED, SPICULATED)}  # equally likely
 

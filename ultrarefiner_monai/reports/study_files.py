@@ -4,13 +4,13 @@ import csv
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ultrarefiner_monai.bundle.paths import BUNDLES, project_root
-from ultrarefiner_monai.bundle.release import EXCLUDED
+from ultrarefiner_monai.bundle.release import EXCLUDED, default_place
 from ultrarefiner_monai.bundle.running import EXECUTED, store_uri
 from ultrarefiner_monai.bundle.study import DONE, OWN, PHASES, PLACES, Study
 from ultrarefiner_monai.data.errors import DataError
@@ -19,7 +19,9 @@ from ultrarefiner_monai.data.out_of_fold import INDEX_NAME
 from ultrarefiner_monai.data.readers import find_root
 from ultrarefiner_monai.data.roots import Root
 from ultrarefiner_monai.handlers.comparison import Row
+from ultrarefiner_monai.handlers.mlflow_run import PROCESS_DEFAULTS, without_credentials
 
+PROJECT = project_root(str(BUNDLES / PHASES[0]))
 FOLD = re.compile(r"fold(\d+)")
 PER_IMAGE = "per_image.csv"
 NAMES = ("dataset", "id", "image", "patient", "class", "phase", "unit")  # columns of text; the others are numbers
@@ -99,7 +101,7 @@ def read_study(folder: str | Path, data_root: str | None = None) -> StudyFiles:
     if data_root is not None:
         root: Root | None = find_root(dataset, data_root)
     else:
-        root, more = _attempt(lambda: find_root(dataset, study.data_root or _default_root(dataset)))
+        root, more = _attempt(lambda: find_root(dataset, _place(study)))
         notes += [f"{note}; name it with --data_root" for note in more]
     tracked, more = _tracked(runs)
     return StudyFiles(study, tuple(tracked), manifest, root, tuple(notes + more))
@@ -115,13 +117,14 @@ def read_rows(path: Path) -> list[Row]:
             reader = csv.DictReader(file, strict=True)
             if not {"patient", "class", "coarse_dice"} <= set(reader.fieldnames or ()):
                 raise DataError(f"{path}: expected columns such as patient, class and coarse_dice, found others")
-            return [{name: _value(name, text) for name, text in line.items()} for line in reader]
+            rows = [{name: _value(name, text) for name, text in line.items()} for line in reader]
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); run the study or evaluation again") from None
     except (ValueError, csv.Error, TypeError) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(f"{path}: not a table of images ({error}); run the study or evaluation again") from None
+    return [{"id": row.get("image"), **row} for row in rows]
 
 
 def _value(name: str, text: str) -> Any:
@@ -192,33 +195,36 @@ def _attempt(read: Any) -> tuple[Any, list[str]]:
         return None, [str(error)]
 
 
-def _default_root(dataset: str) -> Path:
-    return project_root(str(BUNDLES / PHASES[0])) / "data" / dataset
+def _place(study: Study) -> str | Path:
+    """Where the images lay when the study ran."""
+    place = study.data_root or default_place(PROJECT, study.dataset)
+    if place is None:
+        raise DataError(f"the images of {study.dataset} are not in {PROJECT / 'data'}")
+    return place
 
 
-def _tracked(runs: Iterable[RunFiles]) -> tuple[list[RunFiles], list[str]]:
+def _tracked(runs: Sequence[RunFiles]) -> tuple[list[RunFiles], list[str]]:
     """The runs with what MLflow keeps of them, and why not where it does not."""
-    found, notes = [], {}
+    found, reasons = [], []
     for run in runs:
-        run_id = _read_json(run.folder / "mlflow_run.json", dict).get("run_id")
         try:
-            data = _stored(store_uri(_default_root("").parent, run.config.get("tracking_uri")), run_id)
+            data = _stored(run)
+            found.append(replace(run, tags=data.tags, params=data.params))
         except Exception as error:  # of any kind of store: whatever it is, the report goes on without it
-            notes[f"MLflow's record of some runs cannot be read ({str(error).splitlines()[0]})"] = None
             found.append(run)
-            continue
-        found.append(RunFiles(**{**vars(run), "tags": data.tags, "params": data.params}))
-    return found, list(notes)
+            reasons.append(without_credentials(str(error).partition("\n")[0]))
+    lost = f"MLflow's record of {len(reasons)} of {len(runs)} runs cannot be read"
+    return found, [f"{lost} ({reasons[0]})"] if reasons else []
 
 
-def _stored(uri: str, run_id: str | None) -> Any:
-    """Tags and parameters of a run of MLflow."""
+def _stored(run: RunFiles) -> Any:
+    """Tags and parameters that MLflow keeps of a run."""
     from mlflow.tracking import MlflowClient
-
-    from ultrarefiner_monai.handlers.mlflow_run import PROCESS_DEFAULTS
 
     for name, value in PROCESS_DEFAULTS.items():
         os.environ.setdefault(name, value)
+    run_id = _read_json(run.folder / "mlflow_run.json", dict).get("run_id")
+    uri = store_uri(PROJECT, run.config.get("tracking_uri"))
     database = uri.removeprefix("sqlite:///")
     if run_id is None:
         raise DataError("no run was recorded")

@@ -1,0 +1,91 @@
+"""The scores that a report is made from: of prediction maps where the images are there, else of the tables of the study."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ultrarefiner_monai.data.errors import DataError
+from ultrarefiner_monai.data.parallel import in_parallel
+from ultrarefiner_monai.data.roots import Root
+from ultrarefiner_monai.handlers.comparison import Row, calibrate_image
+from ultrarefiner_monai.reports.scores import Prediction, predictions, score_prediction
+from ultrarefiner_monai.reports.study_files import PER_IMAGE, StudyFiles, read_rows
+from ultrarefiner_monai.reports.tables import place_of
+
+Key = tuple[str, str]  # phase and place
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Rows of all phases and places, and what belongs to them.
+
+    Attributes:
+        rows: one an image and phase, see `scores.study_rows`.
+        calibration: sums (stage, region, 3, bins) of all images of a phase and place; empty without the maps.
+        predictions: by phase and image id, for pictures.
+        notes: what could not be read, in words.
+    """
+
+    rows: list[Row]
+    calibration: dict[Key, np.ndarray]
+    predictions: dict[Key, Prediction]
+    notes: list[str]
+
+    def of(self, phase: str, place: str) -> list[Row]:
+        """The rows of a phase and place."""
+        return [row for row in self.rows if row["phase"] == phase and place_of(row) == place]
+
+
+def score_study(files: StudyFiles) -> Scores:
+    """Score every prediction of a study's phases at the images' own size.
+
+    Raises:
+        DataError: there is nothing to score, or neither images nor a table of them.
+    """
+    root = files.root
+    if root is None or files.manifest is None:
+        return _from_table(files)
+    found, notes = _predictions(files)
+    outcomes = in_parallel(lambda one: _score(one, files.study.dataset, root), found, progress="scores")
+    scored = [outcome for outcome in outcomes if not isinstance(outcome, str)]
+    faults = [outcome for outcome in outcomes if isinstance(outcome, str)]
+    if not scored:
+        raise DataError(f"study {files.study.out}: {(faults + notes + ['no fold has predicted yet'])[0]}")
+    if faults:
+        notes.append(f"{len(faults)} predictions could not be scored and are left out ({faults[0]})")
+    sums: dict[Key, Any] = {}
+    for row, part in scored:
+        key = row["phase"], place_of(row)
+        sums[key] = sums.get(key, 0) + part
+    return Scores([row for row, _ in scored], sums, {(one.phase, one.item["id"]): one for one in found}, notes)
+
+
+def _predictions(files: StudyFiles) -> tuple[list[Prediction], list[str]]:
+    found, notes = [], []
+    for phase in files.phases():
+        folds: Sequence[int | None] = [*(run.fold for run in files.runs_of(phase)), None]
+        for fold in (fold for fold in folds if files.has_maps(phase, fold)):
+            try:
+                found += predictions(files.study, phase, fold)
+            except DataError as error:
+                notes.append(str(error))
+    return found, notes
+
+
+def _score(prediction: Prediction, dataset: str, root: Root) -> tuple[Row, np.ndarray] | str:
+    """Row and calibration sums of an image, or what is wrong with its files."""
+    try:
+        maps, truth = prediction.read(root)
+        return score_prediction(prediction, dataset, maps, truth), calibrate_image(maps, truth)
+    except (DataError, ValueError) as error:
+        return str(error)
+
+
+def _from_table(files: StudyFiles) -> Scores:
+    path = files.study.out / PER_IMAGE
+    if not path.is_file():
+        raise DataError(f"study {files.study.out}: {files.notes[0]}, and it has no {PER_IMAGE} of its own")
+    note = f"images or manifest are not there: scores are those of {PER_IMAGE}, without calibration and pictures"
+    return Scores(read_rows(path), {}, {}, [note])

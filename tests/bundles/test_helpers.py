@@ -20,6 +20,7 @@ from ultrarefiner_monai.bundle.paths import BUNDLES, project_root
 from ultrarefiner_monai.bundle.plan import Plan
 from ultrarefiner_monai.bundle.release import find_pictures, make_phantom
 from ultrarefiner_monai.data.errors import DataError
+from ultrarefiner_monai.data.phantom import generate_phantom
 from ultrarefiner_monai.networks import SamRefiner, build_sam
 
 
@@ -118,6 +119,13 @@ def test_a_fresh_clone_gets_announced_substitutions(tmp_path, caplog):
     assert warnings == [f"substituted: {line}" for line in made.substitutions]
     assert len(warnings) == 3
     assert (tmp_path / "data" / "PHANTOM" / "cases.csv").is_file()
+
+
+def test_a_phantom_of_an_older_version_says_how_to_be_rid_of_it(tmp_path):
+    generate_phantom(tmp_path / "data" / "PHANTOM", seed=1)
+    with pytest.raises(SystemExit) as caught:
+        plan(tmp_path, coarse_variant="r50_vit_b16")
+    assert f"remove {tmp_path / 'data' / 'PHANTOM'} to have the phantom made anew" in str(caught.value)
 
 
 def test_an_interrupted_phantom_leaves_nothing_behind(tmp_path, monkeypatch):

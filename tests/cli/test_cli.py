@@ -37,7 +37,23 @@ def test_phantom_writes_once_and_then_refuses(tmp_path):
     assert len(list((folder / "images").glob("*.png"))) == 3
     again = ultrarefiner("phantom", "--out", str(folder), "--count", "3")
     assert again.returncode == 1
-    assert again.stderr.strip() == f"{folder} is not empty; name another --out or remove it"
+    assert again.stderr.strip() == f"{folder} is not an empty folder; name another --out or remove it"
+
+
+def test_phantom_takes_settings_and_refuses_others(tmp_path):
+    words = ("--count", "2", "--size", "100,120", "--normal", "1", "--malignant", "0")
+    done = ultrarefiner("phantom", "--out", str(tmp_path / "P"), *words)
+    assert done.returncode == 0, done.stderr
+    assert "normal" in (tmp_path / "P/cases.csv").read_text().splitlines()[1]
+    (tmp_path / "file").touch()
+    for words, said in (
+        (("--out", str(tmp_path / "file")), "is not an empty folder"),
+        (("--sise", "3"), "--sise: no such setting"),
+        (("--views", "0"), "views"),
+    ):
+        done = ultrarefiner("phantom", "--out", str(tmp_path / "Q"), *words)
+        assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+        assert said in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -45,7 +61,7 @@ def test_phantom_writes_once_and_then_refuses(tmp_path):
     [
         (("manifests", "show", "BUSBAR"), "did you mean BUSBRA?"),
         (("cv", "BUSBAR", "nowhere"), "did you mean BUSBRA?"),
-        (("cv", "BUSBRA", "nowhere"), "nowhere is not a folder"),
+        (("cv", "BUSBRA", "nowhere"), "nowhere is neither a folder nor an archive"),
         (("cv", "BUSBRA", "nowhere", "--settings", "absent.json"), "absent.json"),
     ],
 )

@@ -3,6 +3,7 @@
 import struct
 import zlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +38,7 @@ def _with_alpha(mode: str) -> Image.Image:
 ADAM7 = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
 
 
-def _write_png(path: Path, samples: np.ndarray, kind: int, depth: int = 8, interlaced: bool = False) -> None:
+def _write_png(stem: Path, samples: np.ndarray, kind: int, depth: int = 8, interlaced: bool = False) -> Path:
     """PNG of samples (H, W, channels) in the kinds that Pillow reads but cannot write (PNG specification, sections 8, 11)."""
 
     def rows(part: np.ndarray) -> bytes:
@@ -52,7 +53,9 @@ def _write_png(path: Path, samples: np.ndarray, kind: int, depth: int = 8, inter
     parts = [samples[y::down, x::across] for y, x, down, across in ADAM7] if interlaced else [samples]
     header = struct.pack(">IIBBBBB", samples.shape[1], samples.shape[0], depth, kind, 0, 0, int(interlaced))
     body = zlib.compress(b"".join(rows(part) for part in parts if part.size))
+    path = stem.with_suffix(".png")
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", body) + chunk(b"IEND", b""))
+    return path
 
 
 def _saved(make: Callable[[], Image.Image], suffix: str = "png", **options: object) -> Callable[[Path], Path]:
@@ -61,17 +64,6 @@ def _saved(make: Callable[[], Image.Image], suffix: str = "png", **options: obje
     def write(stem: Path) -> Path:
         path = stem.with_suffix(f".{suffix}")
         make().save(path, **options)
-        return path
-
-    return write
-
-
-def _encoded(samples: np.ndarray, kind: int, **options: object) -> Callable[[Path], Path]:
-    """A writer of a PNG of the given colour type."""
-
-    def write(stem: Path) -> Path:
-        path = stem.with_suffix(".png")
-        _write_png(path, samples, kind, **options)
         return path
 
     return write
@@ -100,10 +92,10 @@ STORED = {
     "grey JPEG": _saved(lambda: Image.fromarray(GREY), **JPEG),
     "YCbCr JPEG": _saved(lambda: Image.fromarray(GREY).convert("RGB"), **JPEG),
     "CMYK JPEG": _saved(lambda: Image.fromarray(GREY).convert("RGB").convert("CMYK"), **JPEG),
-    "interlaced grey": _encoded(GREY[..., None], 0, interlaced=True),
-    "interlaced RGB": _encoded(THREE, 2, interlaced=True),
-    "16-bit RGB": _encoded(np.repeat(WIDE, 3, axis=2), 2, depth=16),
-    "16-bit grey-alpha": _encoded(np.concatenate([WIDE, ALPHA * 257], axis=2), 4, depth=16),
+    "interlaced grey": partial(_write_png, samples=GREY[..., None], kind=0, interlaced=True),
+    "interlaced RGB": partial(_write_png, samples=THREE, kind=2, interlaced=True),
+    "16-bit RGB": partial(_write_png, samples=np.repeat(WIDE, 3, axis=2), kind=2, depth=16),
+    "16-bit grey-alpha": partial(_write_png, samples=np.concatenate([WIDE, ALPHA * 257], axis=2), kind=4, depth=16),
 }
 
 
@@ -117,8 +109,8 @@ def test_a_picture_reads_the_same_however_it_is_stored(stored: str, tmp_path: Pa
 
 def test_four_bits_span_black_to_white(tmp_path: Path) -> None:
     values = np.arange(16).repeat(2)[None, :, None].repeat(4, axis=0)
-    _write_png(tmp_path / "picture.png", values, kind=0, depth=4)
-    np.testing.assert_allclose(read_grey(tmp_path / "picture.png"), values[..., 0] / 15, atol=1e-6)
+    path = _write_png(tmp_path / "picture", values, kind=0, depth=4)
+    np.testing.assert_allclose(read_grey(path), values[..., 0] / 15, atol=1e-6)
 
 
 def test_a_colour_palette_in_odd_order_is_luma(tmp_path: Path) -> None:
@@ -202,11 +194,8 @@ def _rgba_mask() -> Image.Image:
 
 def _colour_classes() -> Image.Image:
     """Benign green left, malignant red right, as BUS-UCLM would mark both in one picture."""
-    planes = np.zeros((*SQUARE.shape, 3), np.uint8)
-    planes[..., 1], planes[..., 0] = SQUARE * 255, SQUARE * 255
-    planes[:, 10:, 1] = 0
-    planes[:, :10, 0] = 0
-    return Image.fromarray(planes)
+    left = (np.arange(WIDTH) < 10)[None]
+    return Image.fromarray(np.stack([SQUARE & ~left, SQUARE & left, SQUARE & False], axis=2).astype(np.uint8) * 255)
 
 
 def _two_colour_palette() -> Image.Image:

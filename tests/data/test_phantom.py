@@ -180,10 +180,12 @@ def test_the_reader_lists_every_case(phantom, cases):
 
 def test_a_manifest_can_be_built_and_verified(phantom, tmp_path):
     from ultrarefiner_monai.data.manifest import load_manifest
-    from ultrarefiner_monai.data.manifest_build import build_document, release_records, write_manifest
+    from ultrarefiner_monai.data.manifest_build import build_document, write_manifest
+    from ultrarefiner_monai.data.releases import read_release
+    from ultrarefiner_monai.data.splits import Options
     from ultrarefiner_monai.data.verify import verify
 
-    write_manifest(build_document("PHANTOM", release_records("PHANTOM", phantom)), tmp_path / "PHANTOM.json")
+    write_manifest(build_document(read_release("PHANTOM", str(phantom)), Options()), tmp_path / "PHANTOM.json")
     manifest = load_manifest(tmp_path / "PHANTOM.json")
     assert verify(manifest.path, phantom).faults == ()
     assert len(manifest.items()) == COUNT

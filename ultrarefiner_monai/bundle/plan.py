@@ -226,7 +226,12 @@ class Plan:
         self.data_root = str(found if isinstance(self.root, Mapping) else self.root)
         if self.allow_missing:
             manifest, self.absent = present_items(manifest, self.root)
-        self.content, self.excluded = sound_items(manifest, self.root, self.skip_bad)
+        try:
+            self.content, self.excluded = sound_items(manifest, self.root, self.skip_bad)
+        except DataError as error:
+            if not embedded:
+                raise
+            raise DataError(f"{error}; remove {found} to have the phantom made anew") from None
         return embedded
 
     def _take_phantom(self) -> None:

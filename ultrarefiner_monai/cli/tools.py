@@ -4,7 +4,9 @@ import importlib.metadata
 import os
 import platform
 import sys
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 PACKAGES = (
     "torch",
@@ -20,21 +22,26 @@ PACKAGES = (
 )
 
 
-def phantom(out: str = "data/PHANTOM", count: int = 60, seed: int = 42) -> None:
+def phantom(out: str = "data/PHANTOM", count: int = 60, seed: int = 42, **settings: Any) -> None:
     """Write the synthetic data set: OUT/images, OUT/masks, OUT/cases.csv.
 
     Args:
         out: folder to write; must not hold anything yet.
         count: number of pictures.
         seed: decides everything.
+        settings: --normal and --malignant (shares of the patients), --lesions and --views (most of them a patient),
+            --size 150,260 (least and greatest side in pixels), --marks (share of pictures with burnt-in text).
     """
     from ultrarefiner_monai.data.errors import DataError
-    from ultrarefiner_monai.data.phantom import generate_phantom
+    from ultrarefiner_monai.data.phantom import PhantomSettings, generate_phantom
 
-    folder = Path(out)
-    if folder.exists() and any(folder.iterdir()):
-        raise DataError(f"{folder} is not empty; name another --out or remove it")
-    generate_phantom(folder, count, seed)
+    known = [field.name for field in fields(PhantomSettings)]
+    if unknown := sorted(settings.keys() - set(known)):
+        raise DataError(f"--{unknown[0]}: no such setting of the phantom; expected one of {', '.join(known)}")
+    folder = Path(str(out))
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise DataError(f"{folder} is not an empty folder; name another --out or remove it")
+    generate_phantom(folder, count, seed, PhantomSettings(**settings))
     print(f"wrote {count} pictures to {folder}")
 
 

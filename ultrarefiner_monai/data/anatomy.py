@@ -17,7 +17,7 @@ Range = tuple[float, float]  # least and greatest value, drawn uniformly
 # Depth of the lower border of skin, fat and gland, as a share of the picture's height: the field of view is 3-5 cm deep.
 _BORDERS: tuple[Range, ...] = ((0.03, 0.06), (0.15, 0.36), (0.55, 0.85))
 
-# Mean echo level (dB) of skin, fat, gland and muscle, 0 being the brightest gland: fat and muscle are darker than gland.
+# Mean echo level (dB) of skin, fat, gland and muscle: fat and muscle a little darker than gland, all brighter than lesions.
 _LEVELS: tuple[Range, ...] = ((-2.0, 3.0), (-6.0, -2.0), (-5.0, -1.0), (-10.0, -5.0))
 
 _DENSITY: Range = (2.0, 5.0)  # patchiness of the gland (dB): fatty to heterogeneously dense

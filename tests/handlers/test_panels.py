@@ -28,6 +28,22 @@ def test_the_same_first_images_are_drawn_at_every_validation(make_run, tmp_path,
     assert recorder.artifacts == [(f"case{i}.png", "panels") for i in (0, 1, 2)] * 2
 
 
+def test_panels_come_every_few_epochs_and_at_the_last_one(make_run, tmp_path):
+    recorder = Recorder()
+    panels = SavePanels(tmp_path, count=1, tracker=recorder, interval=3, epochs=8)
+    make_run(epochs=8, val_handlers=[panels]).trainer.run()
+    expected = ["epoch003", "epoch006", "epoch008"]
+    assert sorted(path.name for path in (tmp_path / "panels").iterdir()) == expected
+    assert recorder.artifacts == [("case0.png", f"panels/{name}") for name in expected]
+
+
+def test_a_resumed_training_draws_once_before_its_interval(make_run, tmp_path):
+    evaluator = make_run(val_handlers=[SavePanels(tmp_path, count=1, interval=10, epochs=50)]).evaluator
+    for epoch in range(23, 35):
+        evaluator.run(epoch)
+    assert sorted(path.name for path in (tmp_path / "panels").iterdir()) == ["epoch023", "epoch033"]
+
+
 def colours(path):
     pixels = np.asarray(Image.open(path).convert("RGB")).reshape(-1, 3)
     return {tuple(map(int, colour)) for colour in np.unique(pixels, axis=0)}

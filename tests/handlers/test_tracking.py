@@ -97,6 +97,37 @@ def test_a_training_that_ends_badly_says_so_and_raises(make_run, tracker, store,
     assert MlflowClient(store).get_run(tracked.run_id).info.status == status
 
 
+def test_the_data_set_is_an_input_of_the_run(tracker, store):
+    tracked = tracker(data={"name": "BUSI", "digest": "0123456789abcdef" * 4, "context": "train"})
+    tracked.start()
+    tracked.finish()
+    (found,) = MlflowClient(store).get_run(tracked.run_id).inputs.dataset_inputs
+    assert (found.dataset.name, found.dataset.digest) == ("BUSI", "0123456789abcdef" * 2 + "0123")
+    assert json.loads(found.dataset.source) == {"manifest_sha256": "0123456789abcdef" * 4}
+    assert [(tag.key, tag.value) for tag in found.tags] == [("mlflow.data.context", "train")]
+
+
+@pytest.mark.parametrize(("status", "logged"), [("FINISHED", 1), ("FAILED", 0), ("KILLED", 0)])
+def test_the_model_is_logged_when_the_run_has_ended_well(tracker, store, status, logged):
+    calls = []
+    tracked = tracker(model=lambda client, run_id: calls.append(client.get_run(run_id).info.status))
+    tracked.start()
+    tracked.finish(status)
+    assert calls == ["FINISHED"] * logged
+
+
+def test_a_model_that_cannot_be_logged_costs_one_warning(make_run, tracker, store, tmp_path, caplog):
+    def log(client, run_id):
+        raise OSError("No space left on device")
+
+    tracked = tracker(model=log)
+    with caplog.at_level(logging.WARNING, "ultrarefiner_monai"):
+        train(make_run, tracked, tmp_path / "run")
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert "No space left on device" in warning
+    assert MlflowClient(store).get_run(tracked.run_id).info.status == "FINISHED"
+
+
 def test_a_resumed_training_continues_its_run(tracker, store):
     first = tracker(params={"epochs": 2, "fold": 0})
     first.start()

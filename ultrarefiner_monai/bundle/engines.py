@@ -2,11 +2,13 @@
 
 import logging
 import os
+import signal
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from ultrarefiner_monai.data.errors import DataError
 
@@ -18,6 +20,9 @@ logger = logging.getLogger(__name__)
 RETRIES = 3  # of a task whose process died; Ray's own default
 OBJECT_STORE = 80 * 1024**2  # bytes; about the least that Ray accepts, since tasks hand over one line each
 REACH_S = 5.0  # seconds to reach a cluster; Ray itself would try for over ten minutes
+LOOK_S = 1.0  # seconds from one look at the signals to the next
+END_S = 10.0  # seconds for tasks to end when they are told to
+STOPS = (signal.SIGINT, signal.SIGTERM)
 FORWARDED = ("MLFLOW_TRACKING_URI",)  # parent and children belong into one store, whatever is set on their nodes
 
 
@@ -99,20 +104,14 @@ class RayEngine:
 
         Raises:
             DataError: no cluster at the address, or none of its nodes can do a task.
+            SystemExit: 130 or 143 after SIGINT or SIGTERM, once the tasks have ended too.
         """
         import ray
 
         self._connect()
         try:
-            submitted = self._submit(tasks)
-            outcomes: dict[str, str | None] = {}
-            while len(outcomes) < len(tasks):
-                (done,), _ = ray.wait([ref for ref, task in submitted.items() if task.name not in outcomes])
-                task = submitted[done]
-                kept_back = next((outcomes[name] for name in task.after if outcomes.get(name) is not None), None)
-                outcomes[task.name] = kept_back or _outcome(done, task.name)
-                _tell(task, outcomes, len(tasks))
-            return _mistakes(tasks, outcomes)
+            with _signals() as arrived:
+                return _mistakes(tasks, _follow(self._submit(tasks), arrived))
         finally:
             ray.shutdown()
 
@@ -211,6 +210,46 @@ def _attempt_on_node(
         return f"{folder}: not seen by node {socket.gethostname()} ({error.strerror}); start where every node can read and write"
     os.environ.update(environment)
     return attempt(work, *before)
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM as they arrive; Ray's handlers would lose which it was, or end in SIGABRT."""
+    arrived: list[int] = []
+    before = {number: signal.signal(number, lambda number, _: arrived.append(number)) for number in STOPS}
+    try:
+        yield arrived
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _follow(submitted: "dict[ObjectRef, Task]", signals: Sequence[int]) -> dict[str, str | None]:
+    """Wait for all tasks, telling each as it ends, until a signal arrives; returns their outcomes."""
+    import ray
+
+    outcomes: dict[str, str | None] = {}
+    while len(outcomes) < len(submitted):
+        ended, _ = ray.wait([ref for ref, task in submitted.items() if task.name not in outcomes], timeout=LOOK_S)
+        if signals:
+            _end(list(submitted), signals[0])
+        for task, ref in ((submitted[ref], ref) for ref in ended):
+            kept_back = next((outcomes[name] for name in task.after if outcomes.get(name) is not None), None)
+            outcomes[task.name] = kept_back or _outcome(ref, task.name)
+            _tell(task, outcomes, len(submitted))
+    return outcomes
+
+
+def _end(refs: "list[ObjectRef]", number: int) -> NoReturn:
+    """Interrupt what is running, give it time to close its MLflow run, and end as the signal ``number`` demands."""
+    import ray
+
+    name = signal.Signals(number).name
+    logger.warning("stopped by %s; the same command goes on from the last complete epochs", name)
+    for ref in reversed(refs):  # those that others wait for at last, or the others would start
+        ray.cancel(ref)
+    ray.wait(refs, num_returns=len(refs), timeout=END_S)
+    raise SystemExit(128 + number)
 
 
 def _outcome(done: "ObjectRef", name: str) -> str | None:

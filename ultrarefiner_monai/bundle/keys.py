@@ -17,7 +17,11 @@ CHOICES = {
     "split": ("train", "val", "test", "normal"),
 }
 NUMBERS: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
-    (("epochs", "batch_size", "val_interval"), lambda n: isinstance(n, int) and n > 0, "a whole number above 0"),
+    (
+        ("epochs", "batch_size", "val_interval", "panel_interval"),
+        lambda n: isinstance(n, int) and n > 0,
+        "a whole number above 0",
+    ),
     (("real_ratio",), lambda n: 0 <= n <= 1, "a share from 0 to 1"),
     (("normal_share",), lambda n: 0 <= n < 1, "a share from 0 to below 1"),
     (

@@ -3,6 +3,7 @@
 import json
 import os
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,13 @@ from ultrarefiner_monai.bundle.plan import Plan
 from ultrarefiner_monai.bundle.release import EXCLUDED, write_excluded
 from ultrarefiner_monai.bundle.start import load_trained
 from ultrarefiner_monai.data.files import file_sha256, write_atomically
-from ultrarefiner_monai.handlers import CheckpointHandler, Tracker, TrackValidation
+from ultrarefiner_monai.handlers import CheckpointHandler, RunReport, Tracker, TrackValidation
+from ultrarefiner_monai.handlers.ending import was_stopped
+from ultrarefiner_monai.handlers.metrics_file import finite
 from ultrarefiner_monai.transforms import SaveMapsd, SaveMaskd
 
 EXECUTED = "executed_config.json"
+KINDS = {"train": "training", "evaluate": "evaluation"}
 CHANNELS = {"phase1": ("coarse",), "phase2": ("coarse", "refined"), "phase3": ("coarse", "refined")}
 
 
@@ -58,9 +62,18 @@ def _weights(plan: Plan) -> dict[str, str]:
     return {name: path for name, path in files.items() if path}
 
 
-def run_tags(plan: Plan) -> dict[str, str]:
-    """Tags that set a demonstration, a partial data set or one with items left out apart from a result."""
-    tags = {"phase": plan.phase, "dataset": plan.dataset, "substitutions": "; ".join(plan.substitutions) or "none"}
+def run_tags(plan: Plan, split: str | None = None) -> dict[str, str]:
+    """Tags to filter runs by: what it is, and what sets a demonstration, a partial data set or a split apart from a result."""
+    tags = {
+        "kind": KINDS[plan.mode],
+        "phase": plan.phase,
+        "dataset": plan.dataset,
+        "fold": str(plan.fold),
+        "demonstration": str(_is_demonstration(plan)).lower(),
+        "substitutions": "; ".join(plan.substitutions) or "none",
+    }
+    if split is not None:
+        tags["split"] = split
     if plan.absent:
         tags["absent_items"] = json.dumps(plan.absent)
     if plan.excluded:
@@ -68,10 +81,35 @@ def run_tags(plan: Plan) -> dict[str, str]:
     return tags
 
 
+def _is_demonstration(plan: Plan) -> bool:
+    """Whether the embedded data set or anything else took the place of the real thing."""
+    return plan.demonstration or bool(plan.substitutions)
+
+
 def run_artifacts(plan: Plan, split: str | None = None) -> list[Path]:
     """Files that the tracker stores when a training, or the evaluation of ``split``, ends; those that exist by then."""
     folder = Path(str(plan.output_dir)) / (split or "")
-    return [folder / name for name in (EXECUTED, "per_image.csv", EXCLUDED)]
+    return [folder / name for name in (EXECUTED, "per_image.csv", "reliability.json", EXCLUDED)]
+
+
+def run_data(plan: Plan, split: str = "train") -> dict[str, str]:
+    """The manifest's items of ``split`` as what MLflow lists as the input of a run."""
+    return {"name": plan.dataset, "digest": plan.content.sha256, "context": split}
+
+
+def run_facts(plan: Plan) -> dict[str, Any]:
+    """What ``run.json`` says of any run of ``plan``."""
+    return {
+        "kind": KINDS[plan.mode],
+        "phase": plan.phase,
+        "dataset": plan.dataset,
+        "fold": plan.fold,
+        "manifest_sha256": plan.content.sha256,
+        "demonstration": _is_demonstration(plan),
+        "substitutions": plan.substitutions,
+        "absent_items": plan.absent,
+        "excluded_items": len(plan.excluded),
+    }
 
 
 @one_line_errors
@@ -90,6 +128,7 @@ def begin_training(
     """
     TrackValidation(tracker, trainer).attach(evaluator)
     checkpoints.attach(trainer, evaluator)
+    RunReport(str(plan.output_dir), run_facts(plan), partial(_training_so_far, plan, checkpoints)).attach(trainer)
     # Building loaders has moved the generator or not, depending on their workers; the training starts from the seed.
     torch.manual_seed(torch.initial_seed())
     if resume:
@@ -98,6 +137,15 @@ def begin_training(
     folder = Path(str(plan.output_dir))
     trainer.add_event_handler(Events.STARTED, lambda _: write_atomically(folder / EXECUTED, content))
     trainer.add_event_handler(Events.STARTED, lambda _: write_excluded(plan.excluded, folder))
+
+
+def _training_so_far(plan: Plan, checkpoints: CheckpointHandler) -> dict[str, Any]:
+    """How far a training is, and its best epoch."""
+    best = {"metric": checkpoints.metric, "value": checkpoints.best_metric, "epoch": checkpoints.best_epoch}
+    return {
+        "epochs": {"done": checkpoints.epochs_done, "planned": plan.epochs},
+        "best": finite(best) if checkpoints.best_epoch >= 0 else None,
+    }
 
 
 @one_line_errors
@@ -116,12 +164,14 @@ def evaluate(
 ) -> dict[str, float]:
     """Score the trained model on ``split``; returns the metrics and tracks them as ``<split>_<metric>``."""
     load_trained(plan, network)
+    facts = {**run_facts(plan), "split": split}
+    RunReport(tracker.output_dir, facts, lambda: {"metrics": finite(evaluator.state.metrics)}).attach(evaluator)
     tracker.start()
     try:
         write_excluded(plan.excluded, tracker.output_dir)
         evaluator.run()
-    except BaseException:
-        tracker.finish("FAILED")
+    except BaseException as error:
+        tracker.finish("KILLED" if was_stopped(error) else "FAILED")
         raise
     tracker.log_metrics({f"{split}_{name}": value for name, value in evaluator.state.metrics.items()}, step=0)
     tracker.finish("FINISHED")

@@ -4,6 +4,7 @@ from ultrarefiner_monai.handlers.checkpoint import CheckpointError, CheckpointHa
 from ultrarefiner_monai.handlers.comparison import CompareMasks
 from ultrarefiner_monai.handlers.panels import SavePanels
 from ultrarefiner_monai.handlers.progress import Progress
+from ultrarefiner_monai.handlers.run_report import RunReport
 from ultrarefiner_monai.handlers.tracking import Tracker, TrackTraining, TrackValidation
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "CheckpointHandler",
     "CompareMasks",
     "Progress",
+    "RunReport",
     "SavePanels",
     "TrackTraining",
     "TrackValidation",

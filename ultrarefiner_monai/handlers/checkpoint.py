@@ -74,6 +74,11 @@ class CheckpointHandler:
         self._pending_random: list[dict[str, Any]] | None = None
         self._epoch = 0  # of the last checkpoint that this handler read or wrote; 0 = none
 
+    @property
+    def epochs_done(self) -> int:
+        """Epochs that are complete and saved."""
+        return self._epoch
+
     def attach(self, trainer: Engine, evaluator: Engine) -> None:
         """Save during `trainer`'s run; `evaluator` is the one that `trainer`'s handlers validate with."""
         self._evaluator = evaluator

@@ -25,6 +25,7 @@ PROCESS_DEFAULTS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",  # seconds; MLflow's 120 s and 7 retries would hold a training up for minutes
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # the queue is sent again later anyway, and without a warning each time
     "MLFLOW_DISABLE_TELEMETRY": "true",  # nothing about a medical project leaves the machine unasked
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",  # a bar a file, in the middle of the training's own
 }
 PAUSE_S = (
     60.0  # after a failure; longer where the failure itself took long, so that waiting stays under a tenth of the time

@@ -22,49 +22,68 @@ PANEL_INCHES, DPI = 2.6, 130
 
 
 class SavePanels:
-    """Draws the first images of every validation: image, coarse, refined, truth and the map of errors.
+    """Draws the first images of a validation: image, coarse, refined, truth and the map of errors.
 
     The masks lie on the image at the file's own size, without letterbox. The same images are drawn each time, so that
-    epochs can be compared; rank 0 draws its own. One PNG an image in `output_dir/panels`.
+    epochs can be compared; rank 0 draws its own. One PNG an image in `output_dir/panels`, or with an interval in
+    `output_dir/panels/epoch010` and the like.
 
     Args:
         output_dir: folder of the run.
         count: how many images.
         tracker: stores the panels as artifacts of its run, if given.
         threshold: probability from which a pixel is lesion.
+        interval: epochs from one set of panels to the next; the last epoch has one in any case. None draws always.
+        epochs: number of the last epoch, where there is an interval.
     """
 
     def __init__(
-        self, output_dir: str | Path, count: int = 4, tracker: Tracker | None = None, threshold: float = 0.5
+        self,
+        output_dir: str | Path,
+        count: int = 4,
+        tracker: Tracker | None = None,
+        threshold: float = 0.5,
+        interval: int | None = None,
+        epochs: int | None = None,
     ) -> None:
-        self.folder = Path(output_dir) / "panels"
+        self.folder = Path(output_dir)
         self.count = count
         self.tracker = tracker
         self.threshold = threshold
-        self._drawn = 0
+        self.interval = interval
+        self.epochs = epochs
+        self._left = 0  # images still to draw
+        self._latest = 0  # epoch of the latest set
 
     def attach(self, engine: Engine) -> None:
         """Follow an evaluator whose decollated output holds `pred` and `truth` and whose batch holds `image_path`."""
         engine.add_event_handler(Events.STARTED, self._reset)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._draw)
 
-    def _reset(self, _: Engine) -> None:
-        self._drawn = 0
+    def _reset(self, engine: Engine) -> None:
+        epoch = engine.state.max_epochs or 0  # the trainer's: ValidationHandler runs one epoch of that number
+        due = self.interval is None or epoch >= self._latest + self.interval or epoch == self.epochs
+        self._left = self.count if due else 0
+        self._latest = epoch if due else self._latest
+
+    @property
+    def _place(self) -> str:
+        return "panels" if self.interval is None else f"panels/epoch{self._latest:03d}"
 
     def _draw(self, engine: Engine) -> None:
         if not is_main():
             return
         state: Any = engine.state
         for batch, output in zip(state.batch, state.output, strict=True):
-            if self._drawn >= self.count:
+            if self._left == 0:
                 return
             item = {**batch, **output}  # postprocessing adds its keys to either
-            self._drawn += 1
-            path = self.folder / f"{re.sub(r'[^0-9A-Za-z._-]+', '_', str(item['id']))}.png"
+            self._left -= 1
+            path = self.folder / self._place / f"{re.sub(r'[^0-9A-Za-z._-]+', '_', str(item['id']))}.png"
             masks = _numpy(item["pred"]) >= self.threshold
             save_panel(path, _read_image(item), list(masks), _numpy(item["truth"])[0] > 0, title=str(item["id"]))
             if self.tracker is not None:
-                self.tracker.log_artifact(path, "panels")
+                self.tracker.log_artifact(path, self._place)
 
 
 def save_panel(path: Path, image: np.ndarray, masks: Sequence[np.ndarray], truth: np.ndarray, title: str) -> None:

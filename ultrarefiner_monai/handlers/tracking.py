@@ -14,6 +14,8 @@ import torch
 from ignite.engine import Engine, Events
 
 from ultrarefiner_monai.handlers.distributed import gather, is_main
+from ultrarefiner_monai.handlers.ending import on_failure, was_stopped
+from ultrarefiner_monai.handlers.metrics_file import append_record
 from ultrarefiner_monai.handlers.mlflow_run import MlflowRun, Operation
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 PARAM_LENGTH, TAG_LENGTH, KEY_LENGTH = 6000, 5000, 250  # what MLflow 3 and its servers' databases accept
+DATASET_LENGTH, DIGEST_LENGTH = 500, 36
 BATCH = 100  # parameters in one request
 
 
@@ -42,6 +45,9 @@ class Tracker:
         parent_run: id of the run this one belongs to (a cross-validation).
         resume: continue the run that an earlier training left in `output_dir/mlflow_run.json`.
         artifacts: files and folders to store when the run ends, where they exist by then.
+        data: the data set that MLflow lists as the run's input: `name`, `digest` (a hash that identifies it) and `context`,
+            what it is used for.
+        model: operation that logs the trained model when the run has FINISHED.
     """
 
     def __init__(
@@ -56,11 +62,15 @@ class Tracker:
         parent_run: str | None = None,
         resume: bool = False,
         artifacts: Sequence[str | Path] = (),
+        data: Mapping[str, str] | None = None,
+        model: Operation | None = None,
     ) -> None:
         self.output_dir = Path(output_dir)
         self.run_name = run_name
         self._params = {_key(name): _cut(value, PARAM_LENGTH) for name, value in _dotted(params or {})}
         self._artifacts = [Path(path) for path in artifacts]
+        self._data = data
+        self._model = model
         named = {_key(name): _cut(value, TAG_LENGTH) for name, value in (tags or {}).items()}
         parent = {} if parent_run is None else {"mlflow.parentRunId": parent_run}
         self._mlflow = MlflowRun(uri, experiment, run_name, named | parent, self.output_dir / "mlflow_run.json", resume)
@@ -83,6 +93,8 @@ class Tracker:
         self._board = SummaryWriter(str(self.output_dir / "tensorboard"))
         atexit.register(self.finish, "KILLED")
         self._mlflow.submit(lambda client, run_id: _send_params(client, run_id, self._params))
+        if self._data is not None:
+            self._mlflow.submit(_send_data(**self._data))
 
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
         """Record numbers of one step (an epoch); undefined ones are NaN (null in the file)."""
@@ -91,7 +103,7 @@ class Tracker:
         self.start()
         now = time.time()
         values = {_key(name): float(value) for name, value in metrics.items()}
-        self._write_line({"run": self.run_name, "step": step, "time": now} | values)
+        append_record(self.output_dir, {"run": self.run_name, "step": step, "time": now} | values)
         if self._board is not None:
             for name, value in values.items():
                 self._board.add_scalar(name, value, step, now)
@@ -115,13 +127,10 @@ class Tracker:
             self._board.close()
         self._mlflow.submit(*(_send_artifact(path, None) for path in self._artifacts if path.exists()))
         self._mlflow.finish(status)
-
-    def _write_line(self, record: Mapping[str, Any]) -> None:
-        finite = {
-            key: None if isinstance(item, float) and not math.isfinite(item) else item for key, item in record.items()
-        }
-        with (self.output_dir / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(finite) + "\n")
+        if (
+            self._model is not None and status == "FINISHED"
+        ):  # last, so that a model that cannot be logged leaves the run ended
+            self._mlflow.submit(self._model)
 
 
 class TrackTraining:
@@ -154,7 +163,7 @@ class TrackTraining:
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._add)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._log)
         engine.add_event_handler(Events.COMPLETED, lambda _: self.tracker.finish("FINISHED"))
-        engine.add_event_handler(Events.EXCEPTION_RAISED, self._fail)
+        on_failure(engine, lambda error: self.tracker.finish("KILLED" if was_stopped(error) else "FAILED"))
 
     def _add(self, engine: Engine) -> None:
         """Add up on the device: reading a number at each step would make a GPU wait."""
@@ -184,10 +193,6 @@ class TrackTraining:
     def _learning_rates(self) -> dict[str, float]:
         groups = enumerate(self.optimizer.param_groups)
         return {f"lr_{group.get('name', number)}": float(group["lr"]) for number, group in groups}
-
-    def _fail(self, _: Engine, error: BaseException) -> None:
-        self.tracker.finish("KILLED" if isinstance(error, KeyboardInterrupt | SystemExit) else "FAILED")
-        raise error  # ignite swallows an exception that a handler has seen
 
 
 class TrackValidation:
@@ -234,6 +239,17 @@ def _send_metrics(values: Mapping[str, float], step: int, timestamp: int) -> Ope
         from mlflow.entities import Metric
 
         client.log_batch(run_id, metrics=[Metric(key, value, timestamp, step) for key, value in values.items()])
+
+    return send
+
+
+def _send_data(name: str, digest: str, context: str) -> Operation:
+    def send(client: Any, run_id: str) -> None:
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        source = json.dumps({"manifest_sha256": digest})
+        dataset = Dataset(_cut(name, DATASET_LENGTH), digest[:DIGEST_LENGTH], "manifest", source)
+        client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", context)])])
 
     return send
 

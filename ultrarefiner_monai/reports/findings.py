@@ -36,12 +36,12 @@ def findings(files: StudyFiles, scores: Scores, seed: int = 0) -> Document:
         scores: of its predictions.
         seed: of the intervals.
     """
-    phases = [phase for phase in files.phases() if any(scores.of(phase, place) for place in PLACES)]
-    cuts = size_cuts([row for row in scores.rows if row["phase"] == phases[-1]]) if phases else []
-    last = [row for row in scores.rows if phases and row["phase"] == phases[-1]]
+    phases = scores.phases()
+    last = [row for row in scores.rows if row["phase"] == phases[-1]]
+    cuts = size_cuts(last)
     results = _results(scores, phases, seed)
     between = _between(scores, phases, seed)
-    family = _correct([line for part in results for line in part["metrics"]] + between)
+    family = correct([line for part in results for line in part["metrics"]] + between)
     warnings, passed = warnings_of(files, scores)
     return {
         "schema": SCHEMA,
@@ -58,7 +58,7 @@ def findings(files: StudyFiles, scores: Scores, seed: int = 0) -> Document:
         "size_cuts": cuts,
         "calibration": _calibration(scores),
         "curves": curves(files),
-        "worse": worse(last, cuts) if last and "refined_dice" in last[0] else None,
+        "worse": worse(last, cuts) if "refined_dice" in last[0] else None,
         "normals": _normals(files, seed),
         "method": {"intervals": METHOD, "seed": seed, "tests": family},
     }
@@ -109,7 +109,7 @@ def _change(first: Sequence[Row], second: Sequence[Row], stages: tuple[str, str]
     return {**names, "place": fold, "delta": estimate, "p": signed_rank(values, patients)}
 
 
-def _correct(lines: Sequence[Document]) -> int:
+def correct(lines: Sequence[Document]) -> int:
     """Add `p_holm` to all lines with a test; returns their number, the family."""
     tested = [line for line in lines if "p" in line]
     for line, adjusted in zip(tested, holm([line["p"] for line in tested]), strict=True):

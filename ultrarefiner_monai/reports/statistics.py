@@ -109,7 +109,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def _numbered(patients: Sequence[Any]) -> np.ndarray:
-    return np.unique(np.asarray(patients, dtype=str), return_inverse=True)[1]
+    return np.unique(np.asarray(list(patients), dtype=str), return_inverse=True)[1]
 
 
 def _interval(tops: np.ndarray, bottoms: np.ndarray, seed: int) -> tuple[float, float]:

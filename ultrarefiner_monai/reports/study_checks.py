@@ -16,7 +16,7 @@ from ultrarefiner_monai.reports.tables import OUT_OF_FOLD, PLACES, TEST
 SHOWN = 5  # ids named before a warning says how many more there are
 CHECKED = (
     "No patient and no group of near-duplicates is in two folds, or in both training and test set.",
-    "Each validation image was predicted by the model of its own fold, which has not trained on it; test images belong to no fold.",
+    "Each validation image was predicted by the model of its own fold, which has not seen it; test images belong to no fold.",
     "All runs and predictions are of this manifest.",
     "All predictions are of the weights that lie beside them.",
     "Phase 3 of each fold starts from that fold's own phases 1 and 2.",
@@ -34,8 +34,10 @@ def warnings_of(files: StudyFiles, scores: Scores) -> tuple[list[dict[str, str]]
     found += [("missing", text) for text in _missing(files)]
     found += [] if manifest is None else [("absent", text) for text in _absent(files, manifest, scores)]
     found += [("excluded", text) for text in _excluded(files)]
-    found += [("note", text) for text in (*files.notes, *scores.notes, *_few_patients(files, scores))]
-    passed = [] if manifest is None else [text for text in CHECKED if text not in faults]
+    found += [("note", text) for text in (*files.notes, *scores.notes, *_few_patients(scores))]
+    started = any(run.phase == "phase3" and run.params for run in files.runs)
+    checked = CHECKED if started else CHECKED[:-1]
+    passed = [] if manifest is None else [text for text in checked if text not in faults]
     return [{"kind": kind, "text": text} for kind, text in found], passed
 
 
@@ -52,15 +54,15 @@ def _faults(files: StudyFiles, manifest: Manifest) -> dict[str, list[str]]:
             if made and run.params.get(f"{start}_sha256", made) != made:
                 text = f"{_name(run)} started from other weights than {start} of fold {run.fold}"
                 found.setdefault(own_phases, []).append(text)
-    for name, index, run in _indices(files):
-        strangers = _strangers(index, manifest, None if run is None else run.fold)
+    for name, index, made_by in _indices(files):
+        strangers = _strangers(index, manifest, None if made_by is None else made_by.fold)
         if strangers:
             more = f" and {len(strangers) - SHOWN} more" if len(strangers) > SHOWN else ""
             text = f"{name}: {', '.join(strangers[:SHOWN])}{more} do not belong there by the manifest"
             found.setdefault(own_fold, []).append(text)
         if index.manifest_sha256 != manifest.sha256:
             found.setdefault(same_manifest, []).append(f"{name}: made from another version of the manifest")
-        if run is not None and run.card.get("sha256") not in (None, index.model_sha256):
+        if made_by is not None and made_by.card.get("sha256") not in (None, index.model_sha256):
             found.setdefault(same_weights, []).append(f"{name}: made by other weights than its model.pt")
     return found
 
@@ -88,9 +90,7 @@ def _strangers(index: PredictionIndex, manifest: Manifest, fold: int | None) -> 
 
 def _substitutions(files: StudyFiles) -> list[str]:
     said = [
-        (run.tags["substitutions"], _name(run))
-        for run in files.runs
-        if run.tags.get("substitutions", "none") != "none"
+        (run.tags["substitutions"], _name(run)) for run in files.runs if run.tags.get("substitutions", "none") != "none"
     ]
     asked = [
         (f"asked for {wanted}, run on {found}", _name(run))
@@ -122,7 +122,7 @@ def _missing(files: StudyFiles) -> Iterator[str]:
 
 def _absent(files: StudyFiles, manifest: Manifest, scores: Scores) -> Iterator[str]:
     """Images of the manifest that have no score where their fold was predicted."""
-    for phase in files.phases()[-1:]:
+    for phase in scores.phases()[-1:]:
         folds = [run.fold for run in files.runs_of(phase) if files.has_maps(phase, run.fold)]
         items = [item for item in manifest.training if item["fold"] in folds]
         for place, wanted in ((OUT_OF_FOLD, items), (TEST, manifest.testing)):
@@ -154,8 +154,8 @@ def _excluded(files: StudyFiles) -> Iterator[str]:
         yield f"absent items by place: {json.dumps(json.loads(counts))}"
 
 
-def _few_patients(files: StudyFiles, scores: Scores) -> Iterator[str]:
-    for phase in files.phases()[-1:]:
+def _few_patients(scores: Scores) -> Iterator[str]:
+    for phase in scores.phases()[-1:]:
         for place in PLACES:
             patients = len({row["patient"] for row in scores.of(phase, place)})
             if 0 < patients < FEW_PATIENTS:

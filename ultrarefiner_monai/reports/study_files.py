@@ -80,12 +80,13 @@ class StudyFiles:
         return (self.study.maps(phase, fold, "refined") / INDEX_NAME).is_file()
 
 
-def read_study(folder: str | Path, data_root: str | None = None) -> StudyFiles:
+def read_study(folder: str | Path, data_root: str | None = None, manifest: str | None = None) -> StudyFiles:
     """Read what a study has written so far.
 
     Args:
         folder: its `--out`.
         data_root: where the images lie now; None is where they lay when the study ran.
+        manifest: where its manifest lies now; None is where it lay.
 
     Raises:
         DataError: no study there, or `data_root` is no release of its data set.
@@ -96,15 +97,16 @@ def read_study(folder: str | Path, data_root: str | None = None) -> StudyFiles:
         raise DataError(f"study {folder}: {_found(folder)}; name the folder that ultrarefiner cv wrote its results to")
     dataset = next((name for run in runs for name in (run.card.get("dataset"), run.config.get("dataset")) if name), "")
     config: Mapping[str, Any] = next((run.config for run in runs if run.config), {})
-    study = Study(dataset, data_root or config.get("data_root"), folder, shared={"manifest": config.get("manifest")})
-    manifest, notes = _attempt(lambda: study.manifest)
+    shared = {"manifest": manifest or config.get("manifest")}
+    study = Study(dataset, data_root or config.get("data_root"), folder, shared=shared)
+    known, notes = _attempt(lambda: _same_manifest(study, runs))
     if data_root is not None:
         root: Root | None = find_root(dataset, data_root)
     else:
         root, more = _attempt(lambda: find_root(dataset, _place(study)))
         notes += [f"{note}; name it with --data_root" for note in more]
     tracked, more = _tracked(runs)
-    return StudyFiles(study, tuple(tracked), manifest, root, tuple(notes + more))
+    return StudyFiles(study, tuple(tracked), known, root, tuple(notes + more))
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -146,15 +148,15 @@ def _read_run(phase: str, fold: int, folder: Path) -> RunFiles:
         fold,
         folder,
         finished=(folder / DONE).is_file(),
-        card=_read_json(folder / "model.json", dict),
-        config=_read_json(folder / EXECUTED, dict),
+        card=read_json(folder / "model.json", dict),
+        config=read_json(folder / EXECUTED, dict),
         records=_read_lines(folder / "metrics.jsonl"),
-        excluded=_read_json(folder / EXCLUDED, list),
+        excluded=read_json(folder / EXCLUDED, list),
     )
 
 
-def _read_json(path: Path, kind: type) -> Any:
-    """JSON content of the kind, an empty one where there is none."""
+def read_json(path: Path, kind: type) -> Any:
+    """JSON content of the kind (dict or list), an empty one where the file is absent, unreadable or of another kind."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -195,6 +197,18 @@ def _attempt(read: Any) -> tuple[Any, list[str]]:
         return None, [str(error)]
 
 
+def _same_manifest(study: Study, runs: Sequence[RunFiles]) -> Manifest:
+    """The manifest, if it is the one that the study was made with: another may list other images under the same ids."""
+    found = study.manifest
+    made_with = next((sha256 for run in runs if (sha256 := run.card.get("manifest_sha256"))), found.sha256)
+    if made_with != found.sha256:
+        raise DataError(
+            f"the manifest {found.path.name} has changed since (SHA-256 {found.sha256[:12]}, expected {made_with[:12]}); "
+            "name the old one with --manifest"
+        )
+    return found
+
+
 def _place(study: Study) -> str | Path:
     """Where the images lay when the study ran."""
     place = study.data_root or default_place(PROJECT, study.dataset)
@@ -219,15 +233,15 @@ def _tracked(runs: Sequence[RunFiles]) -> tuple[list[RunFiles], list[str]]:
 
 def _stored(run: RunFiles) -> Any:
     """Tags and parameters that MLflow keeps of a run."""
-    from mlflow.tracking import MlflowClient
-
-    for name, value in PROCESS_DEFAULTS.items():
-        os.environ.setdefault(name, value)
-    run_id = _read_json(run.folder / "mlflow_run.json", dict).get("run_id")
+    run_id = read_json(run.folder / "mlflow_run.json", dict).get("run_id")
     uri = store_uri(PROJECT, run.config.get("tracking_uri"))
     database = uri.removeprefix("sqlite:///")
     if run_id is None:
         raise DataError("no run was recorded")
     if database != uri and not Path(database).is_file():  # MLflow would make an empty one
         raise DataError("its database is not where it was")
+    from mlflow.tracking import MlflowClient  # seconds, which a study without a record need not pay
+
+    for name, value in PROCESS_DEFAULTS.items():
+        os.environ.setdefault(name, value)
     return MlflowClient(uri).get_run(run_id).data

@@ -33,6 +33,10 @@ class Scores:
     predictions: dict[Key, Prediction]
     notes: list[str]
 
+    def phases(self) -> list[str]:
+        """Phases that have rows."""
+        return sorted({row["phase"] for row in self.rows})
+
     def of(self, phase: str, place: str) -> list[Row]:
         """The rows of a phase and place."""
         return [row for row in self.rows if row["phase"] == phase and place_of(row) == place]
@@ -87,5 +91,8 @@ def _from_table(files: StudyFiles) -> Scores:
     path = files.study.out / PER_IMAGE
     if not path.is_file():
         raise DataError(f"study {files.study.out}: {files.notes[0]}, and it has no {PER_IMAGE} of its own")
+    rows = read_rows(path)
+    if not rows or not {"phase", "fold", "dataset"} <= rows[0].keys():
+        raise DataError(f"{path}: expected rows with phase, fold and dataset, found none; run the study again")
     note = f"images or manifest are not there: scores are those of {PER_IMAGE}, without calibration and pictures"
-    return Scores(read_rows(path), {}, {}, [note])
+    return Scores(rows, {}, {}, [note])

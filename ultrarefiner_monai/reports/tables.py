@@ -90,7 +90,7 @@ def fold_table(rows: Sequence[Row]) -> list[Table]:
         lines.append({"fold": fold, "images": len(chosen), **numbers})
     if len(lines) < 2:
         return lines
-    over = {"mean": np.mean, "sd": lambda values: np.std(values, ddof=1)}
+    over: dict[str, Callable[[Any], Any]] = {"mean": np.mean, "sd": lambda values: np.std(values, ddof=1)}
     names = [name for name in lines[0] if name not in ("fold", "images")]
     head = {"images": sum(line["images"] for line in lines)}
     over_folds = [

@@ -79,7 +79,9 @@ def _reading(images: int, traits: Sequence[dict[str, Any]]) -> str:
     if not images:
         return "No image got worse by more than that."
     telling = [
-        trait for trait in traits if trait["images"] >= LEAST and trait["worse"] >= NOTABLE * trait["all"] and trait["all"]
+        trait
+        for trait in traits
+        if trait["images"] >= LEAST and trait["worse"] >= NOTABLE * trait["all"] and trait["all"]
     ]
     if not telling:
         return "No trait looked at is markedly more frequent among them than among all images."

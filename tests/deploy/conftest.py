@@ -1,0 +1,94 @@
+"""A phase 1 trained for an epoch on a few phantom pictures, with its MLflow store, and networks with random weights."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ultrarefiner_monai.bundle.study import run_bundle
+from ultrarefiner_monai.data.manifest_build import build_document, write_manifest
+from ultrarefiner_monai.data.phantom import generate_phantom
+from ultrarefiner_monai.data.releases import read_release
+from ultrarefiner_monai.data.splits import Options
+from ultrarefiner_monai.deploy import build_network
+from ultrarefiner_monai.handlers import save_model
+from ultrarefiner_monai.networks import PromptGenerator
+
+SIZE = 64
+PROMPTS = {f"prompt_{name}": value for name, value in PromptGenerator().settings.items()}
+REFINER = {"variant": "tiny", "image_size": SIZE, "sam_variant": "tiny", **PROMPTS}
+PARTS = {
+    "coarse": {"variant": "tiny", "size": SIZE},
+    "refiner": {**REFINER, "fusion_mode": "learned", "fusion_gamma": 1.0},
+}
+OF_PHASE = {"phase1": ["coarse"], "phase2": ["refiner"], "phase3": ["coarse", "refiner"]}
+
+
+@dataclass
+class Training:
+    """A training that has ended: its folder, its keys and its store."""
+
+    folder: Path
+    keys: dict
+    uri: str
+
+
+@pytest.fixture(scope="session")
+def training(tmp_path_factory):
+    root = tmp_path_factory.mktemp("deploy")
+    generate_phantom(root / "PHANTOM", count=10, seed=3)
+    document = build_document(read_release("PHANTOM", str(root / "PHANTOM")), Options(folds=2))
+    write_manifest(document, root / "PHANTOM.json")
+    keys = {"dataset": "PHANTOM", "data_root": str(root / "PHANTOM"), "manifest": str(root / "PHANTOM.json")}
+    keys |= {"variant": "tiny", "image_size": SIZE, "batch_size": 4, "epochs": 1}
+    keys |= {"output_dir": str(root / "out"), "tracking_uri": f"sqlite:///{root / 'mlruns.db'}"}
+    run_bundle("phase1", "train", **keys)
+    return Training(root / "out", keys, keys["tracking_uri"])
+
+
+@pytest.fixture
+def make_model(tmp_path):
+    """Write the model.pt of a phase with random weights and its card."""
+
+    def make(phase, lora_rank=0):
+        torch.manual_seed(5)
+        card = {"phase": phase, **{part: PARTS[part] for part in OF_PHASE[phase]}}
+        network = build_network(card, lora_rank)
+        with torch.no_grad():
+            for parameter in network.parameters():
+                parameter.add_(0.05 * torch.randn_like(parameter))  # adapters and the last layers start at zero
+        return save_model(network, tmp_path / phase / "model.pt", card), network
+
+    return make
+
+
+@pytest.fixture
+def picture(tmp_path):
+    """A phantom picture, which is not square, as a file."""
+    generate_phantom(tmp_path / "one", count=1, seed=8)
+    (path,) = (tmp_path / "one" / "images").iterdir()
+    width, height = Image.open(path).size
+    assert width != height
+    return path
+
+
+@pytest.fixture
+def predicted_by_bundle(tmp_path):
+    """The mask that a bundle's inference.json writes for one picture."""
+
+    def predict(phase, checkpoint, picture, **keys):
+        keys = {"variant": "tiny", "image_size": SIZE, **keys}
+        run_bundle(
+            phase,
+            "inference",
+            images=str(picture),
+            checkpoint=str(checkpoint),
+            predictions_dir=str(tmp_path / "masks"),
+            **keys,
+        )
+        return np.asarray(Image.open(tmp_path / "masks" / f"{picture.stem}.png")) > 0
+
+    return predict

@@ -1,0 +1,86 @@
+"""Intervals and tests against values worked out by hand, and what several images of one patient do to them."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import wilcoxon
+
+from ultrarefiner_monai.reports.statistics import Estimate, holm, mean_by_patient, patient_means, ratio_by_patient, signed_rank
+
+VALUES = np.random.default_rng(3).normal(0.8, 0.1, 40)
+NAMES = [f"p{i}" for i in range(40)]
+
+
+def test_mean_is_over_images_and_counts_what_is_defined():
+    found = mean_by_patient([1.0, 0.25, 0.25, math.nan], ["a", "a", "b", "c"])
+    assert (found.value, found.images, found.patients) == (0.5, 3, 2)
+    assert found.low < found.value < found.high
+
+
+def test_ratio_is_of_sums():
+    found = ratio_by_patient([1, 3, 0], [1, 4, 0], ["a", "b", "c"])  # 4 of 5 lesions, not the mean of 1 and 3/4
+    assert (found.value, found.images, found.patients) == (0.8, 2, 2)
+
+
+def test_interval_of_independent_values_is_that_of_the_normal_approximation():
+    found = mean_by_patient(VALUES, NAMES)
+    half = 1.96 * VALUES.std() / math.sqrt(len(VALUES))
+    assert found.low == pytest.approx(VALUES.mean() - half, abs=half / 5)
+    assert found.high == pytest.approx(VALUES.mean() + half, abs=half / 5)
+
+
+def test_copies_of_a_patients_image_are_no_evidence():
+    once = mean_by_patient(VALUES, NAMES)
+    copied = mean_by_patient(np.repeat(VALUES, 5), np.repeat(NAMES, 5))
+    as_if_independent = mean_by_patient(np.repeat(VALUES, 5), range(200))
+    assert (copied.low, copied.high) == pytest.approx((once.low, once.high))
+    assert copied.high - copied.low > 2 * (as_if_independent.high - as_if_independent.low)
+
+
+def test_interval_covers_the_truth_as_often_as_it_says():
+    """100 studies of 30 patients with two alike images each; of 95 % binomial luck leaves 88 to 99."""
+    generator, covered = np.random.default_rng(1), 0
+    for study in range(100):
+        values = np.repeat(generator.normal(0, 1, 30), 2) + generator.normal(0, 0.2, 60)
+        found = mean_by_patient(values, np.repeat(range(30), 2), seed=study)
+        covered += found.low <= 0 <= found.high
+    assert 88 <= covered <= 99
+
+
+def test_same_seed_same_interval():
+    assert mean_by_patient(VALUES, NAMES, seed=5) == mean_by_patient(VALUES, NAMES, seed=5)
+    assert mean_by_patient(VALUES, NAMES, seed=5) != mean_by_patient(VALUES, NAMES, seed=6)
+
+
+def test_degenerate_samples():
+    nothing, one = mean_by_patient([math.nan], ["a"]), mean_by_patient([0.3, 0.5], ["a", "a"])
+    assert (nothing.images, nothing.patients) == (0, 0) and math.isnan(nothing.value)
+    assert one.value == 0.4 and math.isnan(one.low) and math.isnan(one.high)
+    assert mean_by_patient([0.7, 0.7, 0.7], "abc") == Estimate(0.7, 0.7, 0.7, 3, 3)
+
+
+def test_signed_rank_by_hand():
+    assert signed_rank([1, 2, 3, 4, 5], "abcde") == pytest.approx(2 / 2**5)  # all signs alike: 2 of 32 outcomes
+    assert signed_rank([0, 0, 0], "abc") == 1.0
+    assert math.isnan(signed_rank([math.nan], "a"))
+
+
+def test_signed_rank_is_of_patients():
+    differences = VALUES - 0.77
+    expected = wilcoxon(differences, zero_method="pratt").pvalue
+    assert signed_rank(np.repeat(differences, 3), np.repeat(NAMES, 3)) == pytest.approx(expected)
+    assert patient_means([1, 3, math.nan, 5], ["b", "b", "c", "a"]).tolist() == [5, 2]
+
+
+def test_zeros_count_against_a_difference():
+    assert signed_rank([0] * 20 + [1, 2, 3, 4, 5, 6], range(26)) > signed_rank([1, 2, 3, 4, 5, 6], range(6))
+
+
+def test_holm_by_hand():
+    # sorted 0.01 x 4, 0.02 x 3, 0.03 x 2 (not below 0.06), 0.5 x 1; NaN is no test
+    assert holm([0.03, math.nan, 0.01, 0.5, 0.02])[::2] == pytest.approx([0.06, 0.04, 0.06])
+    assert holm([0.03, math.nan, 0.01, 0.5, 0.02])[3] == 0.5
+    assert math.isnan(holm([0.03, math.nan])[1])
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert holm([]) == []

@@ -1,0 +1,88 @@
+"""Reading a study's folder, whole or damaged."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from ultrarefiner_monai.data.errors import DataError
+from ultrarefiner_monai.reports.study_files import read_rows, read_study
+
+
+def test_a_complete_study(made_study):
+    files = read_study(made_study.folder)
+    assert [(run.phase, run.fold) for run in files.runs] == [(f"phase{p}", f) for p in (1, 2, 3) for f in (0, 1)]
+    assert files.study.dataset == "PHANTOM" and files.root == made_study.root and len(files.manifest.training) == 8
+    assert files.phases() == ["phase2", "phase3"]
+    assert files.runs[0].finished and files.runs[0].settings == {"dataset": "PHANTOM", "seed": 7, "epochs": 2}
+    assert [record["step"] for record in files.runs[0].records] == [1, 2, 2]  # the last line is cut short
+    assert files.notes == ("MLflow's record of 6 of 6 runs cannot be read (no run was recorded)",)
+
+
+def test_phase_1_alone_is_shown(make_study):
+    assert read_study(make_study("phase1").folder).phases() == ["phase1"]
+
+
+@pytest.mark.parametrize("content", [None, "summary.md"])
+def test_a_folder_that_is_no_study(tmp_path: Path, content: str | None):
+    folder = tmp_path / "none" if content is None else tmp_path
+    if content:
+        (tmp_path / content).write_text("")
+    found = "no such folder" if content is None else "expected phase1/fold0 and the like, found summary.md"
+    with pytest.raises(DataError, match=f"{found}; name the folder that ultrarefiner cv") as caught:
+        read_study(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_damaged_files_are_as_absent(make_study):
+    study = make_study()
+    for name in ("model.json", "executed_config.json", "metrics.jsonl"):
+        (study.folder / "phase1/fold0" / name).write_bytes(b"\xff{")
+    run = read_study(study.folder).runs[0]
+    assert (run.card, run.config, run.records) == ({}, {}, [])
+
+
+def test_images_that_have_moved(make_study):
+    study = make_study()
+    moved = study.root.rename(study.root.with_name("moved"))
+    files = read_study(study.folder)
+    assert files.root is None and "name it with --data_root" in files.notes[0]
+    assert read_study(study.folder, data_root=str(moved)).root == moved
+    with pytest.raises(DataError):
+        read_study(study.folder, data_root=str(study.root))
+
+
+def test_another_manifest_is_not_taken_for_the_studys(make_study):
+    study = make_study()
+    document = json.loads(study.manifest.read_text())
+    old = study.manifest.rename(study.manifest.with_name("old.json"))
+    study.manifest.write_text(json.dumps(document | {"seed": 1}))
+    files = read_study(study.folder)
+    assert files.manifest is None and "PHANTOM.json has changed since" in files.notes[0]
+    assert read_study(study.folder, manifest=str(old)).manifest.seed == 42
+
+
+def test_rows_of_a_table(tmp_path: Path):
+    path = tmp_path / "per_image.csv"
+    path.write_text("image,patient,class,fold,coarse_dice\nx.png,7,benign,3,0.5\ny.png,8,benign,test,nan\n")
+    first, second = read_rows(path)
+    assert first == {"id": "x.png", "image": "x.png", "patient": 7.0, "class": "benign", "fold": 3, "coarse_dice": 0.5}
+    assert second["fold"] == "test" and math.isnan(second["coarse_dice"])
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, "cannot be read"),
+        ("a,b\n1,2\n", "expected columns such as patient"),
+        ("patient,class,coarse_dice\n1,benign,good\n", "not a table of images"),
+        ("patient,class,coarse_dice\n1,benign\n", "not a table of images"),
+    ],
+)
+def test_no_table(tmp_path: Path, content: str | None, reason: str):
+    if content is not None:
+        (tmp_path / "t.csv").write_text(content)
+    with pytest.raises(DataError, match=reason) as caught:
+        read_rows(tmp_path / "t.csv")
+    assert "\n" not in str(caught.value)

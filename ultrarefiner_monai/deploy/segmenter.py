@@ -1,0 +1,116 @@
+"""A trained model by itself: the network rebuilt from its card, and one picture at a time through it."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ultrarefiner_monai.bundle.inferers import AutocastInferer, CoarseRefinedInferer
+from ultrarefiner_monai.bundle.start import default_device
+from ultrarefiner_monai.data.errors import DataError
+from ultrarefiner_monai.handlers.weights import load_model, read_torch
+from ultrarefiner_monai.networks import Fusion, PromptGenerator, SamRefiner, UltraRefiner, build_sam, build_transunet
+from ultrarefiner_monai.transforms.letterbox import letterbox, undo_letterbox
+
+PARTS = {"phase1": {"coarse"}, "phase2": {"refiner"}, "phase3": {"coarse", "refiner"}}  # of a phase's network
+
+
+class Segmenter:
+    """Predict the lesion of a picture as `inference.json` of the model's bundle does.
+
+    Args:
+        network: trained network of `phase`; it is put on `device`, in eval mode.
+        phase: "phase1", "phase2" or "phase3".
+        size: side in pixels of the square that the network sees.
+        amp: bf16 autocast, as the bundles have by default.
+        device: None is the first CUDA device, or the processor.
+    """
+
+    def __init__(
+        self, network: nn.Module, phase: str, size: int, amp: bool = True, device: str | torch.device | None = None
+    ) -> None:
+        self.device = default_device() if device is None else torch.device(device)
+        self.network = network.to(self.device).eval()
+        self.phase = phase
+        self.size = size
+        self._infer = (AutocastInferer if phase == "phase1" else CoarseRefinedInferer)(amp)
+
+    @torch.inference_mode()
+    def __call__(self, grey: np.ndarray, coarse: np.ndarray | None = None) -> np.ndarray:
+        """Probability (H, W) float32 of a lesion, of phases 2 and 3 the fused one, at the picture's own size.
+
+        Args:
+            grey: (H, W) float32 in [0, 1].
+            coarse: (H, W) probability of phase 1, which phase 2 refines; other phases take none.
+
+        Raises:
+            DataError: `coarse` is missing, not expected, or of another size than the picture.
+        """
+        if (coarse is not None) != (self.phase == "phase2"):
+            expected = "a coarse map to refine" if self.phase == "phase2" else "no coarse map"
+            raise DataError(f"{self.phase}: expected {expected} beside the picture")
+        if coarse is not None and coarse.shape != grey.shape:
+            raise DataError(f"coarse map: expected the picture's size {grey.shape}, found {coarse.shape}")
+        planes = [plane for plane in (grey, coarse) if plane is not None]
+        squares = [letterbox(torch.from_numpy(plane)[None], self.size) for plane in planes]
+        logits: Tensor = self._infer(torch.cat(squares)[None].to(self.device), self.network)
+        height, width = grey.shape
+        return undo_letterbox(logits[0].sigmoid(), (height, width))[-1].cpu().numpy()
+
+
+def load_segmenter(path: str | Path, amp: bool = True, device: str | torch.device | None = None) -> Segmenter:
+    """Rebuild the network of a `model.pt` from the card beside it and load its weights.
+
+    Raises:
+        DataError: no card, or one that does not say how to build the network.
+        CheckpointError: the weights are absent, damaged or of another network than the card's.
+    """
+    path = Path(path)
+    card = _read_card(path.with_suffix(".json"))
+    network = build_network(card, _lora_rank(read_torch(path)))
+    load_model(network, path)
+    size = card["coarse"]["size"] if card["phase"] == "phase1" else card["refiner"]["image_size"]
+    return Segmenter(network, card["phase"], size, amp, device)
+
+
+def build_network(card: Mapping[str, Any], lora_rank: int = 0) -> nn.Module:
+    """The network that a card (`model.json`) describes, untrained.
+
+    Args:
+        card: `phase`, and what it has of `coarse` and `refiner`, as `bundle.model_card` notes them.
+        lora_rank: rank of the adapters on SAM's image encoder, 0 where there are none.
+    """
+    if card["phase"] == "phase1":
+        return _build_coarse(card["coarse"])
+    refiner = _build_refiner(card["refiner"], lora_rank)
+    return refiner if card["phase"] == "phase2" else UltraRefiner(_build_coarse(card["coarse"]), refiner)
+
+
+def _build_coarse(card: Mapping[str, Any]) -> nn.Module:
+    return build_transunet(card["variant"], card["size"])
+
+
+def _build_refiner(card: Mapping[str, Any], lora_rank: int) -> SamRefiner:
+    prompts = {key.removeprefix("prompt_"): value for key, value in card.items() if key.startswith("prompt_")}
+    fusion = {key.removeprefix("fusion_"): value for key, value in card.items() if key.startswith("fusion_")}
+    sam = build_sam(card["variant"], card["image_size"], lora_rank=lora_rank)
+    return SamRefiner(sam, PromptGenerator(**prompts), Fusion(**fusion))
+
+
+def _read_card(path: Path) -> dict[str, Any]:
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"card {path}: cannot be read ({error}); keep it beside its model.pt") from None
+    if not isinstance(card, dict) or card.get("phase") not in PARTS or not PARTS[card["phase"]] <= card.keys():
+        raise DataError(f"card {path}: expected phase, coarse and refiner of a trained model; use the one it came with")
+    return card
+
+
+def _lora_rank(state: Mapping[str, Tensor]) -> int:
+    """Rank of the adapters in a state dict: lines of any of their matrices A (rank, inputs)."""
+    return next((len(tensor) for name, tensor in state.items() if ".lora_A." in name), 0)

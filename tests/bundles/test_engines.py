@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import sys
+import threading
 import time
 from functools import partial
 from pathlib import Path
@@ -42,6 +43,17 @@ def die_at_first(folder, name, times):
         file.write("here\n")
     if len((folder / name).read_text().splitlines()) <= times:
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def nap(folder):
+    """Sleep until interrupted, and leave files that say so."""
+    (folder / "started").touch()
+    try:
+        for _ in range(600):  # Ray interrupts between two lines, no sleep
+            time.sleep(0.1)
+    except KeyboardInterrupt:
+        (folder / "interrupted").touch()
+        raise
 
 
 def graph(folder):
@@ -133,6 +145,23 @@ def test_tasks_spread_over_the_nodes_of_a_cluster_with_a_gpu_each(cluster, tmp_p
 def test_a_fault_of_the_program_is_told_with_its_traceback(cluster):
     with pytest.raises(ZeroDivisionError, match=r"(?s)in err\n.*ours"):
         RayEngine(cluster).run([Task("a", partial(err, ZeroDivisionError("ours")))])
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_the_tasks_and_then_the_run(number, code, cluster, tmp_path):
+    def send():
+        while not (tmp_path / "started").exists():
+            time.sleep(0.05)
+        os.kill(os.getpid(), number)
+
+    threading.Thread(target=send).start()
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(SystemExit) as stopped:
+        RayEngine(cluster).run([Task("a", partial(nap, tmp_path)), Task("b", partial(note, tmp_path, "b"), ("a",))])
+    assert stopped.value.code == code
+    assert (tmp_path / "interrupted").exists()
+    assert not (tmp_path / "b").exists()
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_a_working_directory_that_the_nodes_do_not_see_is_a_mistake(cluster, tmp_path, monkeypatch):

@@ -8,6 +8,8 @@ import re
 import struct
 import sys
 import termios
+import threading
+from contextlib import suppress
 
 import pytest
 import torch
@@ -31,52 +33,61 @@ def test_a_log_gets_a_line_an_epoch_with_loss_and_time_left(caplog, decollated):
     assert caplog.messages == ["train epoch 1/2  loss 0.2500  (0 s, 0 s left)", "train epoch 2/2  loss 0.2500  (0 s)"]
 
 
-@pytest.fixture
-def terminal(monkeypatch):
-    """A terminal of 100 columns as standard error; a function that gives what it shows."""
-    master, slave = pty.openpty()
-    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
-    with os.fdopen(slave, "w") as screen:
-        monkeypatch.setattr(sys, "stderr", screen)
+class Terminal:
+    """A terminal of 100 columns as standard error; `shown` ends it and gives all that it has shown."""
 
-        def shown():
-            screen.flush()
-            return os.read(master, 2**16).decode()
+    def __init__(self, monkeypatch):
+        self.master, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
+        self.seen = []
+        self.watcher = threading.Thread(target=self.watch, daemon=True)
+        self.watcher.start()
+        self.screen = os.fdopen(slave, "w")
+        monkeypatch.setattr(sys, "stderr", self.screen)
 
-        yield shown
-    os.close(master)
+    def watch(self):  # a terminal that nobody reads blocks its writers
+        with suppress(OSError):  # all of it read and the writer's end closed
+            while part := os.read(self.master, 4096):
+                self.seen.append(part)
+
+    def shown(self):
+        self.screen.close()
+        self.watcher.join(5)
+        os.close(self.master)
+        return b"".join(self.seen).decode()
 
 
-def test_a_terminal_gets_a_bar_with_loss_and_time_left_below_the_lines(terminal, monkeypatch):
+def test_a_terminal_gets_a_bar_with_loss_and_time_left_below_the_lines(monkeypatch):
+    terminal = Terminal(monkeypatch)
     monkeypatch.setitem(BAR, "mininterval", 0)
     console = logging.StreamHandler(sys.stderr)
     monkeypatch.setattr(logging.root, "handlers", [console])
     monkeypatch.setattr(logging.getLogger("ultrarefiner_monai"), "level", logging.INFO)
     train(3)
-    seen = terminal()
+    seen = terminal.shown()
     assert re.search(r"train epoch 2/3:  67%\|\S+ +\| 4/6 \[00:00<00:00, .*it/s, loss=0\.2500\]", seen)
-    lines = [line.split("\r")[-1] for line in seen.split("\n")]
-    assert [line for line in lines if "epoch 2/3  loss 0.2500" in line] == [
-        "train epoch 2/3  loss 0.2500  (0 s, 0 s left)"
-    ]
+    lines = [line.rstrip("\r").split("\r")[-1] for line in seen.split("\n")]
+    assert "train epoch 2/3  loss 0.2500  (0 s, 0 s left)" in lines
     assert seen.endswith(" \r")  # the bar is gone
     assert logging.root.handlers == [console]
 
 
-def test_a_failure_takes_the_bar_away(terminal):
+def test_a_failure_takes_the_bar_away(monkeypatch):
+    terminal = Terminal(monkeypatch)
     engine = Engine(lambda engine, batch: 1 / 0)
     Progress().attach(engine)
     with pytest.raises(ZeroDivisionError):
         engine.run([0], max_epochs=1)
-    assert terminal().endswith(" \r")
+    assert terminal.shown().endswith(" \r")
 
 
-def test_a_resumed_training_counts_on(terminal):
+def test_the_bar_of_a_resumed_training_starts_where_it_stopped(monkeypatch):
+    terminal = Terminal(monkeypatch)
     engine = Engine(lambda engine, batch: {"loss": torch.tensor(0.25)})
     Progress().attach(engine)
     engine.state.epoch, engine.state.iteration, engine.state.max_epochs, engine.state.epoch_length = 2, 4, 4, 2
     engine.run([0, 1])
-    assert re.search(r"train:  50%\|\S+ +\| 4/8 ", terminal())
+    assert re.search(r"train:  50%\|\S+ +\| 4/8 ", terminal.shown())
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(41.6, "42 s"), (200, "3 min 20 s"), (7500, "2 h 05 min")])

@@ -23,10 +23,10 @@ def report(folder):
     return json.loads((folder / "run.json").read_text(encoding="utf-8"))
 
 
-def start(make_run, folder, epochs=2, at=Events.ITERATION_COMPLETED(once=1), do=lambda: None, **arguments):
+def start(make_run, folder, epochs=2, do=lambda: None, **arguments):
     run = make_run(epochs)
     RunReport(folder, FACTS, **arguments).attach(run.trainer)
-    run.trainer.add_event_handler(at, lambda _: do())
+    run.trainer.add_event_handler(Events.ITERATION_COMPLETED(once=1), lambda _: do())
     run.trainer.run()
 
 
@@ -44,7 +44,7 @@ def test_a_finished_run_is_reported_with_its_warnings_and_files(make_run, tmp_pa
     assert found | FACTS == found
     assert (found["status"], found["error"], found["warnings"]) == ("finished", None, ["left out: é.png"])
     assert found["epochs"] == {"done": 2, "planned": 2} and 0 <= found["seconds"] < 60
-    assert found["files"] == ["panels", "run.json", "run.log"]
+    assert found["files"] == ["images", "panels", "run.json", "run.log"]
     assert found["versions"]["torch"] and found["versions"]["ultrarefiner_monai"]
     log = (tmp_path / "run.log").read_text(encoding="utf-8")
     assert "WARNING ultrarefiner_monai: left out: é.png" in log and "run_report: finished after 0 s" in log

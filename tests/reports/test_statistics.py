@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 from scipy.stats import wilcoxon
 
-from ultrarefiner_monai.reports.statistics import Estimate, holm, mean_by_patient, patient_means, ratio_by_patient, signed_rank
+from ultrarefiner_monai.reports.statistics import (
+    Estimate,
+    holm,
+    mean_by_patient,
+    patient_means,
+    ratio_by_patient,
+    signed_rank,
+)
 
 VALUES = np.random.default_rng(3).normal(0.8, 0.1, 40)
 NAMES = [f"p{i}" for i in range(40)]
@@ -57,7 +64,7 @@ def test_degenerate_samples():
     nothing, one = mean_by_patient([math.nan], ["a"]), mean_by_patient([0.3, 0.5], ["a", "a"])
     assert (nothing.images, nothing.patients) == (0, 0) and math.isnan(nothing.value)
     assert one.value == 0.4 and math.isnan(one.low) and math.isnan(one.high)
-    assert mean_by_patient([0.7, 0.7, 0.7], "abc") == Estimate(0.7, 0.7, 0.7, 3, 3)
+    assert mean_by_patient([0.5, 0.5, 0.5], "abc") == Estimate(0.5, 0.5, 0.5, 3, 3)
 
 
 def test_signed_rank_by_hand():
@@ -67,14 +74,10 @@ def test_signed_rank_by_hand():
 
 
 def test_signed_rank_is_of_patients():
-    differences = VALUES - 0.77
+    differences = np.where(VALUES > 0.9, 0, VALUES - 0.77)
     expected = wilcoxon(differences, zero_method="pratt").pvalue
     assert signed_rank(np.repeat(differences, 3), np.repeat(NAMES, 3)) == pytest.approx(expected)
     assert patient_means([1, 3, math.nan, 5], ["b", "b", "c", "a"]).tolist() == [5, 2]
-
-
-def test_zeros_count_against_a_difference():
-    assert signed_rank([0] * 20 + [1, 2, 3, 4, 5, 6], range(26)) > signed_rank([1, 2, 3, 4, 5, 6], range(6))
 
 
 def test_holm_by_hand():

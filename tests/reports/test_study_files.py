@@ -67,7 +67,7 @@ def test_rows_of_a_table(tmp_path: Path):
     path = tmp_path / "per_image.csv"
     path.write_text("image,patient,class,fold,coarse_dice\nx.png,7,benign,3,0.5\ny.png,8,benign,test,nan\n")
     first, second = read_rows(path)
-    assert first == {"id": "x.png", "image": "x.png", "patient": 7.0, "class": "benign", "fold": 3, "coarse_dice": 0.5}
+    assert first == {"id": "x.png", "image": "x.png", "patient": "7", "class": "benign", "fold": 3, "coarse_dice": 0.5}
     assert second["fold"] == "test" and math.isnan(second["coarse_dice"])
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ultrarefiner_monai.bundle.paths import results_root
 from ultrarefiner_monai.data.errors import DataError
 from ultrarefiner_monai.networks import lite_medsam_weights
 
@@ -51,7 +52,7 @@ def resolve_start(plan: "Plan", phase: str, named: str | None) -> str | None:
     Raises:
         DataError: there is none and the plan is strict.
     """
-    path = Path(named or f"{Path(plan.bundle_root).parent}/{phase}/models/{plan.dataset}/fold{plan.fold}/model.pt")
+    path = Path(named or f"{results_root(plan.bundle_root).parent}/{phase}/models/{plan.dataset}/fold{plan.fold}/model.pt")
     if path.is_file():
         return str(path)
     message = f"no {phase} model at {path}"

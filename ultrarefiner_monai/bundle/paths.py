@@ -3,20 +3,23 @@
 import sys
 from pathlib import Path
 
-BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
+from ultrarefiner_monai.shipped import PACKAGE, shipped
+
+BUNDLES = shipped("bundles")
 
 
 def bundle_root(name: str) -> str:
     """Folder of the bundle ``name`` ("phase1", "phase2", "phase3").
 
     The folder of the configuration on the command line comes first, so that an exported copy of a bundle works where it is;
-    otherwise the bundle that lies beside the installed package.
+    then the bundle that the package is part of, then the bundle that comes with the package.
 
     Raises:
         SystemExit: neither is a bundle; says where it was looked for.
     """
     candidates = [path.resolve().parent.parent for path in _config_files_on_command_line()]
-    for candidate in [*candidates, BUNDLES / name]:
+    exported = [PACKAGE.parent] if (PACKAGE.parent / "configs" / "metadata.json").is_file() else []
+    for candidate in [*candidates, *exported, BUNDLES / name]:
         if (candidate / "configs").is_dir():
             return str(candidate)
     raise SystemExit(
@@ -37,6 +40,15 @@ def _config_files_on_command_line() -> list[Path]:
 
 
 def project_root(bundle: str) -> Path:
-    """Folder that holds ``bundles/``; for a bundle that stands alone, the bundle itself."""
-    folder = Path(bundle)
+    """Folder that holds ``bundles/``, ``data/``, ``runs/`` and the MLflow store; for a bundle that stands alone, itself."""
+    folder = results_root(bundle)
     return folder.parent.parent if folder.parent.name == "bundles" else folder
+
+
+def results_root(bundle: str) -> Path:
+    """Folder in which a bundle keeps its ``models``: the bundle itself.
+
+    For a bundle of an installed package it is ``bundles/<name>`` in the working directory: nothing is written into the package.
+    """
+    folder = Path(bundle)
+    return Path.cwd() / "bundles" / folder.name if PACKAGE in folder.parents else folder

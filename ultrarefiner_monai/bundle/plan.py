@@ -16,7 +16,7 @@ from ultrarefiner_monai.bundle.coarse_maps import CoarseMaps
 from ultrarefiner_monai.bundle.errors import one_line_errors
 from ultrarefiner_monai.bundle.network_choice import check_networks, resolve_networks, resolve_start
 from ultrarefiner_monai.bundle.normals import choose_normals
-from ultrarefiner_monai.bundle.paths import project_root
+from ultrarefiner_monai.bundle.paths import project_root, results_root
 from ultrarefiner_monai.bundle.release import (
     default_place,
     find_pictures,
@@ -59,7 +59,7 @@ class Plan:
         points: positive and negative points among the prompts; None is 1, and 0 for LiteMedSAM, which knows boxes only.
         coarse_predictions: folder with ``fold*/predictions`` of phase 1 (phase 2).
         phase1_checkpoint, phase2_checkpoint: models that phase 3 starts from; None takes the same fold's.
-        output_dir: where the run writes; None is ``models/<dataset>/fold<k>`` in the bundle.
+        output_dir: where the run writes; None is ``models/<dataset>/fold<k>`` in the bundle's ``results_root``.
         checkpoint: trained model to evaluate or predict with; None is ``model.pt`` in ``output_dir``.
         strict: refuse substitutions.
         allow_missing: accept a release of which files are absent.
@@ -116,7 +116,7 @@ class Plan:
         check_networks(self)
         self._check_epochs()
         self.demonstration = self.images is None and self._resolve_data()
-        self.output_dir = self.output_dir or f"{self.bundle_root}/models/{self.dataset}/fold{self.fold}"
+        self.output_dir = self.output_dir or f"{results_root(self.bundle_root)}/models/{self.dataset}/fold{self.fold}"
         if self.phase == "phase3" and self.mode == "train":
             self.phase1_checkpoint = resolve_start(self, "phase1", self.phase1_checkpoint)
             self.phase2_checkpoint = resolve_start(self, "phase2", self.phase2_checkpoint)
@@ -248,7 +248,7 @@ class Plan:
     def _resolve_predictions(self) -> None:
         if self.coarse_predictions is not None:
             return
-        self.coarse_predictions = f"{Path(self.bundle_root).parent}/phase1/models/{self.dataset}"
+        self.coarse_predictions = f"{results_root(self.bundle_root).parent}/phase1/models/{self.dataset}"
         if self.strict or self.coarse_maps.are_there():
             return
         self.substitute(

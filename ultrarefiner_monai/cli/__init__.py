@@ -6,6 +6,7 @@ import sys
 import fire
 
 from ultrarefiner_monai.cli.manifests import Manifests
+from ultrarefiner_monai.cli.reports import compare, report
 from ultrarefiner_monai.cli.studies import cv, quickstart
 from ultrarefiner_monai.cli.tools import doctor, phantom
 from ultrarefiner_monai.data.errors import DataError
@@ -15,6 +16,8 @@ VERBS = {
     "manifests": Manifests,
     "phantom": phantom,
     "cv": cv,
+    "report": report,
+    "compare": compare,
     "doctor": doctor,
 }
 

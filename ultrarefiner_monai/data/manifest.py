@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ultrarefiner_monai.shipped import shipped
+
 from .entries import LISTS, Item, item_files, place_of
 from .errors import DataError, raise_problems
 from .manifest_faults import document_faults
@@ -109,9 +111,9 @@ def available(manifest: Manifest, root: Root) -> tuple[Manifest, dict[str, int]]
 
 
 def shipped_manifest(name: str) -> Path:
-    """Path of `data_manifests/NAME.json`, of this checkout or below the current folder."""
+    """Path of `data_manifests/NAME.json`, of the checkout or the installed package, or below the current folder."""
     check_name(name)
-    folders = (Path(__file__).parents[2] / "data_manifests", Path("data_manifests"))
+    folders = (shipped("data_manifests"), Path("data_manifests"))
     for folder in folders:
         if (folder / f"{name}.json").is_file():
             return folder / f"{name}.json"

@@ -1,22 +1,35 @@
 """A trained model by itself: the network rebuilt from its card, and one picture at a time through it."""
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ultrarefiner_monai.bundle.inferers import AutocastInferer, CoarseRefinedInferer
+from ultrarefiner_monai.bundle.inferers import AutocastInferer
 from ultrarefiner_monai.bundle.start import default_device
 from ultrarefiner_monai.data.errors import DataError
 from ultrarefiner_monai.handlers.weights import load_model, read_torch
 from ultrarefiner_monai.networks import Fusion, PromptGenerator, SamRefiner, UltraRefiner, build_sam, build_transunet
+from ultrarefiner_monai.networks.refiner import CANDIDATE_TEMPERATURE, Refinement
 from ultrarefiner_monai.transforms.letterbox import letterbox, undo_letterbox
 
 PARTS = {"phase1": {"coarse"}, "phase2": {"refiner"}, "phase3": {"coarse", "refiner"}}  # of a phase's network
+
+
+class Prediction(NamedTuple):
+    """What a model says of a picture.
+
+    ``probability`` (H, W) float32: of a lesion, in phases 2 and 3 the fused one. ``sam_iou``: the IoU with the truth that
+    SAM predicts for its own mask, before fusion; NaN in phase 1, and where the coarse map is empty and SAM's mask unused.
+    """
+
+    probability: np.ndarray
+    sam_iou: float
 
 
 class Segmenter:
@@ -37,11 +50,15 @@ class Segmenter:
         self.network = network.to(self.device).eval()
         self.phase = phase
         self.size = size
-        self._infer = (AutocastInferer if phase == "phase1" else CoarseRefinedInferer)(amp)
+        self._infer = AutocastInferer(amp)
+
+    def __call__(self, grey: np.ndarray, coarse: np.ndarray | None = None) -> np.ndarray:
+        """The probability (H, W) that `predict` gives."""
+        return self.predict(grey, coarse).probability
 
     @torch.inference_mode()
-    def __call__(self, grey: np.ndarray, coarse: np.ndarray | None = None) -> np.ndarray:
-        """Probability (H, W) float32 of a lesion, of phases 2 and 3 the fused one, at the picture's own size.
+    def predict(self, grey: np.ndarray, coarse: np.ndarray | None = None) -> Prediction:
+        """Segment one picture at its own size.
 
         Args:
             grey: (H, W) float32 in [0, 1].
@@ -57,9 +74,18 @@ class Segmenter:
             raise DataError(f"coarse map: expected the picture's size {grey.shape}, found {coarse.shape}")
         planes = [plane for plane in (grey, coarse) if plane is not None]
         squares = [letterbox(torch.from_numpy(plane)[None], self.size) for plane in planes]
-        logits: Tensor = self._infer(torch.cat(squares)[None].to(self.device), self.network)
+        logits, iou = self._forward(torch.cat(squares)[None].to(self.device))
         height, width = grey.shape
-        return undo_letterbox(logits[0].sigmoid(), (height, width))[-1].cpu().numpy()
+        return Prediction(undo_letterbox(logits[0].sigmoid(), (height, width))[0].cpu().numpy(), iou)
+
+    def _forward(self, inputs: Tensor) -> tuple[Tensor, float]:
+        """Logits (1, 1, S, S), and SAM's predicted IoU, its candidates weighted as in its mask."""
+        if self.phase == "phase1":
+            return self._infer(inputs, self.network), math.nan
+        parts: Refinement = self._infer(inputs, self.network, return_parts=True)
+        iou = parts.iou.float()
+        expected = ((iou / CANDIDATE_TEMPERATURE).softmax(1) * iou).sum()
+        return parts.logits.float(), math.nan if parts.prompts.empty.item() else expected.item()
 
 
 def load_segmenter(path: str | Path, amp: bool = True, device: str | torch.device | None = None) -> Segmenter:
@@ -70,8 +96,8 @@ def load_segmenter(path: str | Path, amp: bool = True, device: str | torch.devic
         CheckpointError: the weights are absent, damaged or of another network than the card's.
     """
     path = Path(path)
-    card = _read_card(path.with_suffix(".json"))
-    network = build_network(card, _lora_rank(read_torch(path)))
+    card = read_card(path.with_suffix(".json"))
+    network = build_network(card, lora_rank(read_torch(path)))
     load_model(network, path)
     size = card["coarse"]["size"] if card["phase"] == "phase1" else card["refiner"]["image_size"]
     return Segmenter(network, card["phase"], size, amp, device)
@@ -101,7 +127,7 @@ def _build_refiner(card: Mapping[str, Any], lora_rank: int) -> SamRefiner:
     return SamRefiner(sam, PromptGenerator(**prompts), Fusion(**fusion))
 
 
-def _read_card(path: Path) -> dict[str, Any]:
+def read_card(path: Path) -> dict[str, Any]:
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -111,6 +137,6 @@ def _read_card(path: Path) -> dict[str, Any]:
     return card
 
 
-def _lora_rank(state: Mapping[str, Tensor]) -> int:
+def lora_rank(state: Mapping[str, Tensor]) -> int:
     """Rank of the adapters in a state dict: lines of any of their matrices A (rank, inputs)."""
     return next((len(tensor) for name, tensor in state.items() if ".lora_A." in name), 0)

@@ -160,7 +160,7 @@ class PromptGenerator(nn.Module):
             score = score + POINT_POWER * log_inside(grow(gaps, _extent(image), self.negative_reach), gaps, image)
             found.append(soft_peaks(score, radius, self.negative_points))
         points = torch.where(empty[:, None, None], _extent(image) / 2, torch.cat(found, 1))
-        labels = torch.tensor([1] * counts[0] + [0] * counts[1], device=image.device).expand(len(image), -1)
+        labels = torch.tensor([1] * counts[0] + [0] * counts[1], device=image.device).expand(image.shape[0], -1)
         return points, labels.masked_fill(empty[:, None], -1)
 
 

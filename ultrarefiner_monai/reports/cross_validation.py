@@ -14,6 +14,7 @@ from ultrarefiner_monai.data.files import write_atomically
 from ultrarefiner_monai.data.readers import find_root
 from ultrarefiner_monai.handlers import Tracker
 from ultrarefiner_monai.handlers.comparison import write_rows
+from ultrarefiner_monai.handlers.ending import was_stopped
 from ultrarefiner_monai.reports.scores import markdown, study_rows, summary
 
 logger = logging.getLogger(__name__)
@@ -50,9 +51,9 @@ def conduct(
         mistakes = (engine or LocalEngine()).run([task for own in tasks for task in own])
         failed = [any(task.name in mistakes for task in own) for own in tasks]
         tables = [_conclude(*one) for one in zip(studies, parents, failed, strict=True)]
-    except BaseException:
+    except BaseException as error:
         for parent in parents:
-            parent.finish("FAILED")
+            parent.finish("KILLED" if was_stopped(error) else "FAILED")
         raise
     if mistakes:
         reasons = "; ".join(dict.fromkeys(mistakes.values()))

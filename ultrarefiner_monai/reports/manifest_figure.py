@@ -85,13 +85,16 @@ def log_figure(manifest: Manifest, path: str | Path, tracking_uri: str | None = 
         path: the figure, written by `save_figure`.
         tracking_uri: MLflow store; where None, the one that `bundle.running.store_uri` decides on.
     """
-    from ultrarefiner_monai.bundle.paths import BUNDLES  # these two bring torch and MONAI, which no figure needs
+    from ultrarefiner_monai.bundle.paths import (
+        BUNDLES,
+        project_root,
+    )  # these two bring torch and MONAI, which no figure needs
     from ultrarefiner_monai.bundle.running import store_uri
     from ultrarefiner_monai.handlers.mlflow_run import MlflowRun
 
     name = f"manifest-{manifest.name}-{manifest.sha256[:8]}"
     tags = {"kind": "manifest", "dataset": manifest.name, "manifest_sha256": manifest.sha256}
-    uri = store_uri(BUNDLES.parent, tracking_uri)
+    uri = store_uri(project_root(str(BUNDLES / "phase1")), tracking_uri)
     with TemporaryDirectory() as folder:
         id_file = Path(folder) / "mlflow_run.json"
         run = MlflowRun(uri, manifest.name, name, tags, id_file, fallback=f"the figure is kept in {path}")

@@ -71,15 +71,15 @@ def ratio_by_patient(parts: Any, wholes: Any, patients: Sequence[Any], seed: int
 def signed_rank(differences: Any, patients: Sequence[Any]) -> float:
     """Two-sided p of Wilcoxon's signed-rank test on each patient's mean difference; NaN without any.
 
-    The test asks for independent pairs, which two images of one patient are not. Differences of 0 keep their ranks
-    (Pratt 1959): a refiner that leaves most masks alone must not look decisive because of the few it changes. Where all
-    are 0, p is 1.
+    The test asks for independent pairs, which two images of one patient are not. Differences of 0 are ranked before they
+    are left out (Pratt 1959, JASA 54:655), so that an image's weight does not depend on how many others did not change.
+    Where all are 0, p is 1.
 
     Args:
         differences: (N,) one an image, NaN where undefined.
         patients: (N,) whom each image shows.
     """
-    means = patient_means(differences, patients)
+    means = patient_means(differences, patients).round(12)  # rounding errors must not break ties
     if not len(means):
         return math.nan
     if not means.any():

@@ -25,7 +25,7 @@ PROJECT = project_root(str(BUNDLES / PHASES[0]))
 FOLD = re.compile(r"fold(\d+)")
 PER_IMAGE = "per_image.csv"
 NAMES = ("dataset", "id", "image", "patient", "class", "phase", "unit")  # columns of text; the others are numbers
-NO_SETTING = {*PLACES, *OWN, "imports", "mode", "split"} - {"dataset"}
+NO_SETTING = {*PLACES, *OWN, "imports", "manifest", "mode", "split"} - {"dataset"}
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,9 @@ def read_rows(path: Path) -> list[Row]:
     return [{"id": row.get("image"), **row} for row in rows]
 
 
-def _value(name: str, text: str) -> Any:
+def _value(name: str, text: str | None) -> Any:
+    if text is None:
+        raise ValueError("a line is cut short")
     if name == "fold":
         return int(text) if text.isdigit() else text
     return text if name in NAMES else float(text or "nan")

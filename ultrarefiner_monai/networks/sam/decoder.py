@@ -40,7 +40,7 @@ class MaskDecoder(_modeling.MaskDecoder):  # type: ignore[name-defined]
 
         ``image_pe`` is (1, C, h, w): it is only ever added, so it broadcasts.
         """
-        batch = len(image_embeddings)
+        batch = image_embeddings.shape[0]
         outputs = torch.cat([self.iou_token.weight, self.mask_tokens.weight]).expand(batch, -1, -1)
         tokens = torch.cat([outputs, sparse_prompt_embeddings], dim=1)
         tokens, pixels = self.transformer(image_embeddings + dense_prompt_embeddings, image_pe, tokens)

@@ -97,7 +97,7 @@ class Sam(nn.Module):
             Mask logits (B, M, 4h, 4w) and predicted IoU (B, M), both float32; M is 3, or 4 for LiteMedSAM.
         """
         embedding = embedding.to(self.prompt_encoder.no_mask_embed.weight.dtype)  # a cache may hold half precision
-        sparse, dense = self._encode_prompts(len(embedding), points, labels, boxes, masks)
+        sparse, dense = self._encode_prompts(embedding.shape[0], points, labels, boxes, masks)
         mask_logits, iou = self.mask_decoder.predict_masks(embedding, self._dense_positions(), sparse, dense)
         chosen = self.candidates if tokens is None else tokens
         return mask_logits[:, chosen].float(), iou[:, chosen].float()
@@ -110,8 +110,8 @@ class Sam(nn.Module):
             raise ValueError("points and labels go together; give both or neither")
         prompts = {"points": points, "labels": labels, "boxes": boxes, "masks": masks}
         for name, prompt in prompts.items():
-            if prompt is not None and len(prompt) != batch:
-                raise ValueError(f"{name}: expected one prompt set per image ({batch}), found {len(prompt)}")
+            if prompt is not None and prompt.shape[0] != batch:
+                raise ValueError(f"{name}: expected one prompt set per image ({batch}), found {prompt.shape[0]}")
         labelled = None if points is None or labels is None else (points, labels)
         if masks is not None:
             size = self.prompt_encoder.mask_input_size

@@ -1,0 +1,110 @@
+"""A study as `ultrarefiner cv` leaves it, with masks whose scores are known."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ultrarefiner_monai.data.entries import SCHEMA
+from ultrarefiner_monai.data.files import file_sha256
+from ultrarefiner_monai.data.out_of_fold import PredictionIndex, write_map
+
+HEIGHT, WIDTH = 30, 40
+EVIL = "<script>alert('x')</script>"  # an id that must not become a script
+SHIFTS = {  # pixels by which coarse and refined masks miss the truth, which is 10 x 10 in all images
+    "a1": (2, 1),
+    "a2": (2, 0),
+    "b1": (4, 1),
+    "b2": (0, 2),
+    "c1": (1, 1),
+    "c2": (3, 2),
+    EVIL: (2, 4),
+    "d2": (5, 10),
+    "t1": (3, 1),
+    "t2": (1, 2),
+    "u1": (2, 1),
+    "u2": (4, 3),
+}
+PATIENTS = {EVIL: "d"}
+MODELS = {"phase1": "1" * 64, "phase2": "2" * 64, "phase3": "3" * 64}
+
+
+def square(shift: int = 0) -> np.ndarray:
+    mask = np.zeros((HEIGHT, WIDTH), dtype=bool)
+    mask[10:20, 10 + shift : 20 + shift] = True
+    return mask
+
+
+def dice(shift: int) -> float:
+    """Of two squares of side 10 that lie `shift` pixels apart."""
+    return (10 - shift) / 10
+
+
+def item(name: str, number: int, place: int | None) -> dict[str, Any]:
+    files = {"id": name, "image": f"images/p{number}.png", "label": f"masks/p{number}.png", "sha256": "0" * 64}
+    patient = PATIENTS.get(name, name[0])
+    facts = {"class": "malignant" if number % 2 else "benign", "patient": patient, "group": patient}
+    return {**files, **facts, "width": WIDTH, "height": HEIGHT} | ({} if place is None else {"fold": place})
+
+
+def write_json(path: Path, content: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content), encoding="utf-8")
+
+
+class MadeStudy:
+    """Two folds of four images each and four test images, of two images a patient."""
+
+    def __init__(self, base: Path, phases: tuple[str, ...] = ("phase1", "phase2", "phase3")) -> None:
+        self.folder, self.root, self.manifest = base / "study", base / "PHANTOM", base / "PHANTOM.json"
+        names = list(SHIFTS)
+        self.items = [item(name, i, None if i >= 8 else i // 4) for i, name in enumerate(names)]
+        self._write_release()
+        self._write_manifest()
+        for phase in phases:
+            for fold in (0, 1):
+                self._write_run(phase, fold)
+                self.write_maps(phase, fold)
+            self.write_maps(phase, None)
+
+    def of(self, fold: int | None) -> list[dict[str, Any]]:
+        return [item for item in self.items if item.get("fold") == fold]
+
+    def write_maps(self, phase: str, fold: int | None, model: str | None = None, items: Any = None) -> None:
+        place = self.folder / phase / ("test" if fold is None else f"fold{fold}/predictions")
+        for channel, name in enumerate(("coarse",) if phase == "phase1" else ("coarse", "refined")):
+            folder = place if phase == "phase1" else place / name
+            sha256 = file_sha256(self.manifest)
+            split = "test" if fold is None else "val"
+            index = PredictionIndex("PHANTOM", int(phase[-1]), fold, split, sha256, model or MODELS[phase])
+            for entry in self.of(fold) if items is None else items:
+                shift = SHIFTS[entry["id"]][channel]
+                write_map(folder / index.add(entry), np.where(square(shift), 0.9, 0.1))
+            index.write(folder)
+
+    def _write_release(self) -> None:
+        for kind in ("images", "masks"):
+            (self.root / kind).mkdir(parents=True)
+        (self.root / "cases.csv").write_text("", encoding="utf-8")
+        noise = np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH), dtype=np.uint8)
+        for entry in self.items:
+            Image.fromarray(noise).save(self.root / entry["image"])
+            Image.fromarray(square().astype(np.uint8) * 255).save(self.root / entry["label"])
+
+    def _write_manifest(self) -> None:
+        lists = {"training": self.items[:8], "testing": self.items[8:], "normal": [], "excluded": []}
+        write_json(self.manifest, {"schema": SCHEMA, "name": "PHANTOM", "num_folds": 2, "seed": 42, **lists})
+
+    def _write_run(self, phase: str, fold: int) -> None:
+        folder = self.folder / phase / f"fold{fold}"
+        card = {"phase": phase, "dataset": "PHANTOM", "fold": fold, "version": "9.9", "epoch": 2}
+        card |= {"manifest_sha256": file_sha256(self.manifest), "sha256": MODELS[phase], "metric": {"coarse_dice": 0.5}}
+        write_json(folder / "model.json", card)
+        config = {"dataset": "PHANTOM", "data_root": str(self.root), "manifest": str(self.manifest), "seed": 7}
+        write_json(folder / "executed_config.json", config | {"epochs": 2, "network": "$build()", "loss": {"a": 1}})
+        write_json(folder / "finished.json", {})
+        names = ("train_loss", "val_coarse_dice", *(() if phase == "phase1" else ("val_refined_dice",)))
+        lines = [{"step": step, **dict.fromkeys(names, step / 10 + fold)} for step in (1, 2, 2)]
+        (folder / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)) + '\n{"step": 3, "trai')

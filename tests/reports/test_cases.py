@@ -1,0 +1,74 @@
+"""Pictures of cases, read back from their data URIs."""
+
+import io
+from base64 import b64decode
+
+import numpy as np
+from made_studies import EVIL
+from PIL import Image, ImageColor
+
+from ultrarefiner_monai.handlers.panels import COARSE, FALSE_ALARM, HIT, MISS, REFINED, TRUTH
+from ultrarefiner_monai.reports.cases import WIDTH, cases, tiles
+from ultrarefiner_monai.reports.study_files import read_study
+from ultrarefiner_monai.reports.study_scores import score_study
+
+
+def pixels(tile: dict) -> np.ndarray:
+    kind, content = tile["picture"].split(",")
+    assert kind == "data:image/png;base64"
+    return np.asarray(Image.open(io.BytesIO(b64decode(content))).convert("RGB"))
+
+
+def has(picture: np.ndarray, colour: str) -> bool:
+    return bool((picture == ImageColor.getrgb(colour)).all(axis=-1).any())
+
+
+def mask(*box: int) -> np.ndarray:
+    found = np.zeros((20, 40), dtype=bool)
+    found[box[0] : box[1], box[2] : box[3]] = True
+    return found
+
+
+def test_tiles_show_each_mask_in_its_colour_and_the_errors():
+    truth, coarse, refined = mask(5, 15, 10, 20), mask(0, 20, 0, 40), mask(5, 15, 15, 25)
+    drawn = tiles(np.full((20, 40), 0.5), [coarse, refined], truth)
+    assert [tile["title"] for tile in drawn] == ["image", "coarse", "refined", "truth", "errors of refined"]
+    image, *outlines, errors = [pixels(tile) for tile in drawn]
+    assert image.shape == (WIDTH // 2, WIDTH, 3) and len(np.unique(image)) == 1
+    for picture, colour in zip(outlines, (COARSE, REFINED, TRUTH), strict=True):
+        assert [has(picture, other) for other in (COARSE, REFINED, TRUTH)] == [
+            other == colour for other in (COARSE, REFINED, TRUTH)
+        ]
+    scale = WIDTH // 40
+    where = {12: MISS, 17: HIT, 22: FALSE_ALARM}  # columns of truth alone, both, refined alone
+    for column, colour in where.items():
+        assert tuple(errors[10 * scale, column * scale + scale // 2]) == ImageColor.getrgb(colour)
+    assert tuple(errors[10 * scale, 30 * scale]) not in map(ImageColor.getrgb, where.values())
+
+
+def test_the_outline_lies_on_the_masks_edge():
+    drawn = tiles(np.zeros((20, 40)), [mask(5, 15, 10, 20)], mask(0, 0, 0, 0))
+    rows, columns = np.nonzero((pixels(drawn[1]) == ImageColor.getrgb(COARSE)).all(axis=-1))
+    scale = WIDTH / 40
+    assert (abs(rows.min() - 5 * scale) <= 2) and (abs(rows.max() - 15 * scale) <= 2)
+    assert (abs(columns.min() - 10 * scale) <= 2) and (abs(columns.max() - 20 * scale) <= 2)
+
+
+def test_best_median_and_worst(made_study):
+    files = read_study(made_study.folder)
+    groups = {group["title"]: group["cases"] for group in cases(score_study(files), files.root, "phase3")}
+    assert [title.rpartition(" ")[2] for title in groups] == ["highest", "median", "lowest"] * 2
+    assert [case["row"]["id"] for case in groups["Refined Dice: highest"]] == ["a2", "a1"]
+    assert [case["row"]["id"] for case in groups["Refined Dice: lowest"]] == ["d2", EVIL]
+    assert groups["Change of Dice: highest"][0]["row"]["id"] == "b1"
+    assert [case["row"]["id"] for case in groups["Change of Dice: lowest"]] == ["d2", EVIL]
+    assert all(len(case["tiles"]) == 5 for group in groups.values() for case in group)
+
+
+def test_a_picture_that_is_gone_leaves_its_numbers(make_study):
+    study = make_study("phase1")
+    files = read_study(study.folder)
+    scores = score_study(files)
+    (study.root / "images/p3.png").unlink()  # b2, the best
+    best = cases(scores, files.root, "phase1")[0]["cases"][0]
+    assert best["row"]["id"] == "b2" and best["tiles"] == []

@@ -1,0 +1,134 @@
+"""Paired comparison of hand-made tables."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from ultrarefiner_monai.data.errors import DataError
+from ultrarefiner_monai.handlers.comparison import write_rows
+from ultrarefiner_monai.reports.compare import compare, comparison_text
+from ultrarefiner_monai.reports.report import as_json
+
+
+def row(name: str, coarse: float, refined: float | None = None, **facts) -> dict:
+    scores = {"coarse_dice": coarse} | ({} if refined is None else {"refined_dice": refined})
+    return {
+        "image": f"{name}.png",
+        "patient": name[0],
+        "class": "benign",
+        "fold": 0,
+        "phase": "phase3",
+        **scores,
+        **facts,
+    }
+
+
+FIRST = [row("a1", 0.5, 0.6), row("a2", 0.5, 0.7), row("b1", 0.4, 0.5), row("t", 0.9, 0.9, fold="test"), row("x", 0, 0)]
+SECOND = [
+    row("b1", 0.5, 0.8),
+    row("a2", 0.5, 0.7),
+    row("a1", 0.5, 0.7),
+    row("t", 0.9, 0.8, fold="test"),
+    row("y", 0, 0),
+]
+
+
+def study(folder: Path, rows: list[dict], manifest: str = "m" * 64) -> Path:
+    (folder / "phase3/fold0").mkdir(parents=True)
+    (folder / "phase3/fold0/model.json").write_text(json.dumps({"manifest_sha256": manifest}))
+    write_rows(folder / "per_image.csv", rows)
+    return folder
+
+
+def line(document: dict, place: str, stages: str = "refined", metric: str = "dice") -> dict:
+    found = [
+        one
+        for one in document["differences"]
+        if (one["place"], one["stages"], one["metric"]) == (place, stages, metric)
+    ]
+    return found[0]
+
+
+def test_differences_are_paired_by_image(tmp_path: Path):
+    document = compare(study(tmp_path / "a", FIRST), study(tmp_path / "b", SECOND))
+    found = line(document, "out-of-fold")
+    assert found["delta"]["value"] == pytest.approx((0.1 + 0.0 + 0.3) / 3)
+    assert (found["delta"]["images"], found["delta"]["patients"]) == (3, 2)
+    assert (found["first"], found["second"]) == (pytest.approx(0.6), pytest.approx(2.2 / 3))
+    assert line(document, "out-of-fold", "coarse")["delta"]["value"] == pytest.approx(0.1 / 3)
+    assert line(document, "test")["delta"]["value"] == pytest.approx(-0.1)
+    assert (document["images"], document["only_first"], document["only_second"]) == (4, 1, 1)
+    assert document["warnings"] == [] and document["method"]["tests"] == 4
+
+
+def test_text_and_json(tmp_path: Path):
+    document = compare(study(tmp_path / "a", FIRST), study(tmp_path / "b", SECOND))
+    text = comparison_text(document)
+    assert text.startswith("second minus first: b phase3 minus a phase3\n4 images in both, 1 only in the first, 1 only")
+    assert any("+0.1333" in part and part.startswith("dice") for part in text.splitlines())
+    assert json.loads(as_json(document))["differences"][-1]["delta"]["low"] is None  # one patient has no interval
+
+
+def test_marks_follow_what_is_better(tmp_path: Path):
+    names = [chr(ord("a") + i) for i in range(10)]
+    first = [row(name, 0.5, coarse_hd95=9.0 + i / 10) for i, name in enumerate(names)]
+    second = [row(name, 0.6 + i / 100, coarse_hd95=4.0) for i, name in enumerate(names)]
+    text = comparison_text(compare(study(tmp_path / "a", first), study(tmp_path / "b", second)))
+    assert [part.split()[4] for part in text.splitlines() if part.startswith(("dice", "hd95"))] == ["▲", "▲"]
+    text = comparison_text(compare(tmp_path / "b", tmp_path / "a"))
+    assert [part.split()[4] for part in text.splitlines() if part.startswith(("dice", "hd95"))] == ["▼", "▼"]
+
+
+def test_different_or_unknown_manifests_are_told(tmp_path: Path):
+    a, b = study(tmp_path / "a", FIRST, "a" * 64), study(tmp_path / "b", SECOND, "b" * 64)
+    assert compare(a, b)["warnings"][0].startswith("different manifests (aaaaaaaaaaaa and bbbbbbbbbbbb)")
+    write_rows(tmp_path / "lone" / "table.csv", SECOND)
+    assert "table.csv is not known" in compare(a, tmp_path / "lone" / "table.csv")["warnings"][0]
+
+
+def test_an_image_tested_by_one_and_trained_on_by_the_other_is_left_out(tmp_path: Path):
+    moved = [row("a1", 0.5, 0.6, fold="test"), *SECOND[:2]]
+    document = compare(study(tmp_path / "a", FIRST), study(tmp_path / "b", moved))
+    assert document["images"] == 2 and "1 images are test images of one" in document["warnings"][-1]
+
+
+def test_a_coarse_run_against_a_refined_one_by_id(tmp_path: Path):
+    coarse = {"id": "a", "patient": "p", "class": "benign", "coarse_dice": 0.5}
+    write_rows(tmp_path / "one/per_image.csv", [coarse, coarse | {"id": "b"}])
+    write_rows(tmp_path / "two/per_image.csv", [coarse | {"refined_dice": 0.75}])
+    document = compare(tmp_path / "one", tmp_path / "two")
+    assert line(document, "all", "coarse and refined")["delta"]["value"] == 0.25
+    assert line(document, "all", "coarse")["delta"]["value"] == 0
+
+
+def test_phases(tmp_path: Path):
+    rows = [*FIRST, *(one | {"phase": "phase2", "refined_dice": 0.1} for one in FIRST)]
+    a = study(tmp_path / "a", rows)
+    assert line(compare(a, a, phase="phase2"), "test")["first"] == pytest.approx(0.1)
+    assert line(compare(a, a), "test")["first"] == pytest.approx(0.9)
+    with pytest.raises(DataError, match="has no phase1: expected one of phase2, phase3"):
+        compare(a, a, phase="phase1")
+
+
+def test_undefined_values_are_counted(tmp_path: Path):
+    document = compare(
+        study(tmp_path / "a", FIRST), study(tmp_path / "b", [row("a1", math.nan, 0.5), row("a2", 0.5, 0.5)])
+    )
+    found = line(document, "out-of-fold", "coarse")
+    assert (found["undefined"], found["delta"]["images"]) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("rows", "reason"),
+    [
+        ([row("z", 1, 1)], "no image in common"),
+        ([row("a1", 1, 1)] * 2, "an image more than once"),
+        ([], "expected columns"),
+    ],
+)
+def test_what_cannot_be_compared(tmp_path: Path, rows: list, reason: str):
+    with pytest.raises(DataError, match=reason) as caught:
+        compare(study(tmp_path / "a", FIRST), study(tmp_path / "b", rows))
+    assert "\n" not in str(caught.value)

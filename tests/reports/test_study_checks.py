@@ -1,0 +1,93 @@
+"""Warnings about planted faults."""
+
+import json
+
+import pytest
+from made_studies import MadeStudy
+
+from ultrarefiner_monai.reports.study_checks import CHECKED, warnings_of
+from ultrarefiner_monai.reports.study_files import read_study
+from ultrarefiner_monai.reports.study_scores import score_study
+
+
+def told(study: MadeStudy) -> tuple[list[tuple[str, str]], list[str]]:
+    files = read_study(study.folder)
+    warnings, checks = warnings_of(files, score_study(files))
+    return [(warning["kind"], warning["text"]) for warning in warnings], checks
+
+
+def change(path, **values) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def test_a_sound_study(made_study):
+    warnings, checks = told(made_study)
+    assert {kind for kind, _ in warnings} == {"note"}  # no record in MLflow, few patients
+    assert ("note", "test: 2 patients, so few that intervals are rough and too short") in warnings
+    assert checks == list(CHECKED[:-1])  # what phase 3 starts from is known by its record only
+
+
+def test_an_image_predicted_by_a_model_that_has_seen_it(make_study):
+    study = make_study()
+    study.write_maps("phase2", 0, items=[*study.of(0), study.of(1)[0]])
+    warnings, checks = told(study)
+    assert ("leak or mix-up", "predictions of phase2 fold 0: c1 do not belong there by the manifest") in warnings
+    assert CHECKED[1] not in checks and CHECKED[0] in checks
+
+
+def test_a_training_image_in_the_test_set(make_study):
+    study = make_study()
+    study.write_maps("phase3", None, items=[*study.of(None), study.of(1)[0]])
+    assert ("leak or mix-up", "predictions of phase3 test: c1 do not belong there by the manifest") in told(study)[0]
+
+
+def test_predictions_of_other_weights(make_study):
+    study = make_study()
+    study.write_maps("phase3", 1, model="f" * 64)
+    warnings, checks = told(study)
+    assert ("leak or mix-up", "predictions of phase3 fold 1: made by other weights than its model.pt") in warnings
+    assert CHECKED[3] not in checks
+
+
+def test_runs_of_several_manifests(make_study):
+    study = make_study()
+    change(study.folder / "phase3/fold1/model.json", manifest_sha256="e" * 64)
+    assert ("leak or mix-up", "phase3 fold 1 was trained on another version of the manifest") in told(study)[0]
+
+
+def test_phase_3_from_another_fold(make_study):
+    study = make_study()
+    files = read_study(study.folder)
+    files.runs[-1].params.update(phase1_sha256="1" * 64, phase2_sha256="9" * 64)
+    warnings, checks = warnings_of(files, score_study(files))
+    text = "phase3 fold 1 started from other weights than phase2 of fold 1"
+    assert {"kind": "leak or mix-up", "text": text} in warnings and CHECKED[-1] not in checks
+
+
+def test_what_is_missing(make_study):
+    study = make_study("phase1", "phase2")
+    (study.folder / "phase2/fold1/finished.json").unlink()
+    study.write_maps("phase2", 1, items=study.of(1)[:3])
+    warnings = told(study)[0]
+    assert ("missing", "not finished: phase2 fold 1") in warnings
+    assert ("missing", "phase3 has not been run") in warnings
+    assert any(kind == "absent" and text.startswith("1 of 8 out-of-fold images") for kind, text in warnings)
+
+
+def test_substitutions_and_items_left_out(make_study):
+    study = make_study()
+    change(study.folder / "phase1/fold0/executed_config.json", dataset="BUSI")
+    (study.folder / "phase1/fold1/excluded.json").write_text(json.dumps([{"id": "z", "reasons": ["cut short", "odd"]}]))
+    files = read_study(study.folder)
+    files.runs[3].tags["substitutions"] = "2 epochs in place of 50"
+    warnings = [(warning["kind"], warning["text"]) for warning in warnings_of(files, score_study(files))[0]]
+    assert ("substitution", "phase1 fold 0: asked for BUSI, run on PHANTOM") in warnings
+    assert ("substitution", "phase2 fold 1: 2 epochs in place of 50") in warnings
+    assert ("excluded", "z: cut short; odd") in warnings
+
+
+@pytest.mark.parametrize("phase", ["phase2", "phase3"])
+def test_some_folds_only(make_study, phase: str):
+    study = make_study()
+    (study.folder / phase / "fold1").rename(study.folder / phase / "kept aside")
+    assert ("missing", f"{phase} was run for some folds only, without 1") in told(study)[0]

@@ -1,0 +1,35 @@
+"""What was run, read from a made study."""
+
+from dataclasses import replace
+
+from made_studies import MODELS
+
+from ultrarefiner_monai.reports.study_facts import DIFFERS, curves, facts
+from ultrarefiner_monai.reports.study_files import read_study
+
+
+def test_facts(made_study):
+    found = facts(read_study(made_study.folder))
+    assert found["manifest"] | {"sha256": ""} == {
+        "sha256": "", "folds": 2, "seed": 42, "training": 8, "test": 4, "normal": 0, "patients": 6, "excluded": 0,
+    }  # fmt: skip
+    assert found["runs"][-1]["weights_sha256"] == MODELS["phase3"] and found["runs"][-1]["epochs"] == 2
+    assert found["settings"]["phase1"] == {"dataset": "PHANTOM", "seed": 7, "epochs": 2}
+    assert found["versions"]["ultrarefiner_monai (runs)"] == "9.9"
+
+
+def test_settings_that_differ_and_weights_from_elsewhere(made_study):
+    files = read_study(made_study.folder)
+    first, *others = files.runs
+    changed = replace(
+        first, config=first.config | {"seed": 8}, params={"sam_weights_sha256": "ab", "phase1_sha256": "1" * 64}
+    )
+    found = facts(replace(files, runs=(changed, *others)))
+    assert found["settings"]["phase1"]["seed"] == DIFFERS
+    assert found["starting_weights"] == {"sam_weights_sha256": ["ab"]}  # phase 1's are the study's own
+
+
+def test_curves_count_a_repeated_epoch_once(made_study):
+    found = curves(read_study(made_study.folder))
+    assert {"phase": "phase3", "fold": 1, "name": "val_refined_dice", "steps": [1, 2], "values": [1.1, 1.2]} in found
+    assert not any(curve["phase"] == "phase1" and "refined" in curve["name"] for curve in found)

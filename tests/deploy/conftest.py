@@ -1,5 +1,6 @@
 """A phase 1 trained for an epoch on a few phantom pictures, with its MLflow store, and networks with random weights."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from ultrarefiner_monai.data.phantom import generate_phantom
 from ultrarefiner_monai.data.releases import read_release
 from ultrarefiner_monai.data.splits import Options
 from ultrarefiner_monai.deploy import build_network
+from ultrarefiner_monai.deploy.bundle_export import export_bundle
 from ultrarefiner_monai.handlers import save_model
 from ultrarefiner_monai.networks import PromptGenerator
 
@@ -92,3 +94,17 @@ def predicted_by_bundle(tmp_path):
         return np.asarray(Image.open(tmp_path / "masks" / f"{picture.stem}.png")) > 0
 
     return predict
+
+
+@pytest.fixture
+def export_of(make_model, tmp_path):
+    """Export the bundle of a phase's model with random weights, whose card says that it is of fold 0 of the phantom."""
+
+    def export(phase, lora_rank=0, **options):
+        model, network = make_model(phase, lora_rank)
+        told = {"dataset": "PHANTOM", "fold": 0, "manifest_sha256": "0" * 64, "epoch": 3, "metric": {"dice": 0.75}}
+        card = model.with_suffix(".json")
+        card.write_text(json.dumps({**json.loads(card.read_text()), **told, "version": "0.1.0"}))
+        return export_bundle(model, tmp_path / "exported" / phase, **options), network
+
+    return export

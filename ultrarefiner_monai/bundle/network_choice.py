@@ -52,7 +52,9 @@ def resolve_start(plan: "Plan", phase: str, named: str | None) -> str | None:
     Raises:
         DataError: there is none and the plan is strict.
     """
-    path = Path(named or f"{results_root(plan.bundle_root).parent}/{phase}/models/{plan.dataset}/fold{plan.fold}/model.pt")
+    path = Path(
+        named or f"{results_root(plan.bundle_root).parent}/{phase}/models/{plan.dataset}/fold{plan.fold}/model.pt"
+    )
     if path.is_file():
         return str(path)
     message = f"no {phase} model at {path}"

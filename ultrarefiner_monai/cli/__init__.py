@@ -8,7 +8,7 @@ import fire
 from ultrarefiner_monai.cli.manifests import Manifests
 from ultrarefiner_monai.cli.reports import compare, report
 from ultrarefiner_monai.cli.studies import cv, quickstart
-from ultrarefiner_monai.cli.tools import doctor, phantom
+from ultrarefiner_monai.cli.tools import bundles, doctor, phantom
 from ultrarefiner_monai.data.errors import DataError
 
 VERBS = {
@@ -18,6 +18,7 @@ VERBS = {
     "cv": cv,
     "report": report,
     "compare": compare,
+    "bundles": bundles,
     "doctor": doctor,
 }
 

@@ -45,6 +45,25 @@ def phantom(out: str = "data/PHANTOM", count: int = 60, seed: int = 42, **settin
     print(f"wrote {count} pictures to {folder}")
 
 
+def bundles(out: str = "") -> None:
+    """Say where the bundles are that came with this package.
+
+    Args:
+        out: folder to copy them to, with manifests and example settings: the README's commands run in there.
+    """
+    from ultrarefiner_monai.data.errors import DataError
+    from ultrarefiner_monai.shipped import FOLDERS, copy_shipped, shipped
+
+    if not out:
+        print(shipped("bundles"))
+        return
+    target = Path(str(out))
+    if taken := [str(target / name) for name in FOLDERS if (target / name).exists()]:
+        raise DataError(f"{taken[0]}: already there; name another --out or remove it")
+    copy_shipped(target)
+    print(f"copied {', '.join(FOLDERS)} to {target}")
+
+
 def doctor() -> None:
     """Say what this machine has: versions, device, weights, data and tracking store; exit status 1 if something is missing."""
     problems = [line for line in (_version(name) for name in PACKAGES) if line]

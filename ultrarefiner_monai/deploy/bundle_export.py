@@ -44,7 +44,9 @@ def export_bundle(model: Path, out: Path, zip: bool = False) -> Path:
     network = load_segmenter(model, device="cpu").network
     card = read_card(model.with_suffix(".json"))
     if missing := [key for key in TOLD if key not in card]:
-        raise DataError(f"card {model.with_suffix('.json')}: no {', '.join(missing)}; export the model.pt of a training")
+        raise DataError(
+            f"card {model.with_suffix('.json')}: no {', '.join(missing)}; export the model.pt of a training"
+        )
     unfinished = out.with_name(f".{out.name}.partial")
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
@@ -166,7 +168,9 @@ def _page(metadata: Mapping[str, Any], card: Mapping[str, Any]) -> str:
     scores = ", ".join(f"{name} {value:.4f}" for name, value in card["metric"].items())
     networks = {part: card[part] for part in ("coarse", "refiner") if part in card}
     settings = "\n".join(f"| {part} | {_listed(values)} |" for part, values in networks.items())
-    return PAGE.format(**metadata | dict(card), scores=scores, licences=licences, settings=settings, command=COMMANDS[card["phase"]])
+    return PAGE.format(
+        **metadata | dict(card), scores=scores, licences=licences, settings=settings, command=COMMANDS[card["phase"]]
+    )
 
 
 def _listed(values: Mapping[str, Any]) -> str:
@@ -186,13 +190,13 @@ PAGE = """# {name}
 | | |
 | --- | --- |
 | trained on | {dataset}, all folds but {fold}; manifest SHA-256 `{manifest_sha256}` |
-| best epoch | {epoch} (counted from 0) |
+| best epoch | {epoch} |
 | validation | fold {fold}: {scores} |
 {settings}
 | weights | `models/model.pt`, SHA-256 `{sha256}` |
 | written by | ultrarefiner_monai {version} |
 
-The epoch was chosen on the images that the figure was measured on, so expect less on others.
+The epoch was chosen on the images that the figure was measured on: expect less on others.
 
 ## Use
 
@@ -200,16 +204,17 @@ The epoch was chosen on the images that the figure was measured on, so expect le
 python -m monai.bundle run --config_file configs/inference.json {command}
 ```
 
-from this folder, or from any other with the path to the file. Python needs the packages of `configs/metadata.json`, not `ultrarefiner_monai`, which is in
-this folder. `train.json` trains a new model of the same kind, `train.json` with `evaluate.json` scores this one on the test set.
+from this folder, or from any other with the path to the file. Python needs MONAI and the packages in `configs/metadata.json`, but not
+`ultrarefiner_monai`, which is in this folder. `train.json` trains a new model of the same kind, `train.json` with `evaluate.json` scores
+this one on the test set.
 
 ## Limits
 
-Trained on B-mode pictures of one data set. Other scanners, marks burnt into a picture, pictures without a lesion or with several may be
-segmented wrongly, and nothing in the output says so.
+Trained on pictures of {dataset} alone. Pictures of other scanners, with marks burnt in, without a lesion or with several may be segmented
+wrongly, and nothing in the output says so.
 
 ## Licences
 
-Code and configurations: Apache-2.0 (`LICENSE`). The terms of the pictures that the model was trained on hold for what is made with it:
-{licences}.
+Code and configurations: Apache-2.0 (`LICENSE`). The pictures that the model was trained on are not in here and have terms of their own, which
+you may have to keep: {licences}.
 """

@@ -115,7 +115,5 @@ def _readable(path: Path) -> Iterator[None]:
         yield
     except DataError:
         raise
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
     except Exception as error:  # a damaged file may fail in any way at all
         raise DataError(f"{path}: cannot be read as a DICOM picture ({one_line(error)}); copy it again") from None

@@ -17,16 +17,15 @@ if TYPE_CHECKING:
 
 MAKER = "UltraRefiner"
 SERIES_NUMBER = 100  # beyond the numbers that scanners give to the series of a study
-DERIVATION_IMAGE = 0x00089124  # Derivation Image Sequence
-REFERENCED_FRAME = 0x00081160  # Referenced Frame Number
+FRAME_CONTENT = 0x00209111  # Frame Content Sequence
+TEMPORAL_POSITION = 0x00209128  # Temporal Position Index, from 1
 
 
 def segmentation(source: DicomFile, masks: Sequence[np.ndarray], model: str, threshold: float) -> "Segmentation":
     """The segmentation of all frames of `source`, also of those without a lesion.
 
-    Written by highdicom as one frame that refers to the picture, without a frame of reference, which ultrasound seldom
-    has; highdicom knows no other kind of multi-frame file without one than this, so the frames after the first are added here
-    (DICOM PS3.3, sections A.51 and C.7.6.16).
+    highdicom writes the first frame, without a frame of reference, which ultrasound seldom has. It writes no more than one
+    of those, so the others are added here (DICOM PS3.3, sections A.51 and C.7.6.16).
 
     Args:
         source: the file that was segmented.
@@ -108,14 +107,14 @@ def _restore_class(result: "Dataset", sop_class: str) -> None:
 
 
 def _add_frames(result: "Dataset", masks: Sequence[np.ndarray]) -> None:
-    """Make one frame a mask of a segmentation with one frame; the frame's number becomes a dimension."""
+    """Make one frame a mask of a segmentation with one frame; time becomes a dimension."""
     from pydicom.pixels import pack_bits
 
     first = result.PerFrameFunctionalGroupsSequence[0]
     result.PerFrameFunctionalGroupsSequence = [_frame_group(first, number + 1) for number in range(len(masks))]
     dimension = deepcopy(result.DimensionIndexSequence[0])
-    dimension.DimensionIndexPointer, dimension.FunctionalGroupPointer = REFERENCED_FRAME, DERIVATION_IMAGE
-    dimension.DimensionDescriptionLabel = "Referenced Frame Number"
+    dimension.DimensionIndexPointer, dimension.FunctionalGroupPointer = TEMPORAL_POSITION, FRAME_CONTENT
+    dimension.DimensionDescriptionLabel = "Temporal Position Index"
     result.DimensionIndexSequence.append(dimension)
     result.NumberOfFrames = len(masks)
     result.PixelData = pack_bits(np.concatenate([mask.ravel() for mask in masks]).astype(np.uint8))
@@ -125,5 +124,6 @@ def _frame_group(first: "Dataset", number: int) -> "Dataset":
     """What belongs to one frame of the segmentation; `number` starts at 1."""
     group = deepcopy(first)
     group.DerivationImageSequence[0].SourceImageSequence[0].ReferencedFrameNumber = number
+    group.FrameContentSequence[0].TemporalPositionIndex = number
     group.FrameContentSequence[0].DimensionIndexValues = [1, number]
     return group

@@ -18,11 +18,11 @@ class Consensus(NamedTuple):
     """What an ensemble says of a picture.
 
     ``probability`` (H, W) float32: mean of the models'. ``deviation`` (H, W) float32: their standard deviation, in
-    [0, 0.5], None of one model. ``sam_iou``: mean of the IoUs that SAM predicts for its own masks, NaN without SAM.
+    [0, 0.5], 0 of one model. ``sam_iou``: mean of the IoUs that SAM predicts for its own masks, NaN without SAM.
     """
 
     probability: np.ndarray
-    deviation: np.ndarray | None
+    deviation: np.ndarray
     sam_iou: float
 
 
@@ -42,6 +42,7 @@ class Ensemble:
     def __init__(
         self, models: Models, coarse: Models | None = None, amp: bool = True, device: str | None = None
     ) -> None:
+        _check_device(device)
         self.paths = find_models(models)
         self.coarse_paths = [] if coarse is None else find_models(coarse)
         self._segmenters = [_load(path, amp, device) for path in self.paths]
@@ -52,6 +53,11 @@ class Ensemble:
     def phase(self) -> str:
         """ "phase1", "phase2" or "phase3"."""
         return self._segmenters[0].phase
+
+    @property
+    def name(self) -> str:
+        """Phase and number of models, such as "phase3 x 5"."""
+        return self.phase if len(self.paths) == 1 else f"{self.phase} x {len(self.paths)}"
 
     @property
     def device(self) -> str:
@@ -71,7 +77,7 @@ class Ensemble:
         probability = _mean(maps)
         if not np.isfinite(probability).all():
             raise DataError("the model's probability is not a number; its weights are of no use, take another model")
-        deviation = np.std(maps, axis=0, dtype=np.float64).astype(np.float32) if len(maps) > 1 else None
+        deviation = np.std(maps, axis=0, dtype=np.float64).astype(np.float32)
         return Consensus(probability, deviation, float(np.mean(known)) if known else math.nan)
 
     def _check_phases(self) -> None:
@@ -119,6 +125,16 @@ def _load(path: Path, amp: bool, device: str | None) -> Segmenter:
         raise DataError(str(error)) from None
 
 
+def _check_device(device: str | None) -> None:
+    import torch
+
+    try:
+        torch.zeros((), device=device)
+    except (AssertionError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise DataError(f"device {device}: cannot be used ({reason}); name cpu, cuda, or none at all") from None
+
+
 def _mean(maps: Sequence[np.ndarray]) -> np.ndarray:
     """Mean of maps (H, W), summed in double precision, float32; of one map that map."""
-    return np.mean(maps, axis=0, dtype=np.float64).astype(np.float32)
+    return np.asarray(np.mean(maps, axis=0, dtype=np.float64), dtype=np.float32)

@@ -31,7 +31,6 @@ class Outputs:
         out: the folder; masks go to `masks`, the rest to `probability`, `uncertainty` and `overlays` beside it.
         format: "png" (0 and 255), "nifti" (0 and 1), or "dicom-seg" for DICOM files.
         threshold: probability from which a pixel is lesion.
-        model: name of the model, for headers.
         probability: write the probability as float32 NIfTI, too.
         uncertainty: write "entropy" or "std" (standard deviation of the models) as float32 NIfTI; None writes none.
         overlay: write the picture with the mask's outline as PNG.
@@ -40,7 +39,6 @@ class Outputs:
     out: Path
     format: str = "png"
     threshold: float = 0.5
-    model: str = "model"
     probability: bool = False
     uncertainty: str | None = None
     overlay: bool = False
@@ -77,15 +75,15 @@ class Outputs:
         if self.overlay:
             write_png(self.out / "overlays" / f"{frame}.png", outlined(grey, mask))
 
-    def complete(self, source: PictureFile, name: str, masks: Sequence[np.ndarray]) -> None:
-        """Write the segmentation of all frames of a DICOM file, where that is the format.
+    def complete(self, source: PictureFile, name: str, masks: Sequence[np.ndarray], model: str) -> None:
+        """Write the segmentation of all frames of a DICOM file, where that is the format; its header names the model.
 
         Raises:
             DataError: it cannot be made, or the disk refuses.
         """
         if self.format == "dicom-seg" and isinstance(source, DicomFile):
             buffer = BytesIO()
-            segmentation(source, masks, self.model, self.threshold).save_as(buffer)
+            segmentation(source, masks, model, self.threshold).save_as(buffer)
             _write(self.out / "masks" / f"{name}.dcm", buffer.getvalue())
 
 
@@ -111,9 +109,9 @@ def write_nifti(path: Path, plane: np.ndarray, source: PictureFile) -> None:
     import nibabel
 
     if isinstance(source, NiftiFile):
-        header = source.image.header.copy()
+        header = source.header.copy()
         header.set_data_dtype(plane.dtype)
-        image = nibabel.Nifti1Image(plane.T.reshape(source.image.shape), source.image.affine, header)
+        image = nibabel.Nifti1Image(plane.T.reshape(source.shape), source.affine, header)
         image.header.set_slope_inter(1, 0)
     else:
         down_column, along_row = source.spacing or (1.0, 1.0)

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 Spacing = tuple[float, float]  # mm from one pixel's centre to the next: down a column (y), along a row (x)
 
-RASTERS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+TIFFS = (".tif", ".tiff")
+RASTERS = (".png", ".jpg", ".jpeg", ".bmp", *TIFFS)
 DICOMS = (".dcm", ".dicom")
 NIFTIS = (".nii.gz", ".nii")
 SUFFIXES = (*RASTERS, *DICOMS, *NIFTIS)
@@ -39,11 +40,11 @@ def find_files(paths: Sequence[str | Path], out: Path) -> list[Found]:
     """The picture files meant by files, folders (all of their pictures, of sub-folders too) and glob patterns.
 
     In folders, files of other kinds, hidden ones and whatever lies in `out` are passed over. A named file is listed
-    whatever it is, also where it does not exist. Each file is listed once.
+    whatever it is, as is a place without any picture. Each file is listed once.
     """
     found: dict[Path, Found] = {}
     for path in map(Path, paths):
-        for file, base in _expand(path, out.resolve()):
+        for file, base in list(_expand(path, out.resolve())) or [(path, path.parent)]:
             found.setdefault(file.resolve(), Found(file, stem(file.relative_to(base).as_posix())))
     return list(found.values())
 
@@ -62,11 +63,9 @@ def _expand(path: Path, out: Path) -> Iterator[tuple[Path, Path]]:
         yield path, path.parent
     else:
         base = _before_magic(path)
-        for match in sorted(map(Path, glob.glob(str(path), recursive=True))):
-            files = (
-                _pictures_in(match, out) if match.is_dir() else [match] if _is_wanted(match, match.parent, out) else []
-            )
-            yield from ((file, base) for file in files)
+        for match in sorted(base.glob(str(path.relative_to(base)))):
+            files = _pictures_in(match, out) if match.is_dir() else [match]
+            yield from ((file, base) for file in files if _is_wanted(file, base, out))
 
 
 def _before_magic(path: Path) -> Path:
@@ -122,8 +121,7 @@ class RasterFile(PictureFile):
     """
 
     def __init__(self, path: Path) -> None:
-        with open_image(path) as image:
-            super().__init__(path, getattr(image, "n_frames", 1) if image.format == "TIFF" else 1)
+        super().__init__(path, _pages(path) if path.suffix.lower() in TIFFS else 1)
 
     def frames(self) -> Iterator[np.ndarray]:
         """As `PictureFile.frames`."""
@@ -134,6 +132,11 @@ class RasterFile(PictureFile):
                 yield to_grey(image)
 
 
+def _pages(path: Path) -> int:
+    with open_image(path) as image:
+        return getattr(image, "n_frames", 1)
+
+
 class NiftiFile(PictureFile):
     """A plane in NIfTI: (W, H) or (W, H, 1), the first axis along a row.
 
@@ -142,20 +145,19 @@ class NiftiFile(PictureFile):
     """
 
     def __init__(self, path: Path) -> None:
-        self.image = _read_nifti(path)
-        super().__init__(path, spacing=_nifti_spacing(self.image))
+        image = _read_nifti(path)
+        self.header, self.affine, self.shape = image.header, image.affine, image.shape
+        super().__init__(path, spacing=_nifti_spacing(image))
 
     def frames(self) -> Iterator[np.ndarray]:
         """As `PictureFile.frames`."""
-        values = np.asarray(self.image.dataobj).reshape(self.image.shape[:2]).T
-        kind = self.image.header.get_data_dtype()
-        unscaled = (self.image.dataobj.slope, self.image.dataobj.inter) == (1, 0)
-        top = {np.dtype("uint8"): 255, np.dtype("uint16"): MAX_16_BIT}.get(kind.newbyteorder("="), 1) if unscaled else 1
+        values = np.asarray(_read_nifti(self.path).dataobj).reshape(self.shape[:2]).T
+        top = {"uint8": 255, "uint16": MAX_16_BIT}.get(values.dtype.name, 1)  # scaled integers are floats by now
         grey = np.ascontiguousarray(values, dtype=np.float32) / np.float32(top)
         if not ((grey >= 0) & (grey <= 1)).all():
             expected = "expected uint8, uint16 or values in [0, 1]"
             raise DataError(
-                f"{self.path}: {expected}, found {kind} from {values.min():g} to {values.max():g}; rescale it"
+                f"{self.path}: {expected}, found {values.dtype} from {values.min():g} to {values.max():g}; rescale it"
             )
         yield grey
 
@@ -171,8 +173,6 @@ def _read_nifti(path: Path) -> "Nifti1Image":
         content = path.read_bytes()
         image = nibabel.Nifti1Image.from_bytes(gzip.decompress(content) if path.suffix == ".gz" else content)
         np.asarray(image.dataobj)
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
     except (OSError, EOFError, ValueError, zlib.error, ImageFileError, HeaderDataError, WrapStructError) as error:
         raise DataError(f"{path}: cannot be read as NIfTI ({error}); copy it again from its source") from None
     if image.shape not in {(*image.shape[:2],), (*image.shape[:2], 1)} or image.get_data_dtype().kind not in "uif":
@@ -192,8 +192,12 @@ def open_picture(path: Path) -> PictureFile:
     """The reader of a file, by its suffix, or without one by its content.
 
     Raises:
-        DataError: the file is missing, damaged, or of no known kind.
+        DataError: the file is missing, or damaged where its header has to be read.
     """
+    if path.is_dir():
+        raise DataError(f"{path}: no picture in this folder; expected {', '.join(SUFFIXES)} or DICOM without a suffix")
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; correct the path or the pattern")
     name = path.name.lower()
     if name.endswith(NIFTIS):
         return NiftiFile(path)

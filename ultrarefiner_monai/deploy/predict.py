@@ -53,10 +53,9 @@ class Summary:
         lines = [f"skipped: {reason}" for _, reason in self.failures]
         files = len({row["file"] for row in self.rows})
         lesions = sum(row["components"] > 0 for row in self.rows)
-        lines.append(
-            f"predicted {len(self.rows)} pictures of {files} files in {self.seconds:.1f} s, {lesions} with a lesion"
-        )
-        lines.append(f"wrote {self.out / 'masks'}, {TABLE} and {REPORT}; skipped {len(self.failures)} files")
+        counts = f"pictures: {len(self.rows)} of {files} files, with a lesion: {lesions}, skipped files: {len(self.failures)}"
+        lines.append(f"{counts}; {self.seconds:.1f} s")
+        lines.append(f"wrote {self.out / 'masks'}, {self.out / TABLE} and {self.out / REPORT}")
         return "\n".join(lines)
 
 
@@ -106,18 +105,20 @@ def predict(
             or a disk that refuses. Nothing is predicted then, but for the last case.
     """
     _check_options(format, uncertainty, threshold)
-    outputs = Outputs(Path(out), format, float(threshold), "model", probability, uncertainty, overlay)
+    outputs = Outputs(Path(out), format, float(threshold), probability, uncertainty, overlay)
     found = find_files([paths] if isinstance(paths, str | Path) else paths, outputs.out)
-    if not found:
-        raise DataError(f"{_some(paths)}: no picture there; expected PNG, JPEG, TIFF, BMP, DICOM or NIfTI files")
     summary = Summary(outputs.out)
     jobs = list(_readable(found, outputs, summary))
+    if not jobs:
+        reasons = [reason for _, reason in summary.failures] or ["name files, folders or patterns"]
+        raise DataError(f"nothing to predict: {_some(reasons)}")
     _check_targets(jobs, outputs, overwrite)
     ensemble = Ensemble(model, coarse, amp, device)
     if uncertainty == "std" and len(ensemble.paths) == 1:
         raise DataError("uncertainty std: needs several models; name a folder of folds, or take --uncertainty entropy")
     start = time.perf_counter()
     _predict_all(jobs, ensemble, outputs, summary)
+    summary.rows = [row for row in summary.rows if (outputs.out / row["mask"]).exists()]
     summary.seconds = time.perf_counter() - start
     _write_tables(summary, ensemble, outputs)
     return summary
@@ -187,7 +188,7 @@ def _predict_file(job: _Job, ensemble: Ensemble, outputs: Outputs) -> Iterator[d
         outputs.write(job.source, names[index], grey, consensus, mask)
         masks.append(mask)
         yield _facts(job, index, mask, outputs) | measure(mask, consensus, job.source.spacing)
-    outputs.complete(job.source, job.name, masks)
+    outputs.complete(job.source, job.name, masks, ensemble.name)
 
 
 def _facts(job: _Job, index: int, mask: np.ndarray, outputs: Outputs) -> dict[str, Any]:

@@ -1,0 +1,106 @@
+"""MONAI Label app that serves exported UltraRefiner bundles: inference, training, and the most uncertain picture next."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import monailabel
+from monailabel.interfaces.app import MONAILabelApp
+from monailabel.interfaces.datastore import Datastore
+from monailabel.interfaces.tasks.infer_v2 import InferTask
+from monailabel.interfaces.tasks.scoring import ScoringMethod
+from monailabel.interfaces.tasks.strategy import Strategy
+from monailabel.interfaces.tasks.train import TrainTask
+from monailabel.tasks.activelearning.first import First
+from monailabel.tasks.activelearning.random import Random
+from monailabel.tasks.infer.bundle import BundleInferTask
+from monailabel.tasks.train.bundle import BundleTrainTask
+
+SCORED_AT_ONCE = 32  # pictures that a request for the next one scores by itself; the rest is left to the scoring task
+
+
+def scores(bundle: str, datastore: Datastore, limit: int | None = None) -> dict[str, float]:
+    """Uncertainty of the unlabelled pictures, each noted with the model that it is of; ``limit``: how many may be new."""
+    from ultrarefiner_monai.deploy.monailabel_parts import card_of, predict_file, uncertainty
+
+    key, model = f"uncertainty_{Path(bundle).name}", card_of(bundle)["sha256"]
+    found, new = {}, 0
+    for image in datastore.get_unlabeled_images():
+        noted = datastore.get_image_info(image).get(key, {})
+        if noted.get("model") == model:
+            found[image] = noted["bits"]
+        elif limit is None or new < limit:
+            found[image] = uncertainty(predict_file(bundle, datastore.get_image_uri(image)))
+            datastore.update_image_info(image, {key: {"model": model, "bits": found[image]}})
+            new += 1
+    return found
+
+
+class Uncertainty(Strategy):
+    """The unlabelled picture of which a model is least certain."""
+
+    def __init__(self, bundle: str) -> None:
+        super().__init__(f"The picture of which {Path(bundle).name} is least certain (mean entropy)")
+        self.bundle = bundle
+
+    def __call__(self, request: dict[str, Any], datastore: Datastore) -> dict[str, Any] | None:
+        """Its id and score; None where every picture is labelled."""
+        found = scores(self.bundle, datastore, SCORED_AT_ONCE)
+        if not found:
+            return None
+        image = max(found, key=found.__getitem__)
+        return {"id": image, "uncertainty": found[image]}
+
+
+class UncertaintyScoring(ScoringMethod):
+    """Score all unlabelled pictures in the background."""
+
+    def __init__(self, bundle: str) -> None:
+        super().__init__(f"Mean entropy of {Path(bundle).name}'s probability maps")
+        self.bundle = bundle
+
+    def __call__(self, request: dict[str, Any], datastore: Datastore) -> dict[str, float]:
+        """Uncertainty of each picture by its id."""
+        return scores(self.bundle, datastore)
+
+
+class MyApp(MONAILabelApp):
+    """Serve the bundles in `model/`, or those that `--conf models NAME,NAME` names."""
+
+    def __init__(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
+        folder = Path(app_dir).resolve() / "model"
+        found = sorted(path.name for path in folder.iterdir() if (path / "configs" / "inference.json").is_file())
+        wanted = [name.strip() for name in conf["models"].split(",")] if "models" in conf else found
+        if unknown := [name for name in wanted if name not in found]:
+            raise SystemExit(f"models {', '.join(unknown)}: not in {folder}, which has {', '.join(found) or 'none'}")
+        self.bundles = {name: str(folder / name) for name in wanted}
+        sys.path.append(next(iter(self.bundles.values())))  # the package travels in each bundle
+        super().__init__(
+            app_dir=app_dir,
+            studies=studies,
+            conf=conf,
+            name="UltraRefiner",
+            description="Breast-ultrasound lesion segmentation. Research software, not for clinical use.",
+            version=monailabel.__version__,
+        )
+
+    def init_infers(self) -> dict[str, InferTask]:
+        """One task a bundle."""
+        return {name: BundleInferTask(path, self.conf) for name, path in self.bundles.items()}
+
+    def init_trainers(self) -> dict[str, TrainTask]:
+        """One task a bundle."""
+        return {name: BundleTrainTask(path, self.conf) for name, path in self.bundles.items()}
+
+    def init_strategies(self) -> dict[str, Strategy]:
+        """MONAI Label's own, and the uncertainty of each bundle."""
+        strategies: dict[str, Strategy] = {"first": First(), "random": Random()}
+        return strategies | {f"uncertainty_{name}": Uncertainty(path) for name, path in self.bundles.items()}
+
+    def init_scoring_methods(self) -> dict[str, ScoringMethod]:
+        """The uncertainty of each bundle."""
+        return {f"uncertainty_{name}": UncertaintyScoring(path) for name, path in self.bundles.items()}
+
+    def train(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Train on one device: with several MONAI Label wants a configuration for them and else does nothing."""
+        return super().train({**request, "multi_gpu": False})

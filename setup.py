@@ -11,6 +11,7 @@ class BuildWithFolders(build_py):
     """Put the folders into the package that is built; an editable install keeps using the checkout's."""
 
     def run(self) -> None:
+        """Build the package and add the folders."""
         super().run()
         if not self.editable_mode:
             copy_shipped = runpy.run_path("ultrarefiner_monai/shipped.py")["copy_shipped"]

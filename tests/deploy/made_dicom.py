@@ -1,6 +1,5 @@
 """Ultrasound in DICOM files, made for a test."""
 
-import numpy as np
 from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import (

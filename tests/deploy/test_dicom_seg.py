@@ -8,11 +8,10 @@ from ultrarefiner_monai.deploy.dicom import DicomFile
 
 hd = pytest.importorskip("highdicom", reason="DICOM is an optional extra")
 import pydicom  # noqa: E402
+from made_dicom import write_dicom  # noqa: E402
 from pydicom.uid import SegmentationStorage  # noqa: E402
 
 from ultrarefiner_monai.deploy.dicom_seg import segmentation  # noqa: E402
-
-from made_dicom import write_dicom  # noqa: E402
 
 SHAPE = (7, 9)  # 63 pixels, so that frames do not end with a byte
 

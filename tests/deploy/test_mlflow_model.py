@@ -14,6 +14,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from PIL import Image
 
@@ -65,8 +66,11 @@ def test_pictures_of_several_sizes_and_a_threshold(training, store, picture, tmp
     assert [pixels(mask).shape for mask in everything["mask"]] == [Image.open(picture).size[::-1], (90, 31)]
     assert everything["lesion_pixels"][1] == 90 * 31
     assert model.predict(table.iloc[:0]).empty
-    with pytest.raises(DataError, match=r"threshold 2\.0: expected a probability from 0 to 1"):
+    with pytest.raises(MlflowException, match=r"^threshold 2\.0: expected a probability from 0 to 1"):
         model.predict(table, params={"threshold": 2.0})
+    table.loc[1, "image"] = "AAAA"
+    with pytest.raises(MlflowException, match=r"^image of line 1: expected a PNG or JPEG"):
+        model.predict(table)
 
 
 def test_the_model_says_what_it_takes_and_where_it_comes_from(training, store):

@@ -11,12 +11,14 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
+    from selenium.webdriver.remote.webelement import WebElement
 
 FLAGS = (
     "--headless=new",
@@ -57,6 +59,18 @@ def opened_browser(profile: Path) -> "Iterator[Chrome]":
         browser.quit()
 
 
+def displayed(browser: "Chrome", path: str, seconds: float = 30) -> "WebElement":
+    """The first element of an XPath that is to be seen, as soon as there is one."""
+    from selenium.common.exceptions import StaleElementReferenceException
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    def find(browser: "Chrome") -> "WebElement | None":
+        return next((found for found in browser.find_elements("xpath", path) if found.is_displayed()), None)
+
+    waiting = WebDriverWait(browser, seconds, 0.2, [StaleElementReferenceException])
+    return waiting.until(find, f"nothing to be seen at {path}")
+
+
 def complaints(browser: "Chrome") -> list[str]:
     """Console messages of level SEVERE since the last call: errors of scripts, and requests that failed."""
     return [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
@@ -71,29 +85,36 @@ def requests(browser: "Chrome", page: str) -> list[str]:
 
 
 @contextmanager
-def served(words: Sequence[str], folder: Path, log: Path, seconds: float = 90) -> Iterator[str]:
+def served(words: Sequence[str], folder: Path, seconds: float = 90, **environment: str) -> Iterator[str]:
     """Address of a server on a free port of this machine, which `words` with `--port` start in `folder`; then it is ended."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    with log.open("w") as output:
+    with TemporaryFile("w+") as output:
         server = subprocess.Popen(
-            [*words, "--port", str(port)], cwd=folder, stdout=output, stderr=output, start_new_session=True
+            [*words, "--port", str(port)],
+            cwd=folder,
+            env=os.environ | environment,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
         )
-    try:
-        _wait_for(f"http://127.0.0.1:{port}/", server, log, seconds)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        os.killpg(server.pid, signal.SIGKILL)
-        server.wait()
+        try:
+            if not _answers(f"http://127.0.0.1:{port}/", server, seconds):
+                output.seek(0)
+                raise TimeoutError(f"{' '.join(words)} does not answer: {output.read()[-2000:]}")
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            os.killpg(server.pid, signal.SIGKILL)
+            server.wait()
 
 
-def _wait_for(url: str, server: subprocess.Popen, log: Path, seconds: float) -> None:
+def _answers(url: str, server: subprocess.Popen, seconds: float) -> bool:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and server.poll() is None:
         try:
             with urllib.request.urlopen(url, timeout=5):
-                return
+                return True
         except OSError:
             time.sleep(0.5)
-    raise TimeoutError(f"{url} does not answer: {log.read_text()[-2000:]}")
+    return False

@@ -57,6 +57,7 @@ class UntrainedStudy(Study):
             output_dir=folder,
             params={"phase": phase, "fold": fold},
             parent_run=self.parent_run,
+            artifacts=[folder / "per_image.csv"],
         )
         tracker.log_metrics({"train_loss": 0.5}, 1)
         root = find_root(self.dataset, str(self.data_root))

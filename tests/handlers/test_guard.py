@@ -40,6 +40,22 @@ def test_a_second_process_is_refused_until_the_first_has_gone(tmp_path, fork):
     guarded(tmp_path / "run").run([0])
 
 
+def test_the_folder_is_locked_before_anything_is_written(tmp_path, fork):
+    """A tracker that starts with the trainer must not replace the files of the run that has the folder."""
+
+    def hold():
+        guarded(tmp_path)
+        (tmp_path / "held").touch()
+        time.sleep(30)
+
+    child = fork(hold)
+    wait_for(tmp_path / "held")
+    with pytest.raises(CheckpointError, match="in use by another training"):
+        RunGuard(tmp_path).attach(Engine(lambda engine, batch: None))
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_stopped_training_exits_with_the_shells_code_and_resumes(make_run, tmp_path, fork, number, code):
     def make(folder):

@@ -28,6 +28,7 @@ PARTS = {
     "phase2": {"refiner": {**REFINER, "fusion_gamma": 1.0}},
     "phase3": {"coarse": COARSE, "refiner": {**REFINER, "fusion_gamma": 1.0}},
 }
+LORA_RANK = {"phase1": 0, "phase2": 2, "phase3": 0}
 TOLD = {"dataset": "PHANTOM", "fold": 0, "manifest_sha256": "0" * 64, "epoch": 1, "metric": {"dice": 0.5}}
 
 
@@ -58,7 +59,7 @@ def models(tmp_path_factory) -> dict[str, Path]:
 def save_random_model(path: Path, phase: str) -> Path:
     torch.manual_seed(5)
     card = {"phase": phase, "version": "0.1.0", **TOLD, **PARTS[phase]}
-    network = build_network(card)
+    network = build_network(card, LORA_RANK[phase])
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))  # the last layers start at zero

@@ -146,9 +146,15 @@ def test_the_prompts_of_the_client_decide_and_do_not_stay(server, expected, uplo
 def test_an_option_that_makes_no_sense_is_refused_and_the_server_goes_on(params, said, server, uploaded):
     params = {"positive_points": 0, "negative_points": 0, **params}
     answer = server.post("/infer/phase3", data={"params": json.dumps(params)}, files=upload(uploaded))
-    assert answer.status_code == 500
-    assert said in server.log.read_text(errors="replace")
+    assert answer.status_code == 400
+    assert said in answer.json()["detail"]
     assert server.get("/info/").ok
+
+
+def test_a_file_that_is_no_picture_is_refused_in_one_line(server):
+    answer = server.post("/infer/phase1", files={"file": ("x.png", b"no picture", "image/png")})
+    assert answer.status_code == 400
+    assert "cannot be read as an image" in answer.json()["detail"]
 
 
 def test_a_label_is_kept_as_it_was_sent(server):

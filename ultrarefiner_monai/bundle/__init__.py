@@ -1,6 +1,7 @@
 """The few helpers that the bundles' configurations call."""
 
 from .batches import CachedEmbeddings, PrepareRefinement, cached_embeddings
+from .evaluating import evaluate
 from .inferers import AutocastInferer, CoarseRefinedInferer
 from .keys import check_keys
 from .optimisers import coarse_optimiser, cosine, joint_optimiser, warm_polynomial
@@ -9,7 +10,6 @@ from .paths import bundle_root
 from .plan import Plan
 from .running import (
     begin_training,
-    evaluate,
     infer,
     prediction_writer,
     run_artifacts,

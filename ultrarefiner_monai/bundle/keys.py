@@ -14,7 +14,7 @@ WORDS = {"true": True, "false": False}
 CHOICES = {
     "fusion": get_args(FusionMode),
     "weighting": ("learned", "fixed"),
-    "split": ("train", "val", "test", "normal"),
+    "split": ("train", "val", "test", "normal", "external"),
 }
 NUMBERS: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
     (

@@ -14,6 +14,7 @@ from typing import Any
 
 from ultrarefiner_monai.bundle.coarse_maps import CoarseMaps
 from ultrarefiner_monai.bundle.errors import one_line_errors
+from ultrarefiner_monai.bundle.evaluated import EXTERNAL, check_models, external_origin
 from ultrarefiner_monai.bundle.network_choice import check_networks, resolve_networks, resolve_start
 from ultrarefiner_monai.bundle.normals import choose_normals
 from ultrarefiner_monai.bundle.paths import project_root, results_root
@@ -58,7 +59,8 @@ class Plan:
         sam_checkpoint: SAM weights; None takes LiteMedSAM's for that variant; "random" starts untrained.
         points: positive and negative points among the prompts; None is 1, and 0 for LiteMedSAM, which knows boxes only.
         coarse_predictions: folder with ``fold*/predictions`` of phase 1 (phase 2).
-        phase1_checkpoint, phase2_checkpoint: models that phase 3 starts from; None takes the same fold's.
+        phase1_checkpoint, phase2_checkpoint: models that phase 3 starts from; None takes the same fold's. In an evaluation
+            the two name a cascade, which is scored in place of a model of phase 3.
         output_dir: where the run writes; None is ``models/<dataset>/fold<k>`` in the bundle's ``results_root``.
         checkpoint: trained model to evaluate or predict with; None is ``model.pt`` in ``output_dir``.
         strict: refuse substitutions.
@@ -66,6 +68,7 @@ class Plan:
         skip_bad: leave out items with faulty files instead of refusing the release.
         normal_share: share of normals among the training images (phase 1).
         mode: "train" or "evaluate"; evaluation needs no checkpoint to start from.
+        split: what an evaluation scores; with "external", models of another data set, whose fold is in their cards.
         images: a picture file or a folder of pictures to predict; no manifest is involved then.
 
     Raises:
@@ -97,8 +100,10 @@ class Plan:
     skip_bad: bool = False
     normal_share: float = 0.0
     mode: str = "train"
+    split: str | None = None
     images: str | None = None
     substitutions: list[str] = field(default_factory=list, init=False)
+    origin: dict[str, Any] = field(default_factory=dict, init=False)
     content: Manifest = field(init=False)
     root: Root = field(init=False)
     absent: dict[str, int] = field(default_factory=dict, init=False)
@@ -115,8 +120,12 @@ class Plan:
         self.strict = bool(self.strict) or any(value not in (None, "random") for value in named)
         check_networks(self)
         self._check_epochs()
+        check_models(self)
+        if self.split == EXTERNAL:
+            self.origin, self.fold = external_origin(self), 0  # all folds of the other data set are scored
         self.demonstration = self.images is None and self._resolve_data()
-        self.output_dir = self.output_dir or f"{results_root(self.bundle_root)}/models/{self.dataset}/fold{self.fold}"
+        dataset, fold = self.origin.get("dataset", self.dataset), self.origin.get("fold", self.fold)
+        self.output_dir = self.output_dir or f"{results_root(self.bundle_root)}/models/{dataset}/fold{fold}"
         if self.phase == "phase3" and self.mode == "train":
             self.phase1_checkpoint = resolve_start(self, "phase1", self.phase1_checkpoint)
             self.phase2_checkpoint = resolve_start(self, "phase2", self.phase2_checkpoint)
@@ -146,6 +155,33 @@ class Plan:
         """The trained model to evaluate or predict with."""
         return Path(self.checkpoint or f"{self.output_dir}/model.pt")
 
+    @property
+    def cascade(self) -> bool:
+        """Whether models of phases 1 and 2 are evaluated, one after the other, without the joint training of phase 3."""
+        return self.phase == "phase3" and self.mode == "evaluate" and self.phase1_checkpoint is not None
+
+    @property
+    def system(self) -> str:
+        """What is trained or evaluated: the phase, or "cascade"."""
+        return "cascade" if self.cascade else self.phase
+
+    @property
+    def models(self) -> dict[str, Path]:
+        """The trained models to evaluate by phase: one, or the two of a cascade."""
+        if self.cascade:
+            return {"phase1": Path(str(self.phase1_checkpoint)), "phase2": Path(str(self.phase2_checkpoint))}
+        return {self.phase: self.model}
+
+    @property
+    def trained_on(self) -> dict[str, Any]:
+        """Data set, fold and manifest hash that the cards of the run's models hold."""
+        return self.origin or {"dataset": self.dataset, "fold": self.fold, "manifest_sha256": self.content.sha256}
+
+    def scores_dir(self, split: str) -> str:
+        """Where the scores of ``split`` go: a folder of its own for each split, other data set, and for the cascade."""
+        name = f"{EXTERNAL}_{self.dataset}" if split == EXTERNAL else split
+        return f"{self.output_dir}/{'cascade_' if self.cascade else ''}{name}"
+
     def predictions_dir(self, split: str) -> str:
         """Where predictions of ``split`` go unless the user says otherwise; masks of pictures go to ``masks``."""
         if self.images is not None:
@@ -156,11 +192,15 @@ class Plan:
     def items(self, split: str) -> list[dict[str, Any]]:
         """Items of ``split`` ("train", "val", "test", "normal") with absolute paths; in phase 2 with their coarse maps.
 
+        "external" are those of another data set than the models', for evaluations.
+
         Raises:
             SystemExit: a coarse prediction is missing, doubled, stale or of the wrong size; the ids are listed.
         """
         if self.images is not None:
             return self._pictures(self.images)
+        if split == EXTERNAL and not self.origin:
+            raise DataError("split 'external' is for evaluate.json: a trained model on a data set that it has not seen")
         items = self.content.split(split, self.fold)
         if not items:
             raise DataError(

@@ -20,11 +20,11 @@ from ultrarefiner_monai.bundle.release import EXCLUDED, write_excluded
 from ultrarefiner_monai.bundle.start import load_trained
 from ultrarefiner_monai.data.files import file_sha256, write_atomically
 from ultrarefiner_monai.handlers import CheckpointHandler, RunReport, Tracker, TrackValidation
-from ultrarefiner_monai.handlers.ending import was_stopped
 from ultrarefiner_monai.handlers.metrics_file import finite
 from ultrarefiner_monai.transforms import SaveMapsd, SaveMaskd
 
 EXECUTED = "executed_config.json"
+SUMMARY = "metrics.json"  # of an evaluation
 KINDS = {"train": "training", "evaluate": "evaluation"}
 CHANNELS = {"phase1": ("coarse",), "phase2": ("coarse", "refined"), "phase3": ("coarse", "refined")}
 
@@ -40,16 +40,16 @@ def store_uri(project: Path, uri: str | None = None) -> str:
 
 
 def run_name(plan: Plan, seed: int) -> str:
-    """Unique name of a run: phase, fold, seed and start time."""
-    return f"{plan.phase}-fold{plan.fold}-seed{seed}-{datetime.now():%Y%m%dT%H%M%S}"
+    """Unique name of a run: phase or cascade, fold, seed and start time."""
+    return f"{plan.system}-fold{plan.trained_on['fold']}-seed{seed}-{datetime.now():%Y%m%dT%H%M%S}"
 
 
 def run_parameters(plan: Plan, **settings: Any) -> dict[str, Any]:
     """Parameters that the tracker notes: the plan's decisions and ``settings``."""
-    names = ("phase", "dataset", "fold", "epochs", "coarse_variant", "coarse_size", "variant", "image_size")
+    names = ("epochs", "coarse_variant", "coarse_size", "variant", "image_size")
     decided = {name: getattr(plan, name) for name in names if getattr(plan, name) is not None}
     weights = {name: file_sha256(Path(path)) for name, path in _weights(plan).items()}
-    return {**decided, **settings, "manifest_sha256": plan.content.sha256, "version": __version__, **weights}
+    return {"phase": plan.system, **plan.trained_on, **decided, **settings, "version": __version__, **weights}
 
 
 def _weights(plan: Plan) -> dict[str, str]:
@@ -63,17 +63,17 @@ def _weights(plan: Plan) -> dict[str, str]:
 
 
 def run_tags(plan: Plan, split: str | None = None) -> dict[str, str]:
-    """Tags to filter runs by: what it is, and what sets a demonstration, a partial data set or a split apart from a result."""
+    """Tags to filter runs by: what it is, what it is evaluated on, and what sets a demonstration or a partial data set apart."""
     tags = {
         "kind": KINDS[plan.mode],
-        "phase": plan.phase,
-        "dataset": plan.dataset,
-        "fold": str(plan.fold),
+        "phase": plan.system,
+        "dataset": plan.trained_on["dataset"],
+        "fold": str(plan.trained_on["fold"]),
         "demonstration": str(_is_demonstration(plan)).lower(),
         "substitutions": "; ".join(plan.substitutions) or "none",
     }
     if split is not None:
-        tags["split"] = split
+        tags |= {"split": split, "evaluated_on": plan.dataset}
     if plan.absent:
         tags["absent_items"] = json.dumps(plan.absent)
     if plan.excluded:
@@ -88,8 +88,8 @@ def _is_demonstration(plan: Plan) -> bool:
 
 def run_artifacts(plan: Plan, split: str | None = None) -> list[Path]:
     """Files that the tracker stores when a training, or the evaluation of ``split``, ends; those that exist by then."""
-    folder = Path(str(plan.output_dir)) / (split or "")
-    return [folder / name for name in (EXECUTED, "per_image.csv", "reliability.json", EXCLUDED)]
+    folder = Path(plan.scores_dir(split) if split else str(plan.output_dir))
+    return [folder / name for name in (EXECUTED, SUMMARY, "per_image.csv", "reliability.json", EXCLUDED)]
 
 
 def run_data(plan: Plan, split: str = "train") -> dict[str, str]:
@@ -101,10 +101,8 @@ def run_facts(plan: Plan) -> dict[str, Any]:
     """What ``run.json`` says of any run of ``plan``."""
     return {
         "kind": KINDS[plan.mode],
-        "phase": plan.phase,
-        "dataset": plan.dataset,
-        "fold": plan.fold,
-        "manifest_sha256": plan.content.sha256,
+        "phase": plan.system,
+        **plan.trained_on,
         "demonstration": _is_demonstration(plan),
         "substitutions": plan.substitutions,
         "absent_items": plan.absent,
@@ -156,26 +154,6 @@ def train(trainer: SupervisedTrainer) -> None:
         SystemExit: the disk is full, a file of the data or the cache is damaged, or the output folder is in use.
     """
     trainer.run()
-
-
-@one_line_errors
-def evaluate(
-    plan: Plan, network: nn.Module, tracker: Tracker, evaluator: SupervisedEvaluator, split: str
-) -> dict[str, float]:
-    """Score the trained model on ``split``; returns the metrics and tracks them as ``<split>_<metric>``."""
-    load_trained(plan, network)
-    facts = {**run_facts(plan), "split": split}
-    RunReport(tracker.output_dir, facts, lambda: {"metrics": finite(evaluator.state.metrics)}).attach(evaluator)
-    tracker.start()
-    try:
-        write_excluded(plan.excluded, tracker.output_dir)
-        evaluator.run()
-    except BaseException as error:
-        tracker.finish("KILLED" if was_stopped(error) else "FAILED")
-        raise
-    tracker.log_metrics({f"{split}_{name}": value for name, value in evaluator.state.metrics.items()}, step=0)
-    tracker.finish("FINISHED")
-    return dict(evaluator.state.metrics)
 
 
 def prediction_writer(plan: Plan, split: str, folder: str | None = None) -> SaveMapsd | SaveMaskd:

@@ -17,7 +17,7 @@ from ultrarefiner_monai.networks import Sam, SamRefiner, TransUNet, UltraRefiner
 
 def model_card(plan: Plan, network: nn.Module) -> dict[str, Any]:
     """What decides a prediction of ``network`` and where it comes from; stored beside its weights, checked on loading."""
-    return {"phase": plan.phase, "version": __version__, **_provenance(plan), **_architecture(plan, network)}
+    return {"phase": plan.phase, "version": __version__, **plan.trained_on, **_architecture(plan, network)}
 
 
 def expected_card(plan: Plan, network: nn.Module) -> dict[str, Any]:
@@ -25,12 +25,8 @@ def expected_card(plan: Plan, network: nn.Module) -> dict[str, Any]:
 
     Pictures named one by one belong to no data set: there only phase and architecture count.
     """
-    provenance = _provenance(plan) if plan.images is None else {}
+    provenance = plan.trained_on if plan.images is None else {}
     return {"phase": plan.phase, **provenance, **_architecture(plan, network)}
-
-
-def _provenance(plan: Plan) -> dict[str, Any]:
-    return {"dataset": plan.dataset, "fold": plan.fold, "manifest_sha256": plan.content.sha256}
 
 
 def _architecture(plan: Plan, network: nn.Module) -> dict[str, Any]:
@@ -79,7 +75,7 @@ def start_phase3(plan: Plan, network: UltraRefiner) -> UltraRefiner:
     Raises:
         SystemExit: a checkpoint is of another phase, data set, fold or network, or does not load.
     """
-    card = {**_provenance(plan), **_architecture(plan, network)}
+    card = {**plan.trained_on, **_architecture(plan, network)}
     if plan.phase1_checkpoint:
         expected = {key: value for key, value in card.items() if key != "refiner"}
         load_model(network.coarse, plan.phase1_checkpoint, {"phase": "phase1", **expected})
@@ -91,12 +87,15 @@ def start_phase3(plan: Plan, network: UltraRefiner) -> UltraRefiner:
 
 @one_line_errors
 def load_trained(plan: Plan, network: nn.Module) -> None:
-    """Load the trained model of ``plan``'s phase, data set and fold into ``network``.
+    """Load the trained model of ``plan``'s phase, data set and fold, or the two of its cascade, into ``network``.
 
     Raises:
-        SystemExit: the file is missing, damaged, or of another phase, data set, fold or network.
+        SystemExit: a file is missing, damaged, or of another phase, data set, fold or network.
     """
-    load_model(network, plan.model, expected_card(plan, network))
+    if plan.cascade:
+        start_phase3(plan, network)
+    else:
+        load_model(network, plan.model, expected_card(plan, network))
 
 
 def trainable(module: nn.Module) -> list[nn.Parameter]:

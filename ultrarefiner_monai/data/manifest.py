@@ -19,7 +19,7 @@ from .manifest_faults import document_faults
 from .names import check_name
 from .roots import Root, resolve
 
-SPLITS = ("train", "val", "test", "normal", "train_normal")
+SPLITS = ("train", "val", "test", "normal", "train_normal", "external")
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,8 @@ class Manifest:
         """Items of one split for the model of `fold`: it trains on the other folds and validates on its own.
 
         "test" is the same for every fold. Normals have folds too, or none where they are held out with the test set:
-        "normal" are those that the fold's model never sees, "train_normal" those that it may be trained with.
+        "normal" are those that the fold's model never sees, "train_normal" those that it may be trained with. "external"
+        are all items with a lesion, for a model that was trained on another data set.
         """
         if split not in SPLITS:
             raise DataError(f"unknown split {split!r}: expected one of {', '.join(SPLITS)}")
@@ -58,6 +59,8 @@ class Manifest:
             return [item for item in self.training if item["fold"] == fold]
         if split == "test":
             return list(self.testing)
+        if split == "external":
+            return [*self.training, *self.testing]
         seen = split == "train_normal"
         return [item for item in self.normal if (item.get("fold", fold) != fold) == seen]
 

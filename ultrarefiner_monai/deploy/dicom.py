@@ -60,10 +60,11 @@ class DicomFile(PictureFile):
         """Grey values of stored ones (H, W)."""
         from pydicom.pixels import apply_rescale, apply_windowing
 
-        low, high = self._range
+        black, white = self._range
         values = apply_windowing(apply_rescale(pixels, self.header), self.header).astype(np.float32)
-        grey = ((values - np.float32(low)) / np.float32(high - low)).clip(0, 1)
-        return 1 - grey if self.header.PhotometricInterpretation == "MONOCHROME1" else grey
+        if self.header.PhotometricInterpretation == "MONOCHROME1":
+            black, white = white, black
+        return ((values - np.float32(black)) / np.float32(white - black)).clip(0, 1)
 
     @property
     def _range(self) -> tuple[float, float]:

@@ -43,9 +43,10 @@ def measure(mask: np.ndarray, consensus: Consensus, spacing: Spacing | None) -> 
 def diameters(mask: np.ndarray, spacing: Spacing = (1.0, 1.0)) -> tuple[float, float]:
     """Longest diameter of a mask bool (H, W), and its extent at right angles to that one; NaN, NaN of a blank one.
 
-    The longest diameter is the maximal Feret diameter: the longest distance between two points of the outline, which
-    runs half a pixel outside of the pixels' centres, as in scikit-image's ``feret_diameter_max`` (Feret, L. R. "La
-    grosseur des grains", 1930). Both are in the units of `spacing`, (down a column, along a row).
+    The longest diameter is the maximal Feret diameter (Feret, "La grosseur des grains", 1930): the longest distance
+    between two points of the outline, which runs half a pixel outside of the pixels' centres. scikit-image's
+    ``feret_diameter_max`` has the same outline for a convex mask, up to a pixel. Both are in the units of `spacing`,
+    (down a column, along a row).
     """
     from scipy.spatial import ConvexHull
     from scipy.spatial.distance import pdist, squareform

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.pyfunc import PythonModel, save_model
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
@@ -62,13 +63,17 @@ class SegmentationModel(PythonModel):
         """Segment every picture of the column `image`.
 
         Raises:
-            DataError: a cell is no picture, a size differs, or the threshold is no probability.
+            MlflowException: a cell is no picture, a size differs, or the threshold is no probability; a server answers with the
+                line and status 400.
         """
         threshold = (params or {}).get("threshold", THRESHOLD)
-        if not 0 <= threshold <= 1:
-            raise DataError(f"threshold {threshold}: expected a probability from 0 to 1")
-        inputs = model_input.to_dict("records")
-        answers = [self._segment(row, number, threshold) for number, row in enumerate(inputs)]
+        inputs = enumerate(model_input.to_dict("records"))
+        try:
+            if not 0 <= threshold <= 1:
+                raise DataError(f"threshold {threshold}: expected a probability from 0 to 1")
+            answers = [self._segment(row, number, threshold) for number, row in inputs]
+        except DataError as error:
+            raise MlflowException.invalid_parameter_value(str(error)) from error
         return pd.DataFrame(answers, columns=["mask", "probability", "lesion_pixels"])
 
     def _segment(self, row: dict[str, str], number: int, threshold: float) -> dict[str, Any]:

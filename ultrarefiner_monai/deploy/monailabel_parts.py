@@ -5,7 +5,8 @@ Nothing here imports MONAI Label. A served bundle is a folder with `models/model
 """
 
 import copy
-from collections.abc import Hashable, Mapping
+import logging
+from collections.abc import Callable, Hashable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,8 @@ from ultrarefiner_monai.metrics import segmentation_metrics
 from ultrarefiner_monai.networks import PromptGenerator, SamRefiner, UltraRefiner
 from ultrarefiner_monai.transforms.letterbox import Letterboxd, undo_letterbox
 from ultrarefiner_monai.transforms.load import LoadGreyd, LoadMaskd
+
+logger = logging.getLogger(__name__)
 
 MODEL = Path("models", "model.pt")
 COARSE_MODEL = Path("models", "phase1", "model.pt")
@@ -127,7 +130,7 @@ class PromptedInferer(CoarseRefinedInferer):
         super().__init__(amp=True)
         self.prompts = {name: options[name] for name in PROMPTS if name in options}
 
-    def __call__(self, inputs: Tensor, network: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
+    def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Tensor:
         """Call ``network``, which is left as it is."""
         if not isinstance(network, SamRefiner | UltraRefiner):
             return AutocastInferer.__call__(self, inputs, network, *args, **kwargs)
@@ -274,20 +277,21 @@ class KeepBetter:
 
     def _start(self, trainer: Engine) -> None:
         self.best = self._score()
+        logger.info("validation Dice %.4f before the training", self.best)
 
     def _score(self) -> float:
         self.evaluator.run()
         return float(self.evaluator.state.metrics["dice"])
 
     def _keep_if_better(self, trainer: Engine) -> None:
-        score = self._score()
-        if score > self.best:
+        score, epoch = self._score(), trainer.state.epoch
+        better = score > self.best
+        logger.info("validation Dice %.4f after epoch %d: %s", score, epoch, "kept" if better else "not kept")
+        if better:
             self.best = score
-            self._save(trainer.state.epoch, score)
+            self._save(epoch, score)
 
     def _save(self, epoch: int, score: float | None) -> None:
         card = card_of(self.bundle)
-        history = {"dataset": "labels of a MONAI Label server", "fold": None, "started_from": card["sha256"]}
-        kept = {name: value for name, value in card.items() if name not in ("sha256", "manifest_sha256")}
-        metric = {"dice": score}
-        save_model(self.network, self.bundle / MODEL, {**kept, **history, "epoch": epoch, "metric": metric})
+        card |= {"continued_on": "labels of a MONAI Label server", "started_from": card.pop("sha256")}
+        save_model(self.network, self.bundle / MODEL, {**card, "epoch": epoch, "metric": {"dice": score}})

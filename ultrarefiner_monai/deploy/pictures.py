@@ -174,7 +174,7 @@ def _read_nifti(path: Path) -> "Nifti1Image":
         image = nibabel.Nifti1Image.from_bytes(gzip.decompress(content) if path.suffix == ".gz" else content)
         np.asarray(image.dataobj)
     except (OSError, EOFError, ValueError, zlib.error, ImageFileError, HeaderDataError, WrapStructError) as error:
-        raise DataError(f"{path}: cannot be read as NIfTI ({error}); copy it again from its source") from None
+        raise DataError(f"{path}: cannot be read as NIfTI ({one_line(error)}); copy it again from its source") from None
     if image.shape not in {(*image.shape[:2],), (*image.shape[:2], 1)} or image.get_data_dtype().kind not in "uif":
         found = f"{image.shape} of {image.get_data_dtype()}"
         raise DataError(f"{path}: expected a grey plane (W, H) or (W, H, 1), found {found}; save its slices one by one")

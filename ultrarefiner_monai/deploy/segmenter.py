@@ -128,6 +128,11 @@ def _build_refiner(card: Mapping[str, Any], lora_rank: int) -> SamRefiner:
 
 
 def read_card(path: Path) -> dict[str, Any]:
+    """The card (`model.json`) of a trained model, checked for what its network is built from.
+
+    Raises:
+        DataError: it cannot be read, or does not say how to build the network.
+    """
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

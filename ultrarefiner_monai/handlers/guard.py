@@ -22,9 +22,9 @@ logger = logging.getLogger(__name__)
 
 
 class RunGuard:
-    """Locks the output folder while a trainer runs and turns SIGINT and SIGTERM into exit codes 130 and 143.
+    """Locks the output folder of a trainer and turns SIGINT and SIGTERM into exit codes 130 and 143 while it runs.
 
-    The lock belongs to the process and goes with it, however it ends; nothing stale is left. Stopping loses at most the
+    The folder is locked at once, before any other handler writes into it. The lock belongs to the process and goes with it, however it ends; nothing stale is left. Stopping loses at most the
     epoch in progress: the checkpoint of the epoch before is complete on the disk, and a resumed run repeats this one
     from the same random state.
     """
@@ -36,13 +36,16 @@ class RunGuard:
         self._owner = os.getpid()
 
     def attach(self, trainer: Engine) -> None:
-        """Guard every run of `trainer`."""
+        """Lock the folder and guard every run of `trainer`.
+
+        Raises `CheckpointError` where another training has the folder.
+        """
+        self._lock()
         trainer.add_event_handler(Events.STARTED, self._enter)
         trainer.add_event_handler(Events.COMPLETED, self._leave)
 
     def _enter(self, _: Engine) -> None:
-        if is_main():
-            self._lock()
+        self._lock()
         self._owner = os.getpid()
         if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -56,7 +59,7 @@ class RunGuard:
             self._file = None
 
     def _lock(self) -> None:
-        if fcntl is None:
+        if fcntl is None or self._file is not None or not is_main():
             return
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._file = self._path.open("a+")

@@ -1,10 +1,12 @@
 """MONAI Label app that serves exported UltraRefiner bundles: inference, training, and the most uncertain picture next."""
 
+import logging
 import sys
 from pathlib import Path
 from typing import Any
 
 import monailabel
+from fastapi import HTTPException
 from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.infer_v2 import InferTask
@@ -16,24 +18,36 @@ from monailabel.tasks.activelearning.random import Random
 from monailabel.tasks.infer.bundle import BundleInferTask
 from monailabel.tasks.train.bundle import BundleTrainTask
 
+logger = logging.getLogger(__name__)
+
 SCORED_AT_ONCE = 32  # pictures that a request for the next one scores by itself; the rest is left to the scoring task
 
 
 def scores(bundle: str, datastore: Datastore, limit: int | None = None) -> dict[str, float]:
     """Uncertainty of the unlabelled pictures, each noted with the model that it is of; ``limit``: how many may be new."""
-    from ultrarefiner_monai.deploy.monailabel_parts import card_of, predict_file, uncertainty
+    from ultrarefiner_monai.deploy.monailabel_parts import card_of
 
     key, model = f"uncertainty_{Path(bundle).name}", card_of(bundle)["sha256"]
-    found, new = {}, 0
-    for image in datastore.get_unlabeled_images():
-        noted = datastore.get_image_info(image).get(key, {})
-        if noted.get("model") == model:
-            found[image] = noted["bits"]
-        elif limit is None or new < limit:
-            found[image] = uncertainty(predict_file(bundle, datastore.get_image_uri(image)))
-            datastore.update_image_info(image, {key: {"model": model, "bits": found[image]}})
-            new += 1
-    return found
+    images = datastore.get_unlabeled_images()
+    noted = {image: datastore.get_image_info(image).get(key, {}) for image in images}
+    known = {image: note["bits"] for image, note in noted.items() if note.get("model") == model}
+    for image in [image for image in images if image not in known][:limit]:
+        bits = score(bundle, datastore.get_image_uri(image))
+        datastore.update_image_info(image, {key: {"model": model, "bits": bits}})
+        known[image] = bits
+    return known
+
+
+def score(bundle: str, picture: str) -> float:
+    """Uncertainty of a picture file; 0 where it cannot be predicted, which the log tells."""
+    from ultrarefiner_monai.data.errors import DataError
+    from ultrarefiner_monai.deploy.monailabel_parts import predict_file, uncertainty
+
+    try:
+        return uncertainty(predict_file(bundle, picture))
+    except DataError as error:
+        logger.warning("not scored: %s", error)
+        return 0.0
 
 
 class Uncertainty(Strategy):
@@ -101,6 +115,17 @@ class MyApp(MONAILabelApp):
         """The uncertainty of each bundle."""
         return {f"uncertainty_{name}": UncertaintyScoring(path) for name, path in self.bundles.items()}
 
+    def infer(self, request: dict[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
+        """As MONAI Label does; a mistake in the request is told to the client in one line (status 400)."""
+        from ultrarefiner_monai.data.errors import DataError
+
+        try:
+            return super().infer(request, datastore)
+        except DataError as error:
+            raise HTTPException(status_code=400, detail=str(error)) from error
+
     def train(self, request: dict[str, Any]) -> dict[str, Any]:
         """Train on one device: with several MONAI Label wants a configuration for them and else does nothing."""
+        if not self.datastore().datalist():
+            raise SystemExit("no labelled pictures to learn from: label some first")
         return super().train({**request, "multi_gpu": False})

@@ -1,0 +1,46 @@
+"""The app's folder and the commands, and what is refused; no server needed."""
+
+import json
+import shutil
+
+import pytest
+
+from ultrarefiner_monai.data.errors import DataError
+from ultrarefiner_monai.deploy.monailabel_export import export_monailabel
+
+
+def test_models_are_added_to_one_app_with_their_weights_unchanged(models, tmp_path):
+    for phase in ("phase1", "phase2"):
+        told = export_monailabel(models[phase], tmp_path, coarse=models["phase1"] if phase == "phase2" else None)
+    assert f"--app {tmp_path / 'monaibundle'}" in told
+    assert f"-r {tmp_path / 'requirements.txt'}" in told
+    folder = tmp_path / "monaibundle" / "model"
+    assert sorted(path.name for path in folder.iterdir()) == ["phase1", "phase2"]
+    for phase in ("phase1", "phase2"):
+        assert (folder / phase / "models" / "model.pt").read_bytes() == models[phase].read_bytes()
+        assert (folder / phase / "ultrarefiner_monai" / "deploy" / "monailabel_parts.py").is_file()
+    proposes = folder / "phase2" / "models" / "phase1" / "model.pt"
+    assert proposes.read_bytes() == models["phase1"].read_bytes()
+    options = json.loads((folder / "phase2" / "configs" / "inference.json").read_text())["displayable_configs"]
+    assert options["threshold"] == 0.5
+    assert options["box"] is True
+
+
+def test_what_cannot_be_served_is_refused(models, tmp_path):
+    with pytest.raises(DataError, match=r"^name 'lesion_detection': expected letters"):
+        export_monailabel(models["phase1"], tmp_path, name="lesion_detection")
+    with pytest.raises(DataError, match=r"^name '\.\./phase1': expected letters"):
+        export_monailabel(models["phase1"], tmp_path, name="../phase1")
+    with pytest.raises(DataError, match="only phase 2 needs one, found a model of phase3"):
+        export_monailabel(models["phase3"], tmp_path, coarse=models["phase1"])
+    with pytest.raises(DataError, match="expected a model of phase1, found phase3"):
+        export_monailabel(models["phase2"], tmp_path, coarse=models["phase3"])
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_model_that_is_there_is_not_overwritten(models, tmp_path):
+    export_monailabel(models["phase1"], tmp_path)
+    with pytest.raises(DataError, match="phase1: already there; choose another --name or remove it"):
+        export_monailabel(models["phase3"], tmp_path, name="phase1")
+    shutil.rmtree(tmp_path / "monaibundle" / "model" / "phase1")
+    export_monailabel(models["phase3"], tmp_path, name="phase1")

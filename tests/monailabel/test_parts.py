@@ -1,0 +1,138 @@
+"""The pieces that a server puts together; no server needed."""
+
+import json
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from ignite.engine import Engine
+from torch import nn
+
+from ultrarefiner_monai.data.errors import DataError
+from ultrarefiner_monai.deploy import load_segmenter
+from ultrarefiner_monai.deploy.monailabel_parts import (
+    CoarseMapd,
+    KeepBetter,
+    dice_of,
+    options_of,
+    preprocessing,
+    uncertainty,
+    with_prompts,
+)
+from ultrarefiner_monai.handlers import load_model, save_model
+
+
+class Scores:
+    """An evaluator that comes to one score after the other."""
+
+    def __init__(self, *scores):
+        self.scores = list(scores)
+        self.state = SimpleNamespace(metrics={})
+
+    def run(self):
+        self.state.metrics["dice"] = self.scores.pop(0)
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    network = nn.Linear(1, 1, bias=False)
+    nn.init.constant_(network.weight, 0.0)
+    card = {"phase": "phase1", "coarse": {"variant": "tiny", "size": 64}, "dataset": "BUSI", "epoch": 9}
+    save_model(network, tmp_path / "models" / "model.pt", card)
+    return tmp_path
+
+
+def train(bundle, evaluator, pictures, epochs):
+    """A training whose weight is the number of its epochs."""
+    network = nn.Linear(1, 1, bias=False)
+    trainer = Engine(lambda engine, batch: nn.init.constant_(network.weight, float(engine.state.epoch)))
+    KeepBetter(str(bundle), network, evaluator, pictures).attach(trainer)
+    trainer.run([0], max_epochs=epochs)
+    kept = nn.Linear(1, 1, bias=False)
+    return load_model(kept, bundle / "models" / "model.pt"), kept.weight.item()
+
+
+def test_a_training_keeps_only_what_is_better_than_the_model_it_started_from(bundle):
+    before = json.loads((bundle / "models" / "model.json").read_text())
+    card, weight = train(bundle, Scores(0.4, 0.3, 0.4, 0.6, 0.5), pictures=2, epochs=4)
+    assert weight == card["epoch"] == 3
+    assert card["metric"] == {"dice": 0.6}
+    assert card["started_from"] == before["sha256"]
+    assert card["dataset"] == "BUSI"
+
+
+def test_a_training_that_betters_nothing_leaves_the_model_alone(bundle):
+    card, weight = train(bundle, Scores(0.4, 0.3, 0.4), pictures=2, epochs=2)
+    assert (weight, card["epoch"]) == (0.0, 9)
+    assert "started_from" not in card
+
+
+def test_a_training_without_validation_pictures_keeps_its_last_model(bundle):
+    card, weight = train(bundle, Scores(), pictures=0, epochs=2)
+    assert weight == card["epoch"] == 2
+    assert card["metric"] == {"dice": None}
+
+
+def test_dice_is_that_of_the_thresholded_logits_and_one_for_two_blank_masks():
+    logits = torch.tensor([[[[3.0, 0.5], [-1.0, -1.0]]], [[[-1.0, -1.0], [-1.0, -1.0]]]])
+    label = torch.tensor([[[[1.0, 0.0], [0.0, 0.0]]], [[[0.0, 0.0], [0.0, 0.0]]]])
+    assert dice_of({"pred": logits, "label": label}).tolist() == pytest.approx([2 / 3, 1.0])
+
+
+def test_uncertainty_is_the_mean_entropy_in_bits():
+    quarter = -(0.25 * math.log2(0.25) + 0.75 * math.log2(0.75))
+    assert uncertainty(np.array([[0.5, 0.25], [0.0, 1.0]], dtype=np.float32)) == pytest.approx((1 + quarter) / 4)
+
+
+def test_options_are_the_prompts_the_model_was_trained_with(models):
+    card = json.loads(models["phase2"].with_suffix(".json").read_text())
+    card["refiner"] |= {"prompt_box": False, "prompt_positive_points": 3}
+    assert options_of(card) == {
+        "threshold": 0.5,
+        "show": ["refined", "coarse"],
+        "positive_points": 3,
+        "negative_points": 1,
+        "box": False,
+        "mask": True,
+        "box_margin": 0.0,
+    }
+    assert options_of({"phase": "phase1"}) == {"threshold": 0.5}
+
+
+def test_other_prompts_leave_the_network_as_it_is(models):
+    network = load_segmenter(models["phase3"], device="cpu").network
+    changed = with_prompts(network, {"box": False, "box_margin": 0.5})
+    assert (changed.refiner.prompts.box, changed.refiner.prompts.box_margin) == (False, 0.5)
+    assert network.refiner.prompts.box is True
+    assert changed.refiner.sam is network.refiner.sam
+    with pytest.raises(DataError, match=r"^prompts \{'box_margin': -1\}: .*must be >= 0"):
+        with_prompts(network, {"box_margin": -1})
+    with pytest.raises(DataError, match=r"^prompts "):
+        with_prompts(network, {"positive_points": "many"})
+
+
+def test_phase_2_without_a_mask_and_without_a_network_says_what_it_needs(models, tmp_path):
+    coarse = CoarseMapd("coarse", str(tmp_path / "model.pt"), request=True)
+    with pytest.raises(DataError, match="send one as 'label', or export with a phase 1 model"):
+        coarse({"image": torch.zeros(1, 4, 5)})
+
+
+def test_what_the_network_sees_of_phase_2_is_picture_and_proposal(models, tmp_path):
+    from PIL import Image
+
+    from ultrarefiner_monai.data.images import read_grey
+
+    (tmp_path / "models" / "phase1").mkdir(parents=True)
+    for suffix in (".pt", ".json"):
+        (tmp_path / "models" / f"model{suffix}").write_bytes(models["phase2"].with_suffix(suffix).read_bytes())
+        copy = tmp_path / "models" / "phase1" / f"model{suffix}"
+        copy.write_bytes(models["phase1"].with_suffix(suffix).read_bytes())
+    Image.fromarray(np.add.outer(np.arange(40), 2 * np.arange(64)).astype(np.uint8)).save(tmp_path / "one.png")
+    seen = preprocessing(tmp_path)({"image": str(tmp_path / "one.png")})["image"]
+    grey = read_grey(tmp_path / "one.png")
+    assert tuple(seen.shape) == (2, 64, 64)
+    np.testing.assert_allclose(seen[0, :40], grey, atol=1e-6)
+    np.testing.assert_allclose(seen[1, :40], load_segmenter(models["phase1"])(grey), atol=1e-6)
+    assert not seen[:, 40:].any()

@@ -100,11 +100,12 @@ def predicted_by_bundle(tmp_path):
 def export_of(make_model, tmp_path):
     """Export the bundle of a phase's model with random weights, whose card says that it is of fold 0 of the phantom."""
 
-    def export(phase, lora_rank=0, **options):
+    def export(phase, lora_rank=0, zip=False, **facts):
         model, network = make_model(phase, lora_rank)
         told = {"dataset": "PHANTOM", "fold": 0, "manifest_sha256": "0" * 64, "epoch": 3, "metric": {"dice": 0.75}}
+        told |= facts
         card = model.with_suffix(".json")
         card.write_text(json.dumps({**json.loads(card.read_text()), **told, "version": "0.1.0"}))
-        return export_bundle(model, tmp_path / "exported" / phase, **options), network
+        return export_bundle(model, tmp_path / "exported" / phase, zip), network
 
     return export

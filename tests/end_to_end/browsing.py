@@ -31,6 +31,7 @@ FLAGS = (
     "--disable-sync",
     "--no-first-run",
     "--hide-scrollbars",
+    "--window-size=1400,1000",  # a table shows only the rows that fit
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",  # whatever a page wants from elsewhere fails, and is seen
 )
 

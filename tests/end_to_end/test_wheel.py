@@ -39,11 +39,6 @@ def environment(tmp_path_factory) -> Path:
     return folder / "venv"
 
 
-@pytest.fixture
-def empty(tmp_path) -> Path:
-    return tmp_path
-
-
 def call(*command) -> None:
     done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -66,36 +61,36 @@ def files_of(folder: Path) -> set[Path]:
     return {path for path in folder.rglob("*") if "__pycache__" not in path.parts}
 
 
-def test_the_package_is_the_wheels(environment, empty):
-    found = execute("python -c 'import ultrarefiner_monai; print(ultrarefiner_monai.__file__)'", environment, empty)
+def test_the_package_is_the_wheels(environment, tmp_path):
+    found = execute("python -c 'import ultrarefiner_monai; print(ultrarefiner_monai.__file__)'", environment, tmp_path)
     assert Path(found.strip()).is_relative_to(site_packages(environment))
 
 
-def test_manifests_and_bundles_travel_with_the_wheel(environment, empty):
-    assert "780" in execute("ultrarefiner manifests show BUSI", environment, empty)
-    bundles = Path(execute("ultrarefiner bundles", environment, empty).strip())
+def test_manifests_and_bundles_travel_with_the_wheel(environment, tmp_path):
+    assert "780" in execute("ultrarefiner manifests show BUSI", environment, tmp_path)
+    bundles = Path(execute("ultrarefiner bundles", environment, tmp_path).strip())
     assert bundles.is_relative_to(site_packages(environment))
     assert {path.name for path in bundles.iterdir()} == {"phase1", "phase2", "phase3"}
     assert not [path for path in bundles.rglob("*") if path.name in ("models", "runs")]
-    assert not list(empty.iterdir())
+    assert not list(tmp_path.iterdir())
 
 
-def test_a_bundle_of_the_package_writes_into_the_working_directory_only(environment, empty):
+def test_a_bundle_of_the_package_writes_into_the_working_directory_only(environment, tmp_path):
     before = files_of(site_packages(environment))
     command = 'python -m monai.bundle run --config_file "$(ultrarefiner bundles)/phase1/configs/{}.json" '
-    execute(command.format("train") + SETTINGS, environment, empty)
+    execute(command.format("train") + SETTINGS, environment, tmp_path)
     options = "--variant tiny --image_size 64 --images data/PHANTOM/images --predictions_dir masks"
     model = "--checkpoint bundles/phase1/models/PHANTOM/fold0/model.pt"
-    execute(command.format("inference") + f"{options} {model}", environment, empty)
-    assert {"bundles", "data", "masks", "mlruns.db"} <= {path.name for path in empty.iterdir()}
-    assert len(list((empty / "masks").iterdir())) == len(list((empty / "data" / "PHANTOM" / "images").iterdir()))
+    execute(command.format("inference") + f"{options} {model}", environment, tmp_path)
+    assert {"bundles", "data", "masks", "mlruns.db"} <= {path.name for path in tmp_path.iterdir()}
+    assert len(list((tmp_path / "masks").iterdir())) == len(list((tmp_path / "data" / "PHANTOM" / "images").iterdir()))
     assert files_of(site_packages(environment)) == before
 
 
-def test_the_commands_of_the_readme_run_in_a_folder_that_bundles_has_filled(environment, empty):
-    execute("ultrarefiner bundles --out .", environment, empty)
-    assert (empty / "bundles" / "phase3" / "configs" / "train.json").is_file()
-    execute("ultrarefiner phantom --out data/PHANTOM", environment, empty)
+def test_the_commands_of_the_readme_run_in_a_folder_that_bundles_has_filled(environment, tmp_path):
+    execute("ultrarefiner bundles --out .", environment, tmp_path)
+    assert (tmp_path / "bundles" / "phase3" / "configs" / "train.json").is_file()
+    execute("ultrarefiner phantom --out data/PHANTOM", environment, tmp_path)
     left_out = {
         *ELSEWHERE,
         *SLOW,
@@ -106,4 +101,4 @@ def test_the_commands_of_the_readme_run_in_a_folder_that_bundles_has_filled(envi
     ]
     assert len(commands) >= 4
     for command in commands:
-        execute(on_the_phantom(command, empty), environment, empty)
+        execute(on_the_phantom(command, tmp_path), environment, tmp_path)

@@ -293,14 +293,13 @@ def endless_training(folder):
     def mark(engine):
         network.weight.data.fill_(engine.state.epoch)
 
-    handler = CheckpointHandler(folder, {}, network, CARD)
-    handler.attach(trainer, evaluator)
-    return trainer, handler, network
+    return trainer, evaluator, CheckpointHandler(folder, {}, network, CARD), network
 
 
 def test_a_checkpoint_survives_twenty_kills(tmp_path, fork, caplog):
     def train():
-        trainer, handler, _ = endless_training(tmp_path)
+        trainer, evaluator, handler, _ = endless_training(tmp_path)
+        handler.attach(trainer, evaluator)
         handler.restore(trainer)
         trainer.run([0], max_epochs=10**6)
 
@@ -310,7 +309,7 @@ def test_a_checkpoint_survives_twenty_kills(tmp_path, fork, caplog):
         time.sleep(0.05 + 0.05 * generator.random())
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-        trainer, handler, network = endless_training(tmp_path)
+        trainer, _, handler, network = endless_training(tmp_path)
         if handler.restore(trainer):
             assert trainer.state.epoch >= reached and torch.all(network.weight == trainer.state.epoch)
             reached = trainer.state.epoch

@@ -44,7 +44,7 @@ def test_the_folder_is_locked_before_anything_is_written(tmp_path, fork):
     """A tracker that starts with the trainer must not replace the files of the run that has the folder."""
 
     def hold():
-        guarded(tmp_path)
+        _kept = guarded(tmp_path)
         (tmp_path / "held").touch()
         time.sleep(30)
 

@@ -80,3 +80,19 @@ def test_a_reader_that_has_seen_enough_is_no_error():
     process.stdout.close()
     assert process.stderr.read() == ""
     assert process.wait(timeout=60) == 0
+
+
+@pytest.mark.parametrize("kind", ["torchscript", "onnx", "safetensors", "bundle", "monailabel"])
+def test_export_of_no_model_is_one_line(kind, tmp_path):
+    done = ultrarefiner("export", kind, "--model", "absent/model.pt", "--out", str(tmp_path / "out"), cwd=tmp_path)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "absent" in done.stderr.splitlines()[-1]
+    assert not (tmp_path / "out").exists()
+
+
+def test_prediction_of_nothing_is_one_line(tmp_path):
+    done = ultrarefiner("predict", "absent.png", "--model", "model.pt", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.startswith("nothing to predict: absent.png: no such file")
+    assert not list(tmp_path.iterdir())

@@ -6,7 +6,6 @@ import subprocess
 import sys
 import sysconfig
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,10 +13,10 @@ from monai.bundle import ConfigWorkflow
 from PIL import Image
 
 from ultrarefiner_monai.bundle.paths import BUNDLES
-from ultrarefiner_monai.bundle.study import run_bundle
+from ultrarefiner_monai.bundle.simulated import simulate_predictions
 from ultrarefiner_monai.data.errors import DataError
-from ultrarefiner_monai.data.files import file_sha256
 from ultrarefiner_monai.data.images import read_grey
+from ultrarefiner_monai.data.manifest import load_manifest
 from ultrarefiner_monai.deploy import bundle_export, load_segmenter
 from ultrarefiner_monai.deploy.bundle_export import export_bundle
 from ultrarefiner_monai.handlers import CheckpointError
@@ -131,16 +130,14 @@ def test_inference_predicts_what_the_model_predicts(phase, export_of, picture, t
 
 def test_phase2_refines_the_coarse_maps_of_a_data_set(training, export_of, tmp_path):
     keys = {key: training.keys[key] for key in ("data_root", "manifest", "batch_size")}
-    coarse = tmp_path / "coarse"
-    phase1 = {"variant": "tiny", "image_size": 64, "checkpoint": str(training.folder / "model.pt"), **keys}
-    predictions = str(coarse / "fold0" / "predictions")
-    run_bundle("phase1", "inference", dataset_name="PHANTOM", predictions_dir=predictions, **phase1)
-    bundle, _ = export_of("phase2", manifest_sha256=file_sha256(Path(keys["manifest"])))
-    run = workflow(bundle, "inference", coarse_predictions=str(coarse), cache_embeddings=False, **keys)
+    manifest = load_manifest(keys["manifest"])
+    simulate_predictions(manifest, keys["data_root"], tmp_path / "coarse")
+    bundle, _ = export_of("phase2", manifest_sha256=manifest.sha256)
+    run = workflow(bundle, "inference", coarse_predictions=str(tmp_path / "coarse"), cache_embeddings=False, **keys)
     run.initialize()
     run.run()
     refined = bundle / "models" / "PHANTOM" / "fold0" / "predictions" / "refined"
-    assert len(list(refined.rglob("*.nii.gz"))) == len(list(coarse.rglob("*.nii.gz"))) > 0
+    assert len(list(refined.rglob("*.nii.gz"))) == len(manifest.split("val", 0)) > 0
 
 
 def test_network_and_transforms_are_built_without_any_data(export_of):

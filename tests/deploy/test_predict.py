@@ -103,7 +103,7 @@ def test_the_table_and_the_report_say_what_was_done(model, picture, tmp_path):
     assert report["models"] == [{"file": str(model), "sha256": file_sha256(model)}]
     assert (report["phase"], report["threshold"], report["failures"]) == ("phase3", 0.5, [])
     assert report["pictures"][0]["area_mm2"] is None and report["pictures"][0]["area_px"] == mask.sum()
-    assert str(summary).startswith("pictures: 1 of 1 files, with a lesion: 1, skipped files: 0; ")
+    assert str(summary).startswith("pictures: 1, files: 1, with a lesion: 1, skipped files: 0; ")
 
 
 def test_the_threshold_decides_what_is_lesion(model, picture, tmp_path):

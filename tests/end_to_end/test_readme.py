@@ -7,15 +7,13 @@ reads this and to continuous integration, where `make test` runs these tests.
 import os
 import re
 import shutil
-import signal
-import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from pathlib import Path
 
 import pytest
+from browsing import served
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
@@ -84,26 +82,6 @@ def test_command_succeeds(command, clone):
 
 def test_mlflow_ui_serves_the_store(clone):
     command = next(command for command in COMMANDS if command.startswith("mlflow ui"))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    words = [str(BIN / "mlflow"), *command.split()[1:], "--port", str(port), "--workers", "1"]
-    server = subprocess.Popen(
-        words, cwd=clone, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-    )
-    try:
-        assert wait_for(f"http://127.0.0.1:{port}/health", seconds=90) == b"OK"
-    finally:
-        os.killpg(server.pid, signal.SIGKILL)
-
-
-def wait_for(url: str, seconds: float) -> bytes:
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            with urllib.request.urlopen(url, timeout=5) as answer:
-                return answer.read()
-        except OSError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(1)
+    words = [str(BIN / "mlflow"), *command.split()[1:], "--workers", "1"]
+    with served(words, clone) as address, urllib.request.urlopen(f"{address}/health") as answer:
+        assert answer.read() == b"OK"

@@ -15,7 +15,7 @@ from ultrarefiner_monai.deploy import load_segmenter
 from ultrarefiner_monai.deploy.monailabel_parts import (
     CoarseMapd,
     KeepBetter,
-    dice_of,
+    MeanDice,
     options_of,
     preprocessing,
     uncertainty,
@@ -78,7 +78,8 @@ def test_a_training_without_validation_pictures_keeps_its_last_model(bundle):
 def test_dice_is_that_of_the_thresholded_logits_and_one_for_two_blank_masks():
     logits = torch.tensor([[[[3.0, 0.5], [-1.0, -1.0]]], [[[-1.0, -1.0], [-1.0, -1.0]]]])
     label = torch.tensor([[[[1.0, 0.0], [0.0, 0.0]]], [[[0.0, 0.0], [0.0, 0.0]]]])
-    assert dice_of({"pred": logits, "label": label}).tolist() == pytest.approx([2 / 3, 1.0])
+    MeanDice().attach(scored := Engine(lambda engine, batch: {"pred": logits[:batch], "label": label[:batch]}), "dice")
+    assert scored.run([2, 1]).metrics["dice"] == pytest.approx((2 / 3 + 1 + 2 / 3) / 3)
 
 
 def test_uncertainty_is_the_mean_entropy_in_bits():

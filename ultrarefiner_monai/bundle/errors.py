@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
 from ultrarefiner_monai.data.errors import DataError
-from ultrarefiner_monai.handlers.checkpoint import CheckpointError
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -21,7 +20,7 @@ def one_line_errors(function: Callable[P, R]) -> Callable[P, R]:
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return function(*args, **kwargs)
-        except (DataError, CheckpointError) as error:
+        except DataError as error:
             raise SystemExit(str(error)) from error
 
     return wrapped

@@ -92,7 +92,7 @@ def load_trained(plan: Plan, network: nn.Module) -> None:
     Raises:
         SystemExit: a file is missing, damaged, or of another phase, data set, fold or network.
     """
-    if plan.cascade:
+    if plan.cascade and isinstance(network, UltraRefiner):
         start_phase3(plan, network)
     else:
         load_model(network, plan.model, expected_card(plan, network))

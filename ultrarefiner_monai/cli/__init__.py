@@ -5,6 +5,7 @@ import sys
 
 import fire
 
+from ultrarefiner_monai.cli.deploy import Export, predict
 from ultrarefiner_monai.cli.manifests import Manifests
 from ultrarefiner_monai.cli.reports import compare, report
 from ultrarefiner_monai.cli.studies import cv, quickstart
@@ -18,6 +19,8 @@ VERBS = {
     "cv": cv,
     "report": report,
     "compare": compare,
+    "predict": predict,
+    "export": Export,
     "bundles": bundles,
     "doctor": doctor,
 }

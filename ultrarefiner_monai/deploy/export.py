@@ -116,9 +116,7 @@ def difference(part: Part, run: Runner, inputs: tuple[Tensor, ...]) -> float:
     return ((expected - found).abs().max() / expected.abs().max()).item()
 
 
-def _export(
-    model: Path, out: Path, kind: str, suffix: str, write: Writer, load: Loader, overwrite: bool
-) -> list[Path]:
+def _export(model: Path, out: Path, kind: str, suffix: str, write: Writer, load: Loader, overwrite: bool) -> list[Path]:
     segmenter = load_segmenter(model, amp=False, device="cpu")
     parts = parts_of(segmenter)
     card = describe(model)
@@ -233,4 +231,3 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
-

@@ -3,6 +3,7 @@
 Images are (B, 1, S, S) float32 in [0, 1], letterboxed to the side S of the model's card; S is fixed, the batch is not.
 """
 
+from copy import deepcopy
 from typing import NamedTuple
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from ultrarefiner_monai.deploy.segmenter import Segmenter
 from ultrarefiner_monai.networks import SamRefiner, UltraRefiner
+from ultrarefiner_monai.networks.sam import Sam
 from ultrarefiner_monai.networks.sam.lora import lora_rank, merge_lora
 
 BACKGROUND, LESION = 0.6, 0.15  # grey values of the made pictures
@@ -44,13 +46,14 @@ class BothMasks(nn.Module):
 class Encoder(nn.Module):
     """SAM's embedding (B, C, h, w) of images (B, 1, S, S), which all refinements of an image share."""
 
-    def __init__(self, refiner: SamRefiner) -> None:
+    def __init__(self, sam: Sam) -> None:
         super().__init__()
-        self.refiner = refiner
+        kept = {id(sam.image_encoder): sam.image_encoder, id(sam.mask_decoder): nn.Identity()}
+        self.sam = deepcopy(sam, kept)  # a trace would store the decoder's weights, too
 
     def forward(self, image: Tensor) -> Tensor:
         """Embed a batch."""
-        return self.refiner.embed(image)
+        return self.sam.embed(image)
 
 
 class Decoder(nn.Module):
@@ -58,7 +61,7 @@ class Decoder(nn.Module):
 
     def __init__(self, refiner: SamRefiner) -> None:
         super().__init__()
-        self.refiner = refiner
+        self.refiner = deepcopy(refiner, {id(refiner.sam.image_encoder): nn.Identity()})
 
     def forward(self, coarse: Tensor, embedding: Tensor) -> Tensor:
         """Refine probabilities (B, 1, S, S) with their images' embeddings (B, C, h, w)."""
@@ -78,12 +81,14 @@ def parts_of(segmenter: Segmenter) -> dict[str, Part]:
     refiner = network if isinstance(network, SamRefiner) else network.refiner
     if lora_rank(refiner.sam.image_encoder):
         merge_lora(refiner.sam)
-    whole = ("image", image) if isinstance(network, UltraRefiner) else ("image_and_coarse", torch.cat((image, coarse), 1))
+    whole = (
+        ("image", image) if isinstance(network, UltraRefiner) else ("image_and_coarse", torch.cat((image, coarse), 1))
+    )
     with torch.no_grad():
         embedding = refiner.embed(image)
     return {
         "model": Part(BothMasks(network).eval(), whole[:1], "logits", whole[1:]),
-        "encoder": Part(Encoder(refiner).eval(), ("image",), "embedding", (image,)),
+        "encoder": Part(Encoder(refiner.sam).eval(), ("image",), "embedding", (image,)),
         "decoder": Part(Decoder(refiner).eval(), ("coarse", "embedding"), "logits", (coarse, embedding)),
     }
 

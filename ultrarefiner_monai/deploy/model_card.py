@@ -78,7 +78,10 @@ def to_markdown(card: Mapping[str, Any]) -> str:
     """What `describe` returns as a page for people."""
     sections = {
         "Data": [_table({"data set": card.get("dataset"), "fold held out": card.get("fold")} | _manifest(card))]
-        + [f"- {part['name']}: {part['description']} ({part['reference']}). Licence: {part['licence']}" for part in card["data"]],
+        + [
+            f"- {part['name']}: {part['description']} ({part['reference']}). Licence: {part['licence']}"
+            for part in card["data"]
+        ],
         "Metrics": [_metrics_table(name, table) for name, table in card["metrics"].items()] or ["None were measured."],
         "What decides a prediction": [_table(card["prediction"])]
         + [f"{part}:\n\n{_table(card[part])}" for part in ("coarse", "refiner") if part in card],

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
+from ignite.metrics import Average
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import Compose, ConcatItemsd, MapTransform, Transform
@@ -243,9 +244,20 @@ def prepare_batch(bundle: str | Path, training: bool) -> PrepareRefinement:
 
 
 def dice_of(output: Mapping[str, Tensor]) -> Tensor:
-    """Dice (B,) of logits ``pred`` (B, 1, S, S) and masks ``label``; 1 where both are blank."""
+    """Dice (B, 1), as ignite's `Average` takes it, of logits ``pred`` (B, 1, S, S) and masks ``label``; 1 if both are blank."""
     masks = output["pred"].as_subclass(Tensor) >= 0, output["label"].as_subclass(Tensor)
-    return segmentation_metrics(*masks)["dice"].nan_to_num(nan=1.0)
+    return segmentation_metrics(*masks)["dice"].nan_to_num(nan=1.0)[:, None]
+
+
+class MeanDice(Average):
+    """Mean of `dice_of` over all pictures; a plain number, which MONAI's engines want."""
+
+    def __init__(self) -> None:
+        super().__init__(dice_of)
+
+    def compute(self) -> float:
+        """The mean so far."""
+        return float(super().compute())
 
 
 class KeepBetter:
@@ -256,7 +268,7 @@ class KeepBetter:
     Args:
         bundle: the served folder.
         network: what is trained.
-        evaluator: scores the validation pictures; its key metric is a Dice.
+        evaluator: scores the validation pictures; has the metric ``dice``.
         pictures: number of validation pictures.
     """
 

@@ -53,7 +53,9 @@ class Summary:
         lines = [f"skipped: {reason}" for _, reason in self.failures]
         files = len({row["file"] for row in self.rows})
         lesions = sum(row["components"] > 0 for row in self.rows)
-        counts = f"pictures: {len(self.rows)} of {files} files, with a lesion: {lesions}, skipped files: {len(self.failures)}"
+        counts = (
+            f"pictures: {len(self.rows)}, files: {files}, with a lesion: {lesions}, skipped files: {len(self.failures)}"
+        )
         lines.append(f"{counts}; {self.seconds:.1f} s")
         lines.append(f"wrote {self.out / 'masks'}, {self.out / TABLE} and {self.out / REPORT}")
         return "\n".join(lines)

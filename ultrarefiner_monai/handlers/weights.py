@@ -11,12 +11,13 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from ultrarefiner_monai.data.errors import DataError
 from ultrarefiner_monai.data.files import atomic_write
 
 MISSING = object()
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(DataError):
     """A file of weights that cannot be used or written; the message is one line with the path and the next step."""
 
 

@@ -1,0 +1,83 @@
+"""The complete card says what was measured, of these weights and no others, and nothing of the machine."""
+
+import json
+
+import pytest
+
+from ultrarefiner_monai.data.errors import DataError
+from ultrarefiner_monai.deploy.model_card import describe, to_markdown
+
+FACTS = {"dataset": "BUSI+BUSBRA", "fold": 2, "manifest_sha256": "ab" * 32, "epoch": 4, "version": "0.1.0"}
+
+
+@pytest.fixture
+def run(make_model):
+    """The folder of a phase 2 as a training leaves it: scores of two images, one of them undefined in hd95."""
+    path, _ = make_model("phase2", lora_rank=2)
+    card = json.loads(path.with_suffix(".json").read_text()) | FACTS | {"metric": {"refined_dice": 0.75}}
+    path.with_suffix(".json").write_text(json.dumps(card))
+    lines = ["id,class,coarse_dice,refined_dice,refined_hd95", "a,benign,0.5,0.7,10", "b,benign,0.25,0.8,nan"]
+    (path.parent / "per_image.csv").write_text("\n".join(lines) + "\n")
+    config = {"seed": 7, "amp": False, "sam_checkpoint": "/home/someone/weights/medsam.pth", "data_root": "/data/BUSI"}
+    (path.parent / "executed_config.json").write_text(json.dumps(config))
+    return path
+
+
+def test_everything_that_decides_a_prediction_is_told(run):
+    card = describe(run)
+    original = json.loads(run.with_suffix(".json").read_text())
+    assert {key: card[key] for key in original} == original
+    assert card["prediction"]["image_size"] == 64 and card["prediction"]["lora_rank"] == 2
+    assert card["prediction"]["amp"] is False and card["prediction"]["threshold"] == 0.5
+    assert card["prediction"]["channels"] == ["coarse", "refined"]
+    assert [part["name"] for part in card["data"]] == ["BUSI", "BUSBRA"]
+    assert all(part["licence"] and part["reference"] for part in card["data"])
+
+
+def test_scores_are_means_where_defined_with_the_number_of_images(run):
+    (run.parent / "test").mkdir()
+    (run.parent / "test" / "per_image.csv").write_text("id,coarse_dice,refined_dice\nx,0.25,0.5\n")
+    metrics = describe(run)["metrics"]
+    assert metrics["validation"]["images"] == 2
+    assert metrics["validation"]["means"] == pytest.approx(
+        {"coarse_dice": 0.375, "refined_dice": 0.75, "refined_hd95": 10}
+    )
+    assert metrics["test"] == {"images": 1, "means": {"coarse_dice": 0.25, "refined_dice": 0.5}}
+
+
+def test_scores_of_a_later_epoch_are_not_the_models(run):
+    table = run.parent / "per_image.csv"
+    table.write_text(table.read_text().replace("0.8", "0.6"))
+    assert describe(run)["metrics"] == {"validation": {"images": None, "means": {"refined_dice": 0.75}}}
+
+
+def test_the_page_warns_and_names_no_folder_of_the_machine(run):
+    page = to_markdown(describe(run))
+    assert "Not for clinical use." in page.splitlines()[2]
+    for told in (
+        "ab" * 32,
+        "| refined_dice | 0.7500 |",
+        "validation (2 images",
+        "medsam.pth",
+        "non-commercial",
+        "Apache-2.0",
+    ):
+        assert (told in page) == (told != "non-commercial"), told
+    assert "/home" not in page and "/data" not in page
+
+
+def test_a_model_without_a_run_beside_it_is_described_from_its_card(make_model):
+    path, _ = make_model("phase1")
+    card = describe(path)
+    assert card["metrics"] == {} and card["training"] == {} and card["data"] == []
+    assert "None were measured." in to_markdown(card)
+    path.with_suffix(".json").unlink()
+    with pytest.raises(DataError, match=r"^card .*model\.json: cannot be read"):
+        describe(path)
+
+
+def test_a_complete_card_stays_as_it_is(run):
+    complete = describe(run)
+    run.with_suffix(".json").write_text(json.dumps(complete))
+    (run.parent / "per_image.csv").unlink()
+    assert describe(run) == complete

@@ -1,0 +1,116 @@
+"""Verbs that use trained models: predict files, and export to other runtimes and tools."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def predict(
+    *paths: str,
+    model: str | Sequence[str],
+    out: str = "predictions",
+    format: str = "png",
+    probability: bool = False,
+    uncertainty: str | None = None,
+    overlay: bool = False,
+    threshold: float = 0.5,
+    coarse: str | Sequence[str] | None = None,
+    overwrite: bool = False,
+    amp: bool = True,
+    device: str | None = None,
+) -> None:
+    """Segment pictures: masks of the files' own size and a table of measures; exit status 1 if a file had to be skipped.
+
+    Args:
+        paths: files, folders and patterns; PNG, JPEG, TIFF, BMP, DICOM and NIfTI.
+        model: model.pt, its folder, or a folder of fold0, fold1, ... whose probabilities are averaged.
+        out: folder to write.
+        format: "png", "nifti", or "dicom-seg" for DICOM files.
+        probability: write probability maps.
+        uncertainty: write maps of "entropy" or of "std", the deviation between the models of an ensemble.
+        overlay: write pictures with the mask's outline.
+        threshold: probability from which a pixel is lesion.
+        coarse: models of phase 1, which a model of phase 2 needs.
+        overwrite: replace results that are there.
+        amp: bf16 autocast.
+        device: "cpu" or "cuda"; the first GPU by default, where there is one.
+    """
+    from ultrarefiner_monai.deploy.predict import predict as segment
+
+    words = [str(path) for path in paths]
+    summary = segment(
+        words, model, str(out), format, probability, uncertainty, overlay, threshold, coarse, overwrite, amp, device
+    )
+    print(summary)
+    if summary.exit_code:
+        sys.exit(summary.exit_code)
+
+
+class Export:
+    """A trained model for other runtimes and tools."""
+
+    def torchscript(self, model: str, out: str, overwrite: bool = False) -> None:
+        """Write OUT/model.ts, and in phases 2 and 3 encoder.ts and decoder.ts, checked against the network.
+
+        Args:
+            model: model.pt with its card beside it.
+            out: folder to write.
+            overwrite: replace files of an earlier export.
+        """
+        from ultrarefiner_monai.deploy.export import export_torchscript
+
+        _tell(export_torchscript(str(model), str(out), overwrite))
+
+    def onnx(self, model: str, out: str, overwrite: bool = False) -> None:
+        """Write OUT/model.onnx, and in phases 2 and 3 encoder.onnx and decoder.onnx, checked against the network.
+
+        Args:
+            model: model.pt with its card beside it.
+            out: folder to write.
+            overwrite: replace files of an earlier export.
+        """
+        from ultrarefiner_monai.deploy.export import export_onnx
+
+        _tell(export_onnx(str(model), str(out), overwrite))
+
+    def safetensors(self, model: str, out: str, overwrite: bool = False) -> None:
+        """Write OUT/model.safetensors, the same tensors, with their card.
+
+        Args:
+            model: model.pt with its card beside it.
+            out: folder to write.
+            overwrite: replace files of an earlier export.
+        """
+        from ultrarefiner_monai.deploy.export import export_safetensors
+
+        _tell(export_safetensors(str(model), str(out), overwrite))
+
+    def bundle(self, model: str, out: str, zip: bool = False) -> None:
+        """Write a bundle that runs where MONAI is installed and this package is not.
+
+        Args:
+            model: model.pt with its card beside it.
+            out: folder to write; absent or empty.
+            zip: write OUT.zip too.
+        """
+        from ultrarefiner_monai.deploy.bundle_export import export_bundle
+
+        _tell([export_bundle(Path(str(model)), Path(str(out)), zip)])
+
+    def monailabel(self, model: str, out: str, name: str | None = None, coarse: str | None = None) -> None:
+        """Write the app that serves a model in MONAI Label, or add the model to it, and print the commands that run it.
+
+        Args:
+            model: model.pt with its card beside it.
+            out: folder of the app.
+            name: what clients call the model; its phase by default.
+            coarse: model.pt of phase 1, for a model of phase 2.
+        """
+        from ultrarefiner_monai.deploy.monailabel_export import export_monailabel
+
+        print(export_monailabel(str(model), str(out), name, coarse))
+
+
+def _tell(files: Sequence[Path]) -> None:
+    for path in files:
+        print(f"wrote {path}")

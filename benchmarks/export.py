@@ -25,9 +25,9 @@ from ultrarefiner_monai.deploy.export_parts import Part, parts_of
 from ultrarefiner_monai.deploy.segmenter import load_segmenter
 from ultrarefiner_monai.transforms.letterbox import letterbox
 
-COUNT = 12  # pictures, evenly spaced over the folder; a multiple of both batches
+COUNT = 6  # pictures, evenly spaced over the folder; a multiple of both batches
 BATCHES = (1, 3)
-WARM_UP, RUNS = 3, 15  # TorchScript compiles in its first two calls
+WARM_UP, RUNS = 3, 9  # TorchScript compiles in its first two calls
 LOADERS = {".ts": load_torchscript, ".onnx": load_onnx}
 
 
@@ -40,7 +40,7 @@ def pictures(folder: Path, size: int) -> Tensor:
 @torch.no_grad()
 def inputs_of(parts: dict[str, Part], images: Tensor) -> dict[str, tuple[Tensor, ...]]:
     """What each part takes for the pictures; the decoder the coarse maps that the whole network finds in them."""
-    inputs = {name: (images,) for name in parts}
+    inputs: dict[str, tuple[Tensor, ...]] = dict.fromkeys(parts, (images,))
     if "decoder" in parts:
         coarse = torch.cat([parts["model"].network(image[None])[:, :1].sigmoid() for image in images])
         inputs["decoder"] = (coarse, torch.cat([parts["encoder"].network(image[None]) for image in images]))

@@ -12,6 +12,7 @@ from ultrarefiner_monai.data.images import read_grey
 from ultrarefiner_monai.deploy import load_segmenter
 from ultrarefiner_monai.deploy.ensemble import Ensemble, find_models
 from ultrarefiner_monai.handlers import load_model, save_model
+from ultrarefiner_monai.transforms.letterbox import letterbox
 
 
 @pytest.fixture
@@ -103,3 +104,17 @@ def test_weights_that_give_no_numbers_are_told(make_model):
     save_model(network, path, card)
     with pytest.raises(DataError, match="the model's probability is not a number"):
         Ensemble(path)(np.zeros((20, 30), dtype=np.float32))
+
+
+def test_sams_expectation_is_that_of_its_candidates_weighted_as_in_its_mask(make_model, picture):
+    path, _ = make_model("phase2")
+    segmenter = load_segmenter(path, amp=False)
+    grey = torch.from_numpy(read_grey(picture))[None]
+    coarse = torch.zeros_like(grey)
+    coarse[:, 40:90, 30:80] = 1
+    square = torch.cat([letterbox(plane, segmenter.size) for plane in (grey, coarse)])[None]
+    with torch.inference_mode():
+        (iou,) = segmenter.network(square, return_parts=True).iou.numpy()
+    weights = np.exp(iou / 0.1) / np.exp(iou / 0.1).sum()
+    assert segmenter.predict(grey[0].numpy(), coarse[0].numpy()).sam_iou == pytest.approx((weights * iou).sum())
+    assert math.isnan(segmenter.predict(grey[0].numpy(), np.zeros(grey.shape[1:], np.float32)).sam_iou)

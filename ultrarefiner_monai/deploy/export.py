@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from ultrarefiner_monai.data.errors import DataError
@@ -78,7 +78,7 @@ def export_safetensors(model: str | Path, out: str | Path, overwrite: bool = Fal
     tensors = {name: tensor.clone().contiguous() for name, tensor in read_torch(model).items()}  # none shares memory
     with _folder_beside(out) as folder:
         weights = folder / "model.safetensors"
-        save_file(tensors, weights, {"format": "pt", CARD: json.dumps(card)})
+        weights.write_bytes(save(tensors, {"format": "pt", CARD: json.dumps(card)}))
         _write_json(folder / CARD, {**card, "sha256": file_sha256(weights)})
         return _publish(folder, out, card)
 

@@ -32,8 +32,10 @@ WEIGHTS_LICENCES = {
     "r50_vit_b16": "R50+ViT-B_16.npz (github.com/google-research/vision_transformer), where it was used: Apache-2.0",
 }
 # Keys of a training's configuration that tell how the weights came about, of those that it has.
-TRAINING_KEYS = ("seed", "batch_size", "learning_rate", "coarse_rate", "refiner_rate", "lora_rank", "weighting")
-TRAINING_KEYS += ("change_penalty", "prompt_gradient_scale", "normal_share", "pretrained", "sam_checkpoint")
+TRAINING_KEYS = (
+    *("seed", "batch_size", "learning_rate", "coarse_rate", "refiner_rate", "lora_rank", "weighting"),
+    *("change_penalty", "prompt_gradient_scale", "normal_share", "pretrained", "sam_checkpoint"),
+)
 # Letterboxd, read_grey and Segmenter in words, for those who feed the network by themselves.
 PREPARATION = {
     "grey": "ITU-R BT.601 luma in [0, 1]: 8-bit values / 255, 16-bit values / 65535; alpha dropped, orientation tags ignored",

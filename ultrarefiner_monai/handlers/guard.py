@@ -24,9 +24,9 @@ logger = logging.getLogger(__name__)
 class RunGuard:
     """Locks the output folder of a trainer and turns SIGINT and SIGTERM into exit codes 130 and 143 while it runs.
 
-    The folder is locked at once, before any other handler writes into it. The lock belongs to the process and goes with it, however it ends; nothing stale is left. Stopping loses at most the
-    epoch in progress: the checkpoint of the epoch before is complete on the disk, and a resumed run repeats this one
-    from the same random state.
+    The folder is locked at once, before any other handler writes into it. The lock belongs to the process and goes with
+    it, however it ends; nothing stale is left. Stopping loses at most the epoch in progress: the checkpoint of the epoch
+    before is complete on the disk, and a resumed run repeats this one from the same random state.
     """
 
     def __init__(self, output_dir: str | Path) -> None:

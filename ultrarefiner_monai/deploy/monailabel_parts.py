@@ -203,11 +203,7 @@ def uncertainty(probability: np.ndarray) -> float:
 
 
 def predict_file(bundle: str | Path, picture: str | Path) -> np.ndarray:
-    """Probability (H, W) of what ``bundle`` serves for a picture file; phase 2 refines phase 1's proposal.
-
-    Raises:
-        DataError: the file cannot be read, or phase 2 has no network that proposes.
-    """
+    """Probability (H, W) of what ``bundle`` serves for a picture file; DataError where there is none."""
     model, coarse = Path(bundle) / MODEL, Path(bundle) / COARSE_MODEL
     ensemble = _ensemble(model, coarse if coarse.is_file() else None, model.stat().st_mtime_ns)
     return ensemble(read_grey(picture)).probability
@@ -230,11 +226,6 @@ def loss_of(bundle: str | Path) -> nn.Module:
     if phase == "phase1":
         return DiceCELoss()
     return RefinedLoss() if phase == "phase2" else JointLoss("fixed")
-
-
-def rate_of(bundle: str | Path) -> float:
-    """Learning rate of a training in the server."""
-    return RATES[card_of(bundle)["phase"]]
 
 
 def prepare_batch(bundle: str | Path, training: bool) -> PrepareRefinement:

@@ -28,10 +28,8 @@ BLOCKED = ("fire", "imagehash", "tensorboard")  # required by the package, not b
 @pytest.fixture
 def store(training, monkeypatch):
     """The store of the training as MLflow's own, for this test."""
-    before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(training.uri)
-    yield MlflowClient(training.uri)
-    mlflow.set_tracking_uri(before)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", training.uri)  # set_tracking_uri would leave it set for other tests
+    return MlflowClient(training.uri)
 
 
 def run_id_of(training):

@@ -97,6 +97,15 @@ def test_all_lesions_of_the_other_data_set_are_scored(external, trained):
     assert {"reliability.json", "panels", "run.json"} <= {path.name for path in external.iterdir()}
 
 
+def test_scores_of_each_image_stand_in_the_summary_too(external):
+    rows, summary = read(external)
+    assert [row.keys() for row in summary["per_image"]] == [row.keys() for row in rows]
+    for row, found in zip(rows, summary["per_image"], strict=True):
+        assert found["id"] == row["id"]  # 000003, not 3
+        for name in ("coarse_dice", "coarse_hd95", "coarse_recall"):
+            assert found[name] == (None if row[name] == "nan" else float(row[name]))
+
+
 def test_summary_says_which_model_on_what(external, trained):
     _, summary = read(external)
     card = json.loads((trained.out / "phase1" / "model.json").read_text(encoding="utf-8"))

@@ -2,10 +2,11 @@
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from ignite.engine import Events
 from monai.engines import SupervisedEvaluator
 from torch import nn
@@ -24,6 +25,9 @@ from ultrarefiner_monai.handlers.ending import was_stopped
 from ultrarefiner_monai.handlers.metrics_file import finite
 
 logger = logging.getLogger(__name__)
+
+PER_IMAGE = "per_image.csv"
+TEXTS = dict.fromkeys(("dataset", "id", "patient", "class"), str)  # columns of names, which may look like numbers
 
 
 @one_line_errors
@@ -47,7 +51,8 @@ def evaluate(
         write_excluded(plan.excluded, tracker.output_dir)
         evaluator.run()
         if is_main():
-            write_summary(tracker.output_dir / SUMMARY, facts, evaluator.state.metrics)
+            rows = read_scores(tracker.output_dir / PER_IMAGE)
+            write_summary(tracker.output_dir / SUMMARY, facts, evaluator.state.metrics, rows)
     except BaseException as error:
         tracker.finish("KILLED" if was_stopped(error) else "FAILED")
         raise
@@ -69,15 +74,30 @@ def evaluation_facts(plan: Plan, split: str, images: int) -> dict[str, Any]:
     return facts
 
 
-def write_summary(path: Path, facts: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
-    """Write ``facts`` and, for each of the ``metrics``, its ``value`` (null: undefined) and the ``n`` it is the mean of."""
+def read_scores(path: Path) -> list[dict[str, Any]]:
+    """Rows of a ``per_image.csv``, digit by digit; what is undefined is None."""
+    table = pd.read_csv(path, dtype=TEXTS, keep_default_na=False, na_values=["nan"], float_precision="round_trip")
+    return [finite(row) for row in table.to_dict("records")]
+
+
+def write_summary(
+    path: Path, facts: Mapping[str, Any], metrics: Mapping[str, float], rows: Sequence[Mapping[str, Any]] = ()
+) -> None:
+    """Write ``facts``, for each of the ``metrics`` its ``value`` (null: undefined) and the ``n`` it is the mean of, and the
+    scores of each image as ``per_image``."""
     images = facts["evaluated_on"]["images"]
     summary = {
         name: {"value": value, "n": count_of(name, metrics, images)}
         for name, value in finite(metrics).items()
         if not name.endswith("_undefined") and name != "lesions"
     }
-    content = {**facts, "version": __version__, "lesions": metrics.get("lesions"), "metrics": summary}
+    content = {
+        **facts,
+        "version": __version__,
+        "lesions": metrics.get("lesions"),
+        "metrics": summary,
+        "per_image": list(rows),
+    }
     write_atomically(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
 
 

@@ -1,12 +1,12 @@
 """Scoring trained models on a split, and the summary of it in one JSON file."""
 
+import csv
 import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from ignite.engine import Events
 from monai.engines import SupervisedEvaluator
 from torch import nn
@@ -27,7 +27,7 @@ from ultrarefiner_monai.handlers.metrics_file import finite
 logger = logging.getLogger(__name__)
 
 PER_IMAGE = "per_image.csv"
-TEXTS = dict.fromkeys(("dataset", "id", "patient", "class"), str)  # columns of names, which may look like numbers
+TEXTS = ("dataset", "id", "patient", "class", "unit")  # columns that are no numbers, though some ids look like one
 
 
 @one_line_errors
@@ -76,8 +76,9 @@ def evaluation_facts(plan: Plan, split: str, images: int) -> dict[str, Any]:
 
 def read_scores(path: Path) -> list[dict[str, Any]]:
     """Rows of a ``per_image.csv``, digit by digit; what is undefined is None."""
-    table = pd.read_csv(path, dtype=TEXTS, keep_default_na=False, na_values=["nan"], float_precision="round_trip")
-    return [finite(row) for row in table.to_dict("records")]
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [finite({name: text if name in TEXTS else float(text) for name, text in row.items()}) for row in rows]
 
 
 def write_summary(

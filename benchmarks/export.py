@@ -11,7 +11,6 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +19,12 @@ import torch
 from torch import Tensor
 
 from ultrarefiner_monai.data.images import read_grey
-from ultrarefiner_monai.deploy.export import difference, load_onnx, load_torchscript
+from ultrarefiner_monai.deploy.export import Runner, largest_differences, load_onnx, load_torchscript
 from ultrarefiner_monai.deploy.export_parts import Part, parts_of
 from ultrarefiner_monai.deploy.segmenter import load_segmenter
 from ultrarefiner_monai.transforms.letterbox import letterbox
 
-COUNT = 6  # pictures, evenly spaced over the folder; a multiple of both batches
-BATCHES = (1, 3)
+COUNT = 6  # pictures, evenly spaced over the folder; a multiple of the batches that are compared
 WARM_UP, RUNS = 3, 9  # TorchScript compiles in its first two calls
 LOADERS = {".ts": load_torchscript, ".onnx": load_onnx}
 
@@ -47,17 +45,8 @@ def inputs_of(parts: dict[str, Part], images: Tensor) -> dict[str, tuple[Tensor,
     return inputs
 
 
-def largest(part: Part, run: Callable[..., Tensor], inputs: tuple[Tensor, ...]) -> dict[str, float]:
-    """Largest difference by size of the batch."""
-    starts = {batch: range(0, COUNT, batch) for batch in BATCHES}
-    return {
-        str(batch): max(difference(part, run, tuple(value[i : i + batch] for value in inputs)) for i in starts[batch])
-        for batch in BATCHES
-    }
-
-
 @torch.no_grad()
-def latency(run: Callable[..., Tensor], inputs: tuple[Tensor, ...]) -> dict[str, Any]:
+def latency(run: Runner, inputs: tuple[Tensor, ...]) -> dict[str, Any]:
     """Milliseconds of one picture, medians and every run."""
     wall, cpu = [], []
     for i in range(WARM_UP + RUNS):
@@ -83,7 +72,7 @@ def of_model(folder: Path, model: Path, exported: Path) -> list[dict[str, Any]]:
             path = exported / f"{name}{suffix}"
             run = load(path)
             facts = {"format": suffix[1:], "bytes": path.stat().st_size}
-            facts["largest_difference"] = largest(part, run, inputs[name])
+            facts["largest_difference"] = largest_differences(part, run, inputs[name])
             rows.append(about | facts | latency(run, inputs[name]))
     return rows
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from planted import CHANGES, Change
 
 from ultrarefiner_monai.data.images import open_image
 from ultrarefiner_monai.data.measuring import phash16, thumbnail
@@ -30,7 +31,6 @@ from ultrarefiner_monai.data.near_duplicates import (
     mirrors,
 )
 from ultrarefiner_monai.data.parallel import in_parallel
-from ultrarefiner_monai.data.planted import CHANGES, Change
 from ultrarefiner_monai.data.readers import find_root
 from ultrarefiner_monai.data.records import Record
 from ultrarefiner_monai.data.releases import read_release

@@ -88,6 +88,7 @@ def test_network_keeps_what_the_metadata_say(phase, tmp_path):
             {"epochs": 4, "val_interval": 3},
             "val_interval 3 does not divide epochs 4: the last epoch would not be validated",
         ),
+        ({"split": "test"}, "split 'test' is for evaluate.json; a training is validated on 'val', its own fold"),
         ({"image_size": 100}, "image_size 100: expected a positive multiple of 16"),
         ({"dataset": "BUSBAR"}, "unknown dataset 'BUSBAR': did you mean BUSBRA?"),
         ({"fold": 9}, "fold 9 of BUSBRA: expected 0 to 4"),
@@ -103,6 +104,12 @@ def test_a_mistake_ends_in_one_line_and_writes_nothing(overrides, message, tmp_p
         run.initialize()
     assert caught.value.code == message
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("phase", ["phase2", "phase3"])
+def test_normals_are_for_phase1_alone(phase):
+    with pytest.raises(SystemExit, match="unknown configuration key 'normal_share'"):
+        workflow(phase, ("train",), normal_share=0.2).initialize()
 
 
 def test_inference_says_which_key_names_the_data_set():

@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import mlflow
@@ -22,7 +23,12 @@ def trained(small_pair, tmp_path_factory):
     manifest = load_manifest(small_pair["manifest"])
     broken = next(item for item in manifest.training if item["fold"] == 1)
     (out / "data" / broken["image"]).write_bytes(b"broken")
-    keys = {**small_pair, "data_root": str(out / "data"), "skip_bad": "true", "variant": "tiny", "image_size": 32}
+    document = json.loads(Path(small_pair["manifest"]).read_text(encoding="utf-8"))
+    for item in (*document["training"], *document["normal"]):
+        item.update({"spacing": [0.5, 0.25]} if item["dataset"] == "BUS" else {})
+    (out / "manifest.json").write_text(json.dumps(document), encoding="utf-8")
+    places = {"data_root": str(out / "data"), "manifest": str(out / "manifest.json")}
+    keys = {**small_pair, **places, "skip_bad": "true", "variant": "tiny", "image_size": 32}
     keys |= {"batch_size": 4, "tracking_uri": f"sqlite:///{out}/m.db"}
     runs = {
         workers: run_bundle(
@@ -30,6 +36,7 @@ def trained(small_pair, tmp_path_factory):
         )
         for workers in (0, 2)
     }
+    manifest = load_manifest(out / "manifest.json")
     return SimpleNamespace(out=out, keys=keys, manifest=manifest, broken=broken, items=items_of(runs[0]))
 
 
@@ -58,6 +65,11 @@ def test_scores_tell_the_data_set(trained):
         item["id"]: item["dataset"] for item in trained.manifest.split("val", 0)
     }
     assert {row["dataset"] for row in rows} == {"BUSI", "BUS"}
+
+
+def test_distances_are_in_millimetres_where_the_manifest_knows_them(trained):
+    rows = read(trained.out / "0" / "per_image.csv")
+    assert {(row["dataset"], row["unit"]) for row in rows} == {("BUSI", "px"), ("BUS", "mm")}
 
 
 def test_out_of_fold_maps_keep_their_names_in_a_folder_of_the_data_set(trained):

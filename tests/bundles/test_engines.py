@@ -202,7 +202,7 @@ def test_engines_that_cannot_be_are_refused(name, options, said):
 
 def test_an_engine_without_ray_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(DataError, match="Ray, which is not installed: pip install ray"):
+    with pytest.raises(DataError, match=r"Ray, which is not installed: pip install 'ultrarefiner-monai\[ray\]'$"):
         make_engine("ray")
 
 

@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from ultrarefiner_monai.bundle.engines import LocalEngine
+from ultrarefiner_monai.bundle.release import read_manifest
 from ultrarefiner_monai.bundle.study import Study
 from ultrarefiner_monai.data.errors import DataError
 from ultrarefiner_monai.data.out_of_fold import PredictionIndex
@@ -103,6 +104,7 @@ def test_runs_hold_their_executed_configuration_scores_and_panels(small_study):
     ("changes", "phases", "said"),
     [
         ({"shared": {"fold": 1}}, ("phase1",), "'fold' is set by the study; use --folds"),
+        ({"shared": {"split": "test"}}, ("phase1",), "'split' is set by the study; use nothing"),
         ({"shared": {"epoch": 1}}, ("phase1",), "unknown configuration key 'epoch' of phase1: did you mean 'epochs'?"),
         ({"folds": [7]}, ("phase1",), "fold 7 of PHANTOM: expected 0 to 4"),
         ({"settings": {"phse1": {}}}, ("phase1",), "unknown phase 'phse1'"),
@@ -123,6 +125,16 @@ def test_test_maps_are_averaged_anew_when_more_folds_are_done(small_study):
     assert PredictionIndex.load(small_study.maps("phase3", None, "refined")).fold == 0
     LocalEngine().run(small_study.tasks(("phase3",)))
     assert PredictionIndex.load(small_study.maps("phase3", None, "refined")).fold is None
+
+
+def test_the_manifest_is_read_once_however_many_tasks_there_are(small_release, monkeypatch):
+    read = []
+    found = read_manifest("PHANTOM", small_release["manifest"], 0)
+    monkeypatch.setattr("ultrarefiner_monai.bundle.study.read_manifest", lambda *key, fold: read.append(key) or found)
+    study = Study("PHANTOM", None, Path("out"), None, {"manifest": small_release["manifest"]})
+    study.check()
+    assert len(study.tasks()) == 9
+    assert len(read) == 1
 
 
 def test_tasks_come_after_what_they_need(small_release):

@@ -20,6 +20,19 @@ def test_help_lists_the_verbs_without_importing_torch():
     assert not any(line.rstrip().endswith(("| torch", "| monai")) for line in done.stderr.splitlines())
 
 
+@pytest.mark.parametrize(
+    ("group", "verbs"),
+    [
+        ("manifests", ["build", "diff", "show", "verify"]),
+        ("export", ["bundle", "monailabel", "onnx", "safetensors", "torchscript"]),
+    ],
+)
+def test_help_of_a_group_lists_its_verbs(group, verbs):
+    done = ultrarefiner(group, "--help")
+    lines = [line.strip() for line in (done.stdout + done.stderr).splitlines()]
+    assert [line for line in lines if line in verbs] == verbs
+
+
 @pytest.mark.parametrize("words", [("--help",), ("manifests", "show", "BUSBRA")])
 def test_verbs_without_networks_start_within_a_second(words):
     times = []

@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import fire
 import pytest
 
 from ultrarefiner_monai.cli.manifests import Manifests
@@ -139,11 +140,31 @@ def test_verify_exits_with_1_after_listing_all_faults(
     assert "7 of 8 items present, 2 faults" in out
 
 
+def test_a_report_that_cannot_be_written_is_a_data_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match=r"report .*counts\.json: cannot be written \(.+\); free space or name another"):
+        Manifests().show("BUSI", json=str(tmp_path / "file/counts.json"))
+
+
 def test_a_wrong_name_or_folder_is_a_data_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="did you mean BUSI"):
         Manifests().build("busi", str(tmp_path))
     with pytest.raises(DataError, match="looked for"):
         Manifests().build("BUSI", str(tmp_path))
+
+
+def test_places_named_like_numbers_are_folders(release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    release.rename(tmp_path / "2024")
+    monkeypatch.chdir(tmp_path)
+    for number, place in enumerate(("2024", "{BUS: 2024}")):
+        fire.Fire(Manifests, ["build", "BUS", "--root", place, "--folds", "3", "--out", str(number)])
+    assert (tmp_path / "0/BUS.json").read_bytes() == (tmp_path / "1/BUS.json").read_bytes()
+
+
+def test_a_cache_that_is_neither_on_nor_off_is_refused(release: Path, tmp_path: Path) -> None:
+    for word in ("false", "somewhere"):
+        with pytest.raises(DataError, match=f"--cache {word}: expected True or False; XDG_CACHE_HOME moves the cache"):
+            fire.Fire(Manifests, ["build", "BUS", "--root", str(release), "--cache", word, "--out", str(tmp_path)])
 
 
 def test_same_bytes_on_another_locale_and_hash_seed(release: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Fixtures shared by the data tests."""
 
 import random
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,7 +9,22 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ultrarefiner_monai.data.readers import find_root, reader
 from ultrarefiner_monai.data.records import Record, Source
+
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))  # planted.py, which tests and a benchmark share
+
+
+@pytest.fixture(scope="module")
+def sample(request: pytest.FixtureRequest, shared_data: Path) -> Path:
+    """Release folder of the real sample of the data set that a module calls its `NAME`."""
+    return Path(str(find_root(request.module.NAME, shared_data)))
+
+
+@pytest.fixture(scope="module")
+def sources(request: pytest.FixtureRequest, sample: Path) -> dict[str, Source]:
+    """What the sample lists, by id."""
+    return {source.id: source for source in reader(request.module.NAME).scan(sample)}
 
 
 @pytest.fixture(scope="session")

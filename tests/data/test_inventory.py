@@ -52,6 +52,13 @@ def test_all_bad_rows_are_in_one_error(tmp_path: Path) -> None:
     assert [problem.split(":")[0] for problem in caught.value.problems] == ["line 3", "line 4", "line 5", "line 6"]
 
 
+def test_a_row_of_another_length_is_told_in_plain_words(tmp_path: Path) -> None:
+    path = _write(tmp_path / "i.csv", ROW)
+    path.write_text(path.read_text(encoding="utf-8") + "BUSI,benign/benign (1).png\n", encoding="utf-8")
+    with pytest.raises(DataError, match="line 3: expected 13 values, found 2"):
+        read_inventory("BUSI", path)
+
+
 def test_missing_columns_are_named(tmp_path: Path) -> None:
     (tmp_path / "i.csv").write_text("dataset,image\nBUSI,a.png\n")
     with pytest.raises(DataError, match="missing masks, width"):

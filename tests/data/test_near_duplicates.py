@@ -7,21 +7,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from planted import CHANGES
 from scipy.ndimage import gaussian_filter
 
 from ultrarefiner_monai.data.errors import DataError
+from ultrarefiner_monai.data.groups import excluded_duplicates
 from ultrarefiner_monai.data.measuring import phash16, thumbnail
 from ultrarefiner_monai.data.near_duplicates import (
     MIRRORS,
     correlation,
     duplicate_pairs,
-    excluded_duplicates,
     hash_bits,
     near_duplicate_pairs,
     near_duplicates_between,
 )
 from ultrarefiner_monai.data.phantom import generate_phantom
-from ultrarefiner_monai.data.planted import CHANGES
 from ultrarefiner_monai.data.records import Record
 
 MakeRecord = Callable[..., Record]
@@ -42,7 +42,7 @@ def test_bits_follow_the_hexadecimal_digits() -> None:
 def test_sixty_bits_are_near_and_sixty_one_are_not() -> None:
     assert near_duplicate_pairs([ZERO, _flipped(60)]) == [(0, 1)]
     assert near_duplicate_pairs([ZERO, _flipped(61)]) == []
-    assert near_duplicate_pairs([ZERO, _flipped(5), ZERO], max_distance=4) == [(0, 2)]
+    assert near_duplicate_pairs([ZERO, _flipped(61), ZERO]) == [(0, 2)]
 
 
 def test_no_image_or_one_has_no_duplicate() -> None:
@@ -107,12 +107,12 @@ def test_pictures_without_structure_do_not_correlate() -> None:
 def test_pixels_confirm_or_refute_what_the_hash_says(make_record: MakeRecord) -> None:
     texture = _texture(0)
     records = [
-        make_record("d", phash=ZERO),
-        make_record("b", "malignant", "P1", ZERO, thumbnail=np.flip(texture, 1).tobytes()),
         make_record("a", "benign", "P1", _flipped(4), thumbnail=np.flip(texture, 1).tobytes()),
+        make_record("b", "malignant", "P1", ZERO, thumbnail=np.flip(texture, 1).tobytes()),
         make_record("c", "benign", "P2", ZERO, thumbnail=_texture(1).tobytes()),
+        make_record("d", phash=ZERO),
     ]
-    pairs = {(pair.first, pair.second): pair for pair in duplicate_pairs(records)}
+    pairs = {pair.ids: pair for pair in duplicate_pairs(records)}
     assert list(pairs) == [("a", "b"), ("a", "c"), ("a", "d"), ("b", "c"), ("b", "d"), ("c", "d")]
     found = {key: (pair.distance, pair.confirmed, pair.refuted, pair.opposite) for key, pair in pairs.items()}
     assert found["a", "b"] == (4, True, False, True)
@@ -145,20 +145,33 @@ def test_the_first_image_with_a_lesion_of_each_group_stays(make_record: MakeReco
         make_record("single"),
     ]
     expected = {"a1": "b1", "b2": "b1", "c1": "b1", "z2": "z1"}
-    assert excluded_duplicates(records) == {name: f"near-duplicate of {stays}" for name, stays in expected.items()}
-    assert list(excluded_duplicates(records[::-1])) == list(expected)
+    reasons = {name: f"near-duplicate of {stays}" for name, stays in expected.items()}
+    for ordered in (records, records[::-1]):
+        assert list(excluded_duplicates(duplicate_pairs(ordered)).items()) == list(reasons.items())
+
+
+def test_opposite_labels_on_near_duplicates_are_found(make_record: MakeRecord) -> None:
+    records = [
+        make_record("a", "benign", phash=ZERO),
+        make_record("b", "malignant", phash=_flipped(60)),
+        make_record("c", "benign", phash=ZERO),
+        make_record("d", "normal", phash=ZERO),
+        make_record("e", "malignant"),
+    ]
+    assert [pair.ids for pair in duplicate_pairs(records) if pair.opposite] == [("a", "b"), ("b", "c")]
 
 
 def test_opposite_labels_in_a_group_are_told(make_record: MakeRecord) -> None:
     records = [make_record(n, label, phash=ZERO) for n, label in (("a", "benign"), ("b", "malignant"), ("c", "benign"))]
     reason = "near-duplicate of a, opposite labels among them"
-    assert excluded_duplicates([*records, make_record("d")]) == {"b": reason, "c": reason}
+    assert excluded_duplicates(duplicate_pairs([*records, make_record("d")])) == {"b": reason, "c": reason}
 
 
 def test_a_false_hit_of_the_hash_excludes_nothing(make_record: MakeRecord) -> None:
     records = [make_record(str(seed), phash=ZERO, thumbnail=_texture(seed).tobytes()) for seed in range(3)]
-    assert [pair.refuted for pair in duplicate_pairs(records)] == [True, True, True]
-    assert excluded_duplicates(records) == {}
+    pairs = duplicate_pairs(records)
+    assert [pair.refuted for pair in pairs] == [True, True, True]
+    assert excluded_duplicates(pairs) == {}
 
 
 def _planted(files: Sequence[Path], make_record: MakeRecord) -> dict[str, list[Record]]:

@@ -19,17 +19,8 @@ from ultrarefiner_monai.data.records import Record, Source
 from ultrarefiner_monai.data.releases import read_release, usable
 from ultrarefiner_monai.data.splits import Options
 
+NAME = "BUS_UCLM"
 COLOURS = {"benign": {(0, 255, 0)}, "malignant": {(255, 0, 0)}, "normal": set()}
-
-
-@pytest.fixture(scope="module")
-def sample(shared_data: Path) -> Path:
-    return shared_data / "BUS-UCLM/BUS-UCLM"
-
-
-@pytest.fixture(scope="module")
-def sources(sample: Path) -> dict[str, Source]:
-    return {source.id: source for source in scan(sample)}
 
 
 @pytest.fixture(scope="module")

@@ -19,17 +19,8 @@ from ultrarefiner_monai.data.records import Source
 from ultrarefiner_monai.data.releases import usable
 from ultrarefiner_monai.data.splits import Options
 
+NAME = "BUSBRA"
 WRONG_IN_TABLE = ("bus_0856-l", "bus_0857-r", "bus_0912-l", "bus_0990-l")
-
-
-@pytest.fixture(scope="module")
-def sample(shared_data: Path) -> Path:
-    return shared_data / "BUS-BRA/BUSBRA"
-
-
-@pytest.fixture(scope="module")
-def sources(sample: Path) -> dict[str, Source]:
-    return {source.id: source for source in scan(sample)}
 
 
 def _table(path: Path) -> dict[str, dict[str, str]]:

@@ -3,7 +3,6 @@
 from collections import Counter
 from pathlib import Path
 
-import pytest
 from made_releases import touch
 from PIL import Image
 
@@ -15,15 +14,7 @@ from ultrarefiner_monai.data.records import Record, Source
 from ultrarefiner_monai.data.releases import usable
 from ultrarefiner_monai.data.splits import Options
 
-
-@pytest.fixture(scope="module")
-def sample(shared_data: Path) -> Path:
-    return shared_data / "BUSI/Dataset_BUSI_with_GT"
-
-
-@pytest.fixture(scope="module")
-def sources(sample: Path) -> dict[str, Source]:
-    return {source.id: source for source in scan(sample)}
+NAME = "BUSI"
 
 
 def _records(sample: Path, sources: list[Source]) -> list[Record]:

@@ -6,27 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
+from untrained import SIZE, save_untrained
 
 from ultrarefiner_monai.bundle.study import run_bundle
 from ultrarefiner_monai.data.manifest_build import build_document, write_manifest
 from ultrarefiner_monai.data.phantom import generate_phantom
 from ultrarefiner_monai.data.releases import read_release
 from ultrarefiner_monai.data.splits import Options
-from ultrarefiner_monai.deploy import build_network
 from ultrarefiner_monai.deploy.bundle_export import export_bundle
-from ultrarefiner_monai.handlers import save_model
-from ultrarefiner_monai.networks import PromptGenerator
-
-SIZE = 64
-PROMPTS = {f"prompt_{name}": value for name, value in PromptGenerator().settings.items()}
-REFINER = {"variant": "tiny", "image_size": SIZE, "sam_variant": "tiny", **PROMPTS}
-PARTS = {
-    "coarse": {"variant": "tiny", "size": SIZE},
-    "refiner": {**REFINER, "fusion_mode": "learned", "fusion_gamma": 1.0},
-}
-OF_PHASE = {"phase1": ["coarse"], "phase2": ["refiner"], "phase3": ["coarse", "refiner"]}
 
 
 @dataclass
@@ -56,13 +44,7 @@ def make_model(tmp_path):
     """Write the model.pt of a phase with random weights and its card."""
 
     def make(phase, lora_rank=0):
-        torch.manual_seed(5)
-        card = {"phase": phase, **{part: PARTS[part] for part in OF_PHASE[phase]}}
-        network = build_network(card, lora_rank)
-        with torch.no_grad():
-            for parameter in network.parameters():
-                parameter.add_(0.05 * torch.randn_like(parameter))  # adapters and the last layers start at zero
-        return save_model(network, tmp_path / phase / "model.pt", card), network
+        return save_untrained(tmp_path / phase / "model.pt", phase, "learned", lora_rank)
 
     return make
 

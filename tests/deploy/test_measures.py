@@ -8,7 +8,7 @@ from skimage.draw import ellipse
 from skimage.measure import regionprops
 
 from ultrarefiner_monai.deploy.ensemble import Consensus
-from ultrarefiner_monai.deploy.measures import diameters, entropy, measure, without_nan
+from ultrarefiner_monai.deploy.measures import diameters, entropy, measure
 
 
 def mask_of(shape, *boxes):
@@ -69,7 +69,6 @@ def test_what_is_undefined_is_nan():
     row = measure(np.ones((4, 5), dtype=bool), consensus_of(np.ones((4, 5)), 1.0), None)
     undefined = {key for key, value in row.items() if math.isnan(value)}
     assert undefined == {"area_mm2", "diameter_mm", "perpendicular_mm"}
-    assert without_nan(row, None) == row | dict.fromkeys(undefined)
 
 
 def test_entropy_is_a_bit_where_nothing_is_known():

@@ -11,14 +11,19 @@ FACTS = {"dataset": "BUSI+BUSBRA", "fold": 2, "manifest_sha256": "ab" * 32, "epo
 
 
 @pytest.fixture
-def run(make_model):
+def run(make_model, tmp_path):
     """The folder of a phase 2 as a training leaves it: scores of two images, one of them undefined in hd95."""
     path, _ = make_model("phase2", lora_rank=2)
     card = json.loads(path.with_suffix(".json").read_text()) | FACTS | {"metric": {"refined_dice": 0.75}}
     path.with_suffix(".json").write_text(json.dumps(card))
-    lines = ["id,class,coarse_dice,refined_dice,refined_hd95", "a,benign,0.5,0.7,10", "b,benign,0.25,0.8,nan"]
+    lines = [
+        "id,patient,class,coarse_dice,refined_dice,refined_hd95",
+        "a,1,benign,0.5,0.7,10",
+        "b,2,benign,0.25,0.8,nan",
+    ]
     (path.parent / "per_image.csv").write_text("\n".join(lines) + "\n")
-    config = {"seed": 7, "amp": False, "sam_checkpoint": "/home/someone/weights/medsam.pth", "data_root": "/data/BUSI"}
+    weights, data = str(tmp_path / "weights" / "medsam.pth"), str(tmp_path / "data" / "BUSI")
+    config = {"seed": 7, "amp": False, "sam_checkpoint": weights, "data_root": data}
     (path.parent / "executed_config.json").write_text(json.dumps(config))
     return path
 
@@ -36,7 +41,9 @@ def test_everything_that_decides_a_prediction_is_told(run):
 
 def test_scores_are_means_where_defined_with_the_number_of_images(run):
     (run.parent / "test").mkdir()
-    (run.parent / "test" / "per_image.csv").write_text("id,coarse_dice,refined_dice\nx,0.25,0.5\n")
+    (run.parent / "test" / "per_image.csv").write_text(
+        "id,patient,class,coarse_dice,refined_dice\nx,1,benign,0.25,0.5\n"
+    )
     metrics = describe(run)["metrics"]
     assert metrics["validation"]["images"] == 2
     assert metrics["validation"]["means"] == pytest.approx(
@@ -51,13 +58,17 @@ def test_scores_of_a_later_epoch_are_not_the_models(run):
     assert describe(run)["metrics"] == {"validation": {"images": None, "means": {"refined_dice": 0.75}}}
 
 
-def test_the_page_warns_and_names_no_folder_of_the_machine(run):
-    page = to_markdown(describe(run))
+def test_the_page_warns_and_names_no_folder_of_the_machine(run, tmp_path):
+    card = describe(run)
+    page = to_markdown(card)
     assert "Not for clinical use." in page.splitlines()[2]
     assert "validation (2 images" in page and "| refined_dice | 0.7500 |" in page
     for told in ("ab" * 32, "medsam.pth", "10.5281/zenodo.8231412", "BUSI", "Apache-2.0"):
         assert told in page
-    assert "/home" not in page and "/data" not in page
+    told = json.loads((run.parent / "executed_config.json").read_text())
+    assert str(tmp_path) in told["sam_checkpoint"] and str(tmp_path) in told["data_root"]
+    assert card["training"]["sam_checkpoint"] == "medsam.pth"
+    assert not [text for text in (page, json.dumps(card)) if str(tmp_path) in text or tmp_path.name in text]
 
 
 def test_a_model_without_a_run_beside_it_is_described_from_its_card(make_model):

@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 
 from ultrarefiner_monai.data.errors import DataError
+from ultrarefiner_monai.data.files import file_sha256
 from ultrarefiner_monai.data.images import read_grey
 from ultrarefiner_monai.deploy import load_segmenter
 from ultrarefiner_monai.deploy.measures import measure
 from ultrarefiner_monai.deploy.predict import predict
-from ultrarefiner_monai.handlers.weights import file_sha256
 
 COARSE = {"coarse_variant": "tiny", "coarse_size": 64, "fusion": "learned"}
 

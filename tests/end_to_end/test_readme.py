@@ -14,10 +14,7 @@ from pathlib import Path
 
 import pytest
 from browsing import served
-
-from ultrarefiner_monai.deploy import build_network
-from ultrarefiner_monai.handlers import save_model
-from ultrarefiner_monai.networks import PromptGenerator
+from untrained import save_untrained
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
@@ -58,24 +55,11 @@ def execute(command: str, clone: Path, timeout: float) -> subprocess.CompletedPr
 def on_the_phantom(command: str, clone: Path) -> str:
     """The README's commands for BUS-BRA, on data that every machine has; an untrained model for that of `make demo`."""
     if "runs/quickstart" in command:
-        save_untrained_model(clone / "runs/quickstart/phase3/fold0/model.pt")
+        save_untrained(clone / "runs/quickstart/phase3/fold0/model.pt", "phase3", dataset="PHANTOM", fold=0)
     if "BUSBRA" in command and not (clone / "data" / "PHANTOM").is_dir():
         done = execute("ultrarefiner phantom --out data/PHANTOM", clone, 120)
         assert done.returncode == 0, done.stderr
     return command.replace("BUSBRA", "PHANTOM")
-
-
-def save_untrained_model(path: Path) -> None:
-    prompts = {f"prompt_{name}": value for name, value in PromptGenerator().settings.items()}
-    refiner = {"variant": "tiny", "image_size": 64, "sam_variant": "tiny", "fusion_mode": "mean", "fusion_gamma": 1.0}
-    card = {
-        "phase": "phase3",
-        "dataset": "PHANTOM",
-        "fold": 0,
-        "coarse": {"variant": "tiny", "size": 64},
-        "refiner": {**refiner, **prompts},
-    }
-    save_model(build_network(card), path, card)
 
 
 def cases():

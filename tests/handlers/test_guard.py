@@ -92,3 +92,10 @@ def test_signal_handlers_are_put_back(tmp_path):
     before = signal.getsignal(signal.SIGTERM)
     guarded(tmp_path).run([0])
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_signal_handlers_are_put_back_after_a_failure_too(tmp_path):
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(ZeroDivisionError):
+        guarded(tmp_path, lambda engine, batch: 1 / 0).run([0])
+    assert signal.getsignal(signal.SIGTERM) is before

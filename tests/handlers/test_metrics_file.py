@@ -25,3 +25,10 @@ def test_a_repeated_epoch_counts_as_it_was_last_and_half_a_line_not_at_all(tmp_p
 
 def test_no_file_is_no_epoch(tmp_path):
     assert read_epochs(tmp_path) == {}
+
+
+def test_lines_of_other_json_are_no_records(tmp_path):
+    append_record(tmp_path, {"step": 1, "train_loss": 0.5})
+    with (tmp_path / METRICS).open("a") as file:
+        file.write('[1, 2]\n3\n{"train_loss": 0.1}\n{"step": null}\n')
+    assert read_epochs(tmp_path) == {1: {"step": 1, "train_loss": 0.5}}

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ultrarefiner_monai.data.colours import FALSE_ALARM, HIT, MISS
 from ultrarefiner_monai.handlers import SavePanels
-from ultrarefiner_monai.handlers.panels import FALSE_ALARM, HIT, MISS, save_panel
+from ultrarefiner_monai.handlers.panels import save_panel
 
 
 class Recorder:

@@ -9,27 +9,22 @@ from pathlib import Path
 
 import pytest
 import requests
-import torch
+from untrained import save_untrained
 
 from ultrarefiner_monai.data.phantom import PhantomSettings, generate_phantom
-from ultrarefiner_monai.deploy import build_network
 from ultrarefiner_monai.deploy.monailabel_export import export_monailabel
-from ultrarefiner_monai.handlers import save_model
-from ultrarefiner_monai.networks import PromptGenerator
 
 PYTHON = "MONAILABEL_PYTHON"  # the interpreter of the server's environment, set by `make monailabel-test`
 START_S = 300
-SIZE = 64
-PROMPTS = {f"prompt_{name}": value for name, value in PromptGenerator().settings.items()}
-COARSE = {"variant": "tiny", "size": SIZE}
-REFINER = {"variant": "tiny", "image_size": SIZE, "sam_variant": "tiny", **PROMPTS, "fusion_mode": "mean"}
-PARTS = {
-    "phase1": {"coarse": COARSE},
-    "phase2": {"refiner": {**REFINER, "fusion_gamma": 1.0}},
-    "phase3": {"coarse": COARSE, "refiner": {**REFINER, "fusion_gamma": 1.0}},
-}
 LORA_RANK = {"phase1": 0, "phase2": 2, "phase3": 0}
-TOLD = {"dataset": "PHANTOM", "fold": 0, "manifest_sha256": "0" * 64, "epoch": 1, "metric": {"dice": 0.5}}
+TOLD = {
+    "version": "0.1.0",
+    "dataset": "PHANTOM",
+    "fold": 0,
+    "manifest_sha256": "0" * 64,
+    "epoch": 1,
+    "metric": {"dice": 0.5},
+}
 
 
 @dataclass
@@ -53,17 +48,10 @@ class Server:
 def models(tmp_path_factory) -> dict[str, Path]:
     """`model.pt` of each phase, with random weights that give uneven masks, and its card."""
     folder = tmp_path_factory.mktemp("models")
-    return {phase: save_random_model(folder / phase / "model.pt", phase) for phase in PARTS}
-
-
-def save_random_model(path: Path, phase: str) -> Path:
-    torch.manual_seed(5)
-    card = {"phase": phase, "version": "0.1.0", **TOLD, **PARTS[phase]}
-    network = build_network(card, LORA_RANK[phase])
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.add_(0.05 * torch.randn_like(parameter))  # the last layers start at zero
-    return save_model(network, path, card)
+    return {
+        phase: save_untrained(folder / phase / "model.pt", phase, lora_rank=rank, **TOLD)[0]
+        for phase, rank in LORA_RANK.items()
+    }
 
 
 @pytest.fixture(scope="session")

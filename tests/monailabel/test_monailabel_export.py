@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from ultrarefiner_monai.data.errors import DataError
+from ultrarefiner_monai.data.files import file_sha256 as sha256
 from ultrarefiner_monai.deploy.monailabel_export import export_monailabel
 
 
@@ -19,6 +20,9 @@ def test_models_are_added_to_one_app_with_their_weights_unchanged(models, tmp_pa
     for phase in ("phase1", "phase2"):
         assert (folder / phase / "models" / "model.pt").read_bytes() == models[phase].read_bytes()
         assert (folder / phase / "ultrarefiner_monai" / "deploy" / "monailabel_parts.py").is_file()
+        page = (folder / phase / "docs" / "README.md").read_text()
+        assert "Not for clinical use." in page and f"Weights SHA-256 `{sha256(models[phase])}`" in page
+        assert "MONAI Label" in page and "python -m monai.bundle run --config_file" not in page
     proposes = folder / "phase2" / "models" / "phase1" / "model.pt"
     assert proposes.read_bytes() == models["phase1"].read_bytes()
     options = json.loads((folder / "phase2" / "configs" / "inference.json").read_text())["displayable_configs"]

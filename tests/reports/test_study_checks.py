@@ -91,3 +91,24 @@ def test_some_folds_only(make_study, phase: str):
     study = make_study()
     (study.folder / phase / "fold1").rename(study.folder / phase / "kept aside")
     assert ("missing", f"{phase} was run for some folds only, without 1") in told(study)[0]
+
+
+@pytest.mark.parametrize("lost", ["study/phase2/fold1/predictions/refined/predictions.json", "PHANTOM/masks/p1.png"])
+def test_notes_tell_no_folder_of_the_machine(make_study, lost: str):
+    study = make_study()
+    (study.folder.parent / lost).write_bytes(b"\xff")
+    warnings = told(study)[0]
+    place = lost.partition("/")[2]
+    assert any(kind == "note" and place in text for kind, text in warnings)
+    assert not any(str(study.folder.parent) in text for _, text in warnings)
+
+
+def test_a_manifest_and_images_that_are_gone_are_named_without_folders(make_study):
+    study = make_study()
+    files = read_study(study.folder)
+    scores = score_study(files)
+    study.manifest.unlink()
+    study.root.rename(study.root.with_name("moved"))
+    notes = [warning["text"] for warning in warnings_of(read_study(study.folder), scores)[0]]
+    assert any("PHANTOM.json" in text for text in notes) and any("PHANTOM" in text for text in notes)
+    assert not any(str(study.folder.parent) in text for text in notes)

@@ -29,6 +29,14 @@ def test_settings_that_differ_and_weights_from_elsewhere(made_study):
     assert found["starting_weights"] == {"sam_weights_sha256": ["ab"]}  # phase 1's are the study's own
 
 
+def test_folders_of_the_machine_are_not_told(made_study, tmp_path):
+    files = read_study(made_study.folder)
+    changed = [replace(run, config=run.config | {"pretrained": str(tmp_path / "R50.npz")}) for run in files.runs]
+    found = facts(replace(files, runs=tuple(changed)))
+    assert found["settings"]["phase1"]["pretrained"] == "R50.npz"
+    assert str(tmp_path) not in str(found["settings"])
+
+
 def test_curves_count_a_repeated_epoch_once(made_study):
     found = curves(read_study(made_study.folder))
     assert {"phase": "phase3", "fold": 1, "name": "val_refined_dice", "steps": [1, 2], "values": [1.1, 1.2]} in found

@@ -1,13 +1,12 @@
 """Reading a study's folder, whole or damaged."""
 
 import json
-import math
 from pathlib import Path
 
 import pytest
 
 from ultrarefiner_monai.data.errors import DataError
-from ultrarefiner_monai.reports.study_files import read_rows, read_study
+from ultrarefiner_monai.reports.study_files import read_study
 
 
 def test_a_complete_study(made_study):
@@ -16,7 +15,7 @@ def test_a_complete_study(made_study):
     assert files.study.dataset == "PHANTOM" and files.root == made_study.root and len(files.manifest.training) == 8
     assert files.phases() == ["phase2", "phase3"]
     assert files.runs[0].finished and files.runs[0].settings == {"dataset": "PHANTOM", "seed": 7, "epochs": 2}
-    assert [record["step"] for record in files.runs[0].records] == [1, 2, 2]  # the last line is cut short
+    assert list(files.runs[0].epochs) == [1, 2]  # the last line is cut short
     assert files.notes == ("MLflow's record of 6 of 6 runs cannot be read (no run was recorded)",)
 
 
@@ -40,7 +39,7 @@ def test_damaged_files_are_as_absent(make_study):
     for name in ("model.json", "executed_config.json", "metrics.jsonl"):
         (study.folder / "phase1/fold0" / name).write_bytes(b"\xff{")
     run = read_study(study.folder).runs[0]
-    assert (run.card, run.config, run.records) == ({}, {}, [])
+    assert (run.card, run.config, run.epochs) == ({}, {}, {})
 
 
 def test_images_that_have_moved(make_study):
@@ -61,28 +60,3 @@ def test_another_manifest_is_not_taken_for_the_studys(make_study):
     files = read_study(study.folder)
     assert files.manifest is None and "PHANTOM.json has changed since" in files.notes[0]
     assert read_study(study.folder, manifest=str(old)).manifest.seed == 42
-
-
-def test_rows_of_a_table(tmp_path: Path):
-    path = tmp_path / "per_image.csv"
-    path.write_text("image,patient,class,fold,coarse_dice\nx.png,7,benign,3,0.5\ny.png,8,benign,test,nan\n")
-    first, second = read_rows(path)
-    assert first == {"id": "x.png", "image": "x.png", "patient": "7", "class": "benign", "fold": 3, "coarse_dice": 0.5}
-    assert second["fold"] == "test" and math.isnan(second["coarse_dice"])
-
-
-@pytest.mark.parametrize(
-    ("content", "reason"),
-    [
-        (None, "cannot be read"),
-        ("a,b\n1,2\n", "expected columns such as patient"),
-        ("patient,class,coarse_dice\n1,benign,good\n", "not a table of images"),
-        ("patient,class,coarse_dice\n1,benign\n", "not a table of images"),
-    ],
-)
-def test_no_table(tmp_path: Path, content: str | None, reason: str):
-    if content is not None:
-        (tmp_path / "t.csv").write_text(content)
-    with pytest.raises(DataError, match=reason) as caught:
-        read_rows(tmp_path / "t.csv")
-    assert "\n" not in str(caught.value)

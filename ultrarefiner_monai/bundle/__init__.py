@@ -1,6 +1,6 @@
 """The few helpers that the bundles' configurations call."""
 
-from .batches import CachedEmbeddings, PrepareRefinement, cached_embeddings
+from .batches import PrepareRefinement, cached_embeddings
 from .evaluating import evaluate
 from .inferers import AutocastInferer, CoarseRefinedInferer
 from .keys import check_keys
@@ -20,11 +20,10 @@ from .running import (
     tracking_uri,
     train,
 )
-from .start import default_device, load_sam, load_trained, model_card, start_phase1, start_phase3, trainable
+from .start import default_device, load_sam, model_card, start_phase1, start_phase3, trainable
 
 __all__ = [
     "AutocastInferer",
-    "CachedEmbeddings",
     "CoarseRefinedInferer",
     "Plan",
     "PrepareRefinement",
@@ -41,7 +40,6 @@ __all__ = [
     "infer",
     "joint_optimiser",
     "load_sam",
-    "load_trained",
     "model_card",
     "prediction_writer",
     "process_device",

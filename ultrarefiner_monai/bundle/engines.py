@@ -95,7 +95,9 @@ class RayEngine:
         try:
             import ray  # noqa: F401
         except ImportError as error:
-            raise DataError("the engine 'ray' needs Ray, which is not installed: pip install ray") from error
+            raise DataError(
+                "the engine 'ray' needs Ray, which is not installed: pip install 'ultrarefiner-monai[ray]'"
+            ) from error
         self.address = address
         self.num_cpus = num_cpus
 

@@ -1,6 +1,5 @@
 """Scoring trained models on a split, and the summary of it in one JSON file."""
 
-import csv
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -19,15 +18,14 @@ from ultrarefiner_monai.bundle.release import write_excluded
 from ultrarefiner_monai.bundle.running import SUMMARY, run_facts
 from ultrarefiner_monai.bundle.start import load_trained
 from ultrarefiner_monai.data.files import file_sha256, write_atomically
+from ultrarefiner_monai.data.numbers import finite
 from ultrarefiner_monai.handlers import RunReport, Tracker
 from ultrarefiner_monai.handlers.distributed import is_main
 from ultrarefiner_monai.handlers.ending import was_stopped
-from ultrarefiner_monai.handlers.metrics_file import finite
+from ultrarefiner_monai.handlers.guard import exit_codes
+from ultrarefiner_monai.handlers.scores_file import PER_IMAGE, read_rows
 
 logger = logging.getLogger(__name__)
-
-PER_IMAGE = "per_image.csv"
-TEXTS = ("dataset", "id", "patient", "class", "unit")  # columns that are no numbers, though some ids look like one
 
 
 @one_line_errors
@@ -48,11 +46,12 @@ def evaluate(
     evaluator.add_event_handler(Events.STARTED, lambda _: _warn(facts))
     tracker.start()
     try:
-        write_excluded(plan.excluded, tracker.output_dir)
-        evaluator.run()
-        if is_main():
-            rows = read_scores(tracker.output_dir / PER_IMAGE)
-            write_summary(tracker.output_dir / SUMMARY, facts, evaluator.state.metrics, rows)
+        with exit_codes("start the evaluation again"):
+            write_excluded(plan.excluded, tracker.output_dir)
+            evaluator.run()
+            if is_main():
+                rows = read_rows(tracker.output_dir / PER_IMAGE)
+                write_summary(tracker.output_dir / SUMMARY, facts, evaluator.state.metrics, rows)
     except BaseException as error:
         tracker.finish("KILLED" if was_stopped(error) else "FAILED")
         raise
@@ -74,13 +73,6 @@ def evaluation_facts(plan: Plan, split: str, images: int) -> dict[str, Any]:
     return facts
 
 
-def read_scores(path: Path) -> list[dict[str, Any]]:
-    """Rows of a ``per_image.csv``, digit by digit; what is undefined is None."""
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    return [finite({name: text if name in TEXTS else float(text) for name, text in row.items()}) for row in rows]
-
-
 def write_summary(
     path: Path, facts: Mapping[str, Any], metrics: Mapping[str, float], rows: Sequence[Mapping[str, Any]] = ()
 ) -> None:
@@ -97,7 +89,7 @@ def write_summary(
         "version": __version__,
         "lesions": metrics.get("lesions"),
         "metrics": summary,
-        "per_image": list(rows),
+        "per_image": finite(rows),
     }
     write_atomically(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
 

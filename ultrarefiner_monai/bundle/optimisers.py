@@ -13,6 +13,9 @@ from ultrarefiner_monai.losses import JointLoss
 from ultrarefiner_monai.networks import UltraRefiner
 
 TINY_RATE = 2e-3
+WEIGHTING_RATE = 1e-3  # of the learned weights of the joint loss
+
+POWER = 0.9  # exponent of the polynomial decay (Chen et al., 2021)
 
 
 def coarse_optimiser(network: nn.Module, variant: str, learning_rate: float | None = None) -> Optimizer:
@@ -32,7 +35,6 @@ def joint_optimiser(
     loss: JointLoss,
     coarse_rate: float,
     refiner_rate: float,
-    weighting_rate: float = 1e-3,
 ) -> AdamW:
     """AdamW over three named groups: the coarse network, the refiner, and the learned weights of the joint loss.
 
@@ -41,11 +43,11 @@ def joint_optimiser(
     groups: list[dict[str, Any]] = [
         {
             "params": trainable(network.coarse),
-            "lr": TINY_RATE if plan.started_from_scratch else coarse_rate,
+            "lr": TINY_RATE if plan.phase1_checkpoint is None else coarse_rate,
             "name": "coarse",
         },
         {"params": trainable(network.refiner), "lr": refiner_rate, "name": "refiner"},
-        {"params": trainable(loss), "lr": weighting_rate, "name": "weighting", "weight_decay": 0.0},
+        {"params": trainable(loss), "lr": WEIGHTING_RATE, "name": "weighting", "weight_decay": 0.0},
     ]
     return AdamW([group for group in groups if group["params"]], weight_decay=1e-2)
 
@@ -58,20 +60,19 @@ def cosine(optimizer: Optimizer, steps: int) -> LambdaLR:
     return LambdaLR(optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * min(step, steps) / steps)))
 
 
-def warm_polynomial(optimizer: Optimizer, steps: int, warmup: float = 0.1, power: float = 0.9) -> LambdaLR:
+def warm_polynomial(optimizer: Optimizer, steps: int, warmup: float = 0.1) -> LambdaLR:
     """Polynomial decay to zero over ``steps`` iterations (Chen et al., 2021) after a linear warm-up.
 
     Args:
         optimizer: its rates are the peak.
         steps: number of iterations of the whole training.
         warmup: share of ``steps`` that rises linearly.
-        power: exponent of the decay.
     """
     rise = max(1, round(warmup * steps))
 
     def factor(step: int) -> float:
         if step < rise:
             return (step + 1) / rise
-        return (1 - min(step - rise, steps - rise) / max(1, steps - rise)) ** power
+        return (1 - min(step - rise, steps - rise) / max(1, steps - rise)) ** POWER
 
     return LambdaLR(optimizer, factor)

@@ -7,6 +7,7 @@ replacement. Naming a data root or a checkpoint, or ``strict``, turns every repl
 """
 
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,7 +37,8 @@ from ultrarefiner_monai.data.roots import Root, resolve
 logger = logging.getLogger(__name__)
 
 SHORT_SCHEDULE = {"phase1": 12, "phase2": 3, "phase3": 6}
-TRAVELLING = ("id", "dataset", "patient", "class", "width", "height", "sha256", "coarse")
+UNKNOWN_SPACING = [math.nan, math.nan]  # items of one batch have the same keys
+TRAVELLING = ("id", "dataset", "patient", "class", "width", "height", "sha256", "spacing", "coarse")
 
 
 @dataclass
@@ -68,7 +70,8 @@ class Plan:
         skip_bad: leave out items with faulty files instead of refusing the release.
         normal_share: share of normals among the training images (phase 1).
         mode: "train" or "evaluate"; evaluation needs no checkpoint to start from.
-        split: what an evaluation scores; with "external", models of another data set, whose fold is in their cards.
+        split: what an evaluation scores, "val" in a training; with "external", models of another data set, whose fold is in
+            their cards.
         images: a picture file or a folder of pictures to predict; no manifest is involved then.
 
     Raises:
@@ -119,7 +122,7 @@ class Plan:
         named = (*starts, self.images, self.data_root, self.manifest, self.coarse_predictions)
         self.strict = bool(self.strict) or any(value not in (None, "random") for value in named)
         check_networks(self)
-        self._check_epochs()
+        self._check_training()
         check_models(self)
         if self.split == EXTERNAL:
             self.origin, self.fold = external_origin(self), 0  # all folds of the other data set are scored
@@ -144,11 +147,6 @@ class Plan:
     def project(self) -> Path:
         """Folder that holds ``bundles/``, ``data/`` and the MLflow store."""
         return project_root(self.bundle_root)
-
-    @property
-    def started_from_scratch(self) -> bool:
-        """Whether phase 3 trains a coarse network that no phase 1 has trained."""
-        return self.phase == "phase3" and self.phase1_checkpoint is None
 
     @property
     def model(self) -> Path:
@@ -239,12 +237,18 @@ class Plan:
 
     def _located(self, item: dict[str, Any]) -> dict[str, Any]:
         masks = "\n".join(str(resolve(self.root, mask)) for mask in masks_of(item))
-        kept = {key: item[key] for key in TRAVELLING if key in item}
+        kept = {"spacing": UNKNOWN_SPACING} | {key: item[key] for key in TRAVELLING if key in item}
         image = str(resolve(self.root, item["image"]))
         return {**kept, "image": image, "label": masks, "label_path": masks, "name": item["image"]}
 
-    def _check_epochs(self) -> None:
-        if self.mode == "train" and self.epochs % self.val_interval:
+    def _check_training(self) -> None:
+        if self.mode != "train":
+            return
+        if self.split not in (None, "val"):
+            raise DataError(
+                f"split '{self.split}' is for evaluate.json; a training is validated on 'val', its own fold"
+            )
+        if self.epochs % self.val_interval:
             raise DataError(
                 f"val_interval {self.val_interval} does not divide epochs {self.epochs}: the last epoch would not be validated"
             )

@@ -16,12 +16,12 @@ from ultrarefiner_monai.data.manifest import Manifest, available, load_manifest,
 from ultrarefiner_monai.data.names import parts_of
 from ultrarefiner_monai.data.parallel import in_parallel
 from ultrarefiner_monai.data.phantom import generate_phantom
+from ultrarefiner_monai.data.readers import IMAGE_SUFFIXES
 from ultrarefiner_monai.data.roots import Root, folders_of
 from ultrarefiner_monai.data.verify import item_faults
 
 logger = logging.getLogger(__name__)
 
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 SHOWN = 5  # faults told before a message refers to the whole list
 EXCLUDED = "excluded.json"
 
@@ -129,9 +129,9 @@ def find_pictures(source: str) -> list[Path]:
     """
     path = Path(source)
     listed = [path] if path.is_file() else [p for p in sorted(path.glob("*")) if not p.name.startswith(".")]
-    found = [picture for picture in listed if picture.suffix.lower() in PICTURE_SUFFIXES]
+    found = [picture for picture in listed if picture.suffix.lower() in IMAGE_SUFFIXES]
     if not found:
-        raise DataError(f"{source}: no picture there; expected a file or a folder with {', '.join(PICTURE_SUFFIXES)}")
+        raise DataError(f"{source}: no picture there; expected a file or a folder with {', '.join(IMAGE_SUFFIXES)}")
     stems = [picture.stem for picture in found]
     doubled = sorted({stem for stem in stems if stems.count(stem) > 1})
     if doubled:

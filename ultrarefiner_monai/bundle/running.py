@@ -19,8 +19,8 @@ from ultrarefiner_monai.bundle.plan import Plan
 from ultrarefiner_monai.bundle.release import EXCLUDED, write_excluded
 from ultrarefiner_monai.bundle.start import load_trained
 from ultrarefiner_monai.data.files import file_sha256, write_atomically
+from ultrarefiner_monai.data.numbers import finite
 from ultrarefiner_monai.handlers import CheckpointHandler, RunReport, Tracker, TrackValidation
-from ultrarefiner_monai.handlers.metrics_file import finite
 from ultrarefiner_monai.transforms import SaveMapsd, SaveMaskd
 
 EXECUTED = "executed_config.json"

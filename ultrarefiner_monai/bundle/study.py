@@ -9,7 +9,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,12 @@ from ultrarefiner_monai.bundle.release import read_manifest
 from ultrarefiner_monai.data.errors import DataError
 from ultrarefiner_monai.data.files import write_atomically
 from ultrarefiner_monai.data.manifest import Manifest
+from ultrarefiner_monai.data.names import PHASES
 from ultrarefiner_monai.data.out_of_fold import PredictionIndex, mean_of_maps
 from ultrarefiner_monai.data.readers import find_root
 
 logger = logging.getLogger(__name__)
 
-PHASES = ("phase1", "phase2", "phase3")
 DONE = "finished.json"  # a fold is trained and has predicted
 SETTINGS = "settings.json"  # what it was begun with
 PLACES = ("data_root", "output_dir", "coarse_predictions", "tracking_uri", "parent_run")  # may differ when it goes on
@@ -41,6 +41,8 @@ OWN = {
     "phase1_checkpoint": "nothing: it is the study's own",
     "phase2_checkpoint": "nothing: it is the study's own",
     "resume": "nothing: a study always resumes",
+    "split": "nothing: a fold is validated on its own images",
+    "mode": "nothing: a study trains",
 }
 
 
@@ -72,9 +74,14 @@ class Study:
         """The manifest of the data set."""
         return read_manifest(self.dataset, self.shared.get("manifest"), fold=0)
 
+    @cached_property
+    def num_folds(self) -> int:
+        """Folds of the manifest, which is read once for them; the study travels to other processes without it."""
+        return self.manifest.num_folds
+
     def folds_of(self, phase: str) -> list[int]:
         """Folds that ``phase`` trains."""
-        every = list(range(self.manifest.num_folds))
+        every = list(range(self.num_folds))
         return every if phase == "phase1" or self.folds is None else list(self.folds)
 
     def check(self, phases: Iterable[str] = PHASES, only_folds: Sequence[int] | None = None) -> None:
@@ -84,7 +91,7 @@ class Study:
             DataError: an unknown phase, fold or configuration key, a key that the study sets itself, a wrong data root, or
                 a fold that was begun with other settings.
         """
-        existing = range(self.manifest.num_folds)
+        existing = range(self.num_folds)
         if self.data_root is not None:
             find_root(self.dataset, self.data_root)
         for fold in [*(self.folds or ()), *(only_folds or ())]:

@@ -14,13 +14,13 @@ from ultrarefiner_monai.data.errors import DataError
 
 VERBS = {
     "quickstart": quickstart,
-    "manifests": Manifests,
+    "manifests": Manifests(),
     "phantom": phantom,
     "cv": cv,
     "report": report,
     "compare": compare,
     "predict": predict,
-    "export": Export,
+    "export": Export(),
     "bundles": bundles,
     "doctor": doctor,
 }

@@ -1,7 +1,7 @@
 """Verbs that use trained models: predict files, and export to other runtimes and tools."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 
@@ -46,44 +46,34 @@ def predict(
         sys.exit(summary.exit_code)
 
 
+def _exporter(kind: str, writes: str) -> Callable[..., None]:
+    """The verb for `deploy.export.export_KIND`."""
+
+    def verb(self: "Export", model: str, out: str, overwrite: bool = False) -> None:
+        from ultrarefiner_monai.deploy import export
+
+        _tell(getattr(export, f"export_{kind}")(str(model), str(out), overwrite))
+
+    verb.__doc__ = f"""Write {writes}.
+
+        Args:
+            model: model.pt with its card beside it.
+            out: folder to write.
+            overwrite: replace files of an earlier export.
+        """
+    return verb
+
+
 class Export:
     """A trained model for other runtimes and tools."""
 
-    def torchscript(self, model: str, out: str, overwrite: bool = False) -> None:
-        """Write OUT/model.ts, and in phases 2 and 3 encoder.ts and decoder.ts, checked against the network.
-
-        Args:
-            model: model.pt with its card beside it.
-            out: folder to write.
-            overwrite: replace files of an earlier export.
-        """
-        from ultrarefiner_monai.deploy.export import export_torchscript
-
-        _tell(export_torchscript(str(model), str(out), overwrite))
-
-    def onnx(self, model: str, out: str, overwrite: bool = False) -> None:
-        """Write OUT/model.onnx, and in phases 2 and 3 encoder.onnx and decoder.onnx, checked against the network.
-
-        Args:
-            model: model.pt with its card beside it.
-            out: folder to write.
-            overwrite: replace files of an earlier export.
-        """
-        from ultrarefiner_monai.deploy.export import export_onnx
-
-        _tell(export_onnx(str(model), str(out), overwrite))
-
-    def safetensors(self, model: str, out: str, overwrite: bool = False) -> None:
-        """Write OUT/model.safetensors, the same tensors, with their card.
-
-        Args:
-            model: model.pt with its card beside it.
-            out: folder to write.
-            overwrite: replace files of an earlier export.
-        """
-        from ultrarefiner_monai.deploy.export import export_safetensors
-
-        _tell(export_safetensors(str(model), str(out), overwrite))
+    torchscript = _exporter(
+        "torchscript", "OUT/model.ts, and in phases 2 and 3 encoder.ts and decoder.ts, checked against the network"
+    )
+    onnx = _exporter(
+        "onnx", "OUT/model.onnx, and in phases 2 and 3 encoder.onnx and decoder.onnx, checked against the network"
+    )
+    safetensors = _exporter("safetensors", "OUT/model.safetensors, the same tensors, with their card")
 
     def bundle(self, model: str, out: str, zip: bool = False) -> None:
         """Write a bundle that runs where MONAI is installed and this package is not.

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..data.errors import DataError
-from ..data.files import write_atomically
+from ..data.files import write_output
 from ..data.manifest import load_manifest, shipped_manifest
 from ..data.names import FIVE
 
@@ -33,7 +33,7 @@ class Manifests:
         skip_bad: bool = False,
         report: str | None = None,
         workers: int | None = None,
-        cache: bool | str = True,
+        cache: bool = True,
     ) -> None:
         """Build OUT/NAME.json from the files of a release, or from a CSV inventory of them.
 
@@ -49,14 +49,15 @@ class Manifests:
             skip_bad: leave out images whose files are missing or unreadable, in place of refusing the release.
             report: folder for NAME/duplicates.json and NAME/duplicates.html, the pairs of near-duplicates.
             workers: threads that read files; one a core by default.
-            cache: reuse what is known of files by their content; false reads everything, a folder keeps it there.
+            cache: reuse what is known of files by their content; False reads everything.
         """
         from ..data.fact_cache import cache_folder
         from ..data.releases import read_release
         from ..data.splits import Options
 
-        kept = cache_folder() if cache is True else Path(str(cache)) if cache else None
-        read = partial(read_release, cache=kept, workers=workers, skip_bad=skip_bad)
+        if not isinstance(cache, bool):
+            raise DataError(f"--cache {cache}: expected True or False; XDG_CACHE_HOME moves the cache")
+        read = partial(read_release, cache=cache_folder() if cache else None, workers=workers, skip_bad=skip_bad)
         write = partial(_write, Options(folds, seed, test_fraction), exclude_duplicates, Path(str(out)), report)
         failed = []
         for one in FIVE if name == "ALL" else (name,):
@@ -147,7 +148,9 @@ def _path(name: str) -> Path:
 
 def _place(place: Any) -> Any:
     """A place as the data package takes it; fire reads a folder named 2024 as a number."""
-    return place if place is None or isinstance(place, Mapping) else str(place)
+    if isinstance(place, Mapping):
+        return {str(name): str(one) for name, one in place.items()}
+    return place if place is None else str(place)
 
 
 def _write(options: "Options", exclude_duplicates: bool, out: Path, report: str | None, release: "Release") -> None:
@@ -168,15 +171,14 @@ def _write(options: "Options", exclude_duplicates: bool, out: Path, report: str 
 
 def _report_duplicates(release: "Release", folder: Path) -> None:
     from ..data.duplicate_report import write_report
-    from ..data.near_duplicates import duplicate_pairs
     from ..data.roots import resolve
 
     locate = None if release.root is None else partial(resolve, release.root)
-    write_report(duplicate_pairs(release.records), release.records, locate, folder)
+    write_report(release.pairs, locate, folder)
     print(f"wrote {folder / 'duplicates.html'}")
 
 
 def _write_json(path: str | None, document: Any) -> None:
     if path:
-        write_atomically(str(path), (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode())
+        write_output("report", str(path), (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode())
         print(f"wrote {path}")

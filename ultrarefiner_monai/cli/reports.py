@@ -1,8 +1,6 @@
 """Verbs that tell what was found: the report of a study and the comparison of two."""
 
-from pathlib import Path
-
-from ultrarefiner_monai.data.files import write_atomically
+from ultrarefiner_monai.data.files import write_output
 
 
 def report(
@@ -45,5 +43,5 @@ def compare(a: str, b: str, phase: str | None = None, json: str | None = None, s
     document = compared(str(a), str(b), phase, seed)
     print(comparison_text(document))
     if json:
-        write_atomically(Path(str(json)), as_json(document).encode())
+        write_output("comparison", str(json), as_json(document).encode())
         print(f"wrote {json}")

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ultrarefiner_monai.data.errors import DataError
-
-PHASES = ("phase1", "phase2", "phase3")
+from ultrarefiner_monai.data.names import PHASES
 
 
 def quickstart(out: str = "runs/quickstart") -> None:

@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .archive_entries import Entry, entries
-from .errors import DataError, raise_problems
+from .errors import DataError, one_line, raise_problems
 from .fact_cache import cache_folder
 from .files import file_sha256
 from .roots import unsafe
@@ -211,9 +211,8 @@ def _told_in_one_line(archive: Path, store: Path) -> Iterator[None]:
                 f"archive {archive}: cannot be unpacked into {store}: {reason}; make room there, or let"
                 " XDG_CACHE_HOME name another folder"
             ) from None
-        reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(
-            f"archive {archive}: damaged, incomplete or packed in an unknown way ({reason}); download it again, or"
+            f"archive {archive}: damaged, incomplete or packed in an unknown way ({one_line(error)}); download it again, or"
             " unpack it yourself and name the folder"
         ) from None
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from .errors import DataError
-from .files import write_atomically
+from .files import write_output
+from .groups import excluded_duplicates
 from .images import Size, open_image, read_mask, to_grey
-from .near_duplicates import MAX_DISTANCE, MIN_CORRELATION, DuplicatePair, excluded_duplicates
+from .near_duplicates import MAX_DISTANCE, MIN_CORRELATION, DuplicatePair
 from .parallel import in_parallel
 from .records import Record
 
@@ -25,14 +25,11 @@ QUALITY = 75
 OUTLINE = (255, 214, 0)  # yellow, which no grey or Doppler blue and red hides
 
 
-def write_report(
-    pairs: Sequence[DuplicatePair], records: Sequence[Record], locate: Callable[[str], Path] | None, folder: str | Path
-) -> None:
+def write_report(pairs: Sequence[DuplicatePair], locate: Callable[[str], Path] | None, folder: str | Path) -> None:
     """Write `duplicates.json` and `duplicates.html` into `folder`, pairs with opposite labels first, then other differing labels.
 
     Args:
-        pairs: of `duplicate_pairs(records)`.
-        records: the images the pairs were looked for in.
+        pairs: of `duplicate_pairs`.
         locate: turns a path of a record's source into that of its file; None shows no pictures.
         folder: made where absent; an older report in it is replaced.
 
@@ -40,23 +37,19 @@ def write_report(
         DataError: a picture cannot be read, or the folder cannot be written to.
     """
     pairs = sorted(pairs, key=_concern)
-    document = _document(pairs, excluded_duplicates(records))
-    pictures = _pictures(pairs, records, locate) if locate else {}
+    document = _document(pairs, excluded_duplicates(pairs))
+    pictures = _pictures(pairs, locate) if locate else {}
     files = {
         JSON_NAME: json.dumps(document, ensure_ascii=False, indent=1) + "\n",
         HTML_NAME: _page(document | {"pictures": pictures}),
     }
-    try:
-        for name, text in files.items():
-            write_atomically(Path(folder) / name, text.encode())
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise DataError(f"report {folder}: cannot be written ({reason}); free space or name another folder") from None
+    for name, text in files.items():
+        write_output("report", Path(folder) / name, text.encode())
 
 
 def _concern(pair: DuplicatePair) -> tuple[bool, bool, str, str]:
     """Place of a pair in the report."""
-    return not pair.opposite, pair.labels[0] == pair.labels[1], pair.first, pair.second
+    return not pair.opposite, pair.labels[0] == pair.labels[1], *pair.ids
 
 
 def _document(pairs: Sequence[DuplicatePair], excluded: Mapping[str, str]) -> dict[str, Any]:
@@ -76,8 +69,8 @@ def _document(pairs: Sequence[DuplicatePair], excluded: Mapping[str, str]) -> di
 
 def _entry(pair: DuplicatePair) -> dict[str, Any]:
     return {
-        "first": pair.first,
-        "second": pair.second,
+        "first": pair.first.source.id,
+        "second": pair.second.source.id,
         "labels": list(pair.labels),
         "opposite": pair.opposite,
         "patients": list(pair.patients),
@@ -96,14 +89,11 @@ def _page(document: Mapping[str, Any]) -> str:
     return environment.get_template(HTML_NAME).render(document)
 
 
-def _pictures(
-    pairs: Sequence[DuplicatePair], records: Sequence[Record], locate: Callable[[str], Path]
-) -> dict[str, str]:
+def _pictures(pairs: Sequence[DuplicatePair], locate: Callable[[str], Path]) -> dict[str, str]:
     """Data URI by id of every image that occurs in a pair."""
-    shown = {name for pair in pairs for name in (pair.first, pair.second)}
-    wanted = [record for record in records if record.source.id in shown]
-    uris = in_parallel(lambda record: _picture(record, locate), wanted, progress="contact sheet")
-    return {record.source.id: uri for record, uri in zip(wanted, uris, strict=True)}
+    shown = {record.source.id: record for pair in pairs for record in (pair.first, pair.second)}
+    uris = in_parallel(lambda record: _picture(record, locate), shown.values(), progress="contact sheet")
+    return dict(zip(shown, uris, strict=True))
 
 
 def _picture(record: Record, locate: Callable[[str], Path]) -> str:

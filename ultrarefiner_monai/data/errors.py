@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+SHOWN_LETTERS = 200  # of another library's error: some of torch's fill a page
 SHOWN_PROBLEMS = 20  # a line of twenty faults is still readable in a terminal; the rest is in `problems`
 
 
@@ -12,6 +13,12 @@ class DataError(ValueError):
     """
 
     problems: tuple[str, ...] = ()
+
+
+def one_line(error: BaseException) -> str:
+    """What another library's error says, in one line of at most 200 letters; its class where it says nothing."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= SHOWN_LETTERS else text[: SHOWN_LETTERS - 1] + "…"
 
 
 def raise_problems(subject: str, problems: Iterable[str]) -> None:

@@ -1,4 +1,4 @@
-"""Writing files so that a reader, or a process killed half-way, never leaves half of one behind; and their hash."""
+"""Writing files so that a reader, or a process killed half-way, never leaves half of one behind; their hash and their name."""
 
 import hashlib
 import os
@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
+
+from .errors import DataError
 
 
 @contextmanager
@@ -44,6 +46,23 @@ def write_atomically(path: str | Path, content: bytes) -> None:
     """Write `content` with `atomic_write`; several processes may write the same file."""
     with atomic_write(Path(path), shared=True) as file:
         file.write(content)
+
+
+def write_output(what: str, path: str | Path, content: bytes) -> None:
+    """Write a file that the user named with `write_atomically`.
+
+    Raises `DataError`, which begins with `what` the file is, where it cannot be written.
+    """
+    try:
+        write_atomically(path, content)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise DataError(f"{what} {path}: cannot be written ({reason}); free space or name another folder") from None
+
+
+def without_folders(value: Any) -> Any:
+    """The name of a file whose whole path is given; other values as they are."""
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
 
 
 def file_sha256(path: Path) -> str:

@@ -1,43 +1,48 @@
 """Groups of images that must stay on one side of every split: same patient, or nearly the same picture."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-import numpy as np
-
-from .near_duplicates import MAX_DISTANCE, near_duplicate_pairs
+from .near_duplicates import DuplicatePair, opposite
 from .records import Record
 
 
-def group_records(records: Sequence[Record], max_distance: int = MAX_DISTANCE) -> list[str]:
-    """Group of each record: the connected component of "same patient" and "near-duplicate", named after its first id.
+def group_records(records: Sequence[Record], pairs: Iterable[DuplicatePair]) -> dict[str, str]:
+    """Group of each id: the connected component of "same patient" and "near-duplicate", named after its first id.
 
-    Records without a patient are linked by near-duplicates alone.
+    `pairs` are near-duplicates among the records; records without a patient are linked by those alone.
     """
-    pairs = near_duplicate_pairs([record.phash16 for record in records], max_distance)
-    first_of: dict[str, int] = {}
-    for index, record in enumerate(records):
+    links = [pair.ids for pair in pairs]
+    first_of: dict[str, str] = {}
+    for record in records:
         if patient := record.source.patient:
-            pairs.append((first_of.setdefault(patient, index), index))
-    ids = [record.source.id for record in records]
-    return [min(ids[i] for i in members) for members in components(len(records), pairs)]
+            links.append((first_of.setdefault(patient, record.source.id), record.source.id))
+    groups = components((record.source.id for record in records), links)
+    return {name: group[0] for group in groups for name in group}
 
 
-def opposite_labels(records: Sequence[Record], max_distance: int = MAX_DISTANCE) -> list[tuple[Record, Record]]:
-    """Near-duplicates of which one is called benign and the other malignant."""
-    pairs = near_duplicate_pairs([record.phash16 for record in records], max_distance)
-    both = ((records[i], records[j]) for i, j in pairs)
-    return [(a, b) for a, b in both if {a.source.label, b.source.label} == {"benign", "malignant"}]
+def excluded_duplicates(pairs: Iterable[DuplicatePair]) -> dict[str, str]:
+    """Ids to leave out, with the reason, so that one image of each group of near-duplicates stays.
+
+    A group is a connected component of pairs that are not refuted. The first image by id that shows a lesion stays, or
+    else the first: a normal image whose copy shows a lesion is none. Where copies are called benign and malignant the
+    reason says so, because nothing tells which label is true; their masks are usable all the same.
+    """
+    pairs = [pair for pair in pairs if not pair.refuted]
+    by_id = {record.source.id: record for pair in pairs for record in (pair.first, pair.second)}
+    reasons: dict[str, str] = {}
+    for group in components(by_id, [pair.ids for pair in pairs]):
+        stays = min(group, key=lambda name: (not by_id[name].lesion_pixels, name))
+        labels = {by_id[name].source.label for name in group}
+        remark = ", opposite labels among them" if opposite(labels) else ""
+        reasons |= {name: f"near-duplicate of {stays}{remark}" for name in group if name != stays}
+    return dict(sorted(reasons.items()))
 
 
-def components(count: int, pairs: Sequence[tuple[int, int]]) -> list[list[int]]:
-    """For each of `count` nodes the members of its connected component."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
+def components(names: Iterable[str], links: Iterable[tuple[str, str]]) -> list[list[str]]:
+    """Connected components of the names, each in order."""
+    from scipy.cluster.hierarchy import DisjointSet
 
-    rows, columns = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
-    graph = coo_array((np.ones(len(rows), dtype=np.int8), (rows, columns)), shape=(count, count))
-    labels = connected_components(graph, directed=False)[1].tolist()
-    members: dict[int, list[int]] = {}
-    for index, label in enumerate(labels):
-        members.setdefault(label, []).append(index)
-    return [members[label] for label in labels]
+    sets = DisjointSet(names)
+    for first, second in links:
+        sets.merge(first, second)
+    return [sorted(group) for group in sets.subsets()]

@@ -4,11 +4,11 @@ One row an image; the columns are those of `COLUMNS`. Several masks are separate
 Building from a release's files and from its inventory gives the same bytes.
 """
 
-import csv
 from pathlib import Path
 
 from .errors import DataError, raise_problems
 from .readers import reader
+from .readers.tables import read_lines
 from .records import Record, Size, Source
 
 COLUMNS = (
@@ -31,31 +31,23 @@ OFFICIAL = ("", "test", *map(str, range(1, 11)))
 
 def read_inventory(name: str, path: str | Path) -> list[Record]:
     """Records of the dataset `name` from the CSV file `path`; every malformed row is named in one `DataError`."""
-    path = Path(path)
+    header, *lines = read_lines(Path(path)) or [[]]
+    if missing := [column for column in COLUMNS if column not in header]:
+        raise DataError(f"inventory {path}: expected columns {', '.join(COLUMNS)}; missing {', '.join(missing)}")
     records, problems = [], []
-    for line, row in enumerate(_rows(path), start=2):
+    for line, values in enumerate(lines, start=2):
         try:
-            records.append(_record(name, row))
-        except (ValueError, TypeError, AttributeError) as error:
+            records.append(_record(name, header, values))
+        except ValueError as error:
             problems.append(f"line {line}: {error}")
     raise_problems(f"inventory {path}", problems)
     return records
 
 
-def _rows(path: Path) -> list[dict[str, str]]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            table = csv.DictReader(file)
-            rows = list(table)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"inventory {path}: cannot be read ({error})") from None
-    missing = [column for column in COLUMNS if column not in (table.fieldnames or ())]
-    if missing:
-        raise DataError(f"inventory {path}: expected columns {', '.join(COLUMNS)}; missing {', '.join(missing)}")
-    return rows
-
-
-def _record(name: str, row: dict[str, str]) -> Record:
+def _record(name: str, header: list[str], values: list[str]) -> Record:
+    if len(values) != len(header):
+        raise DataError(f"expected {len(header)} values, found {len(values)}")
+    row = dict(zip(header, values, strict=True))
     if row["dataset"] != name:
         raise DataError(f"expected dataset {name}, found {row['dataset']!r}")
     masks, sizes, hashes = (_split(row[key]) for key in ("masks", "mask_size", "mask_sha256"))

@@ -11,11 +11,11 @@ from typing import Any
 
 from .entries import SCHEMA
 from .errors import DataError, raise_problems
-from .files import write_atomically
-from .groups import group_records, opposite_labels
+from .files import write_output
+from .groups import excluded_duplicates, group_records
 from .manifest_faults import document_faults
 from .names import parts_of
-from .near_duplicates import MAX_DISTANCE, excluded_duplicates
+from .near_duplicates import MAX_DISTANCE
 from .readers import info
 from .records import Record
 from .releases import Release, shown_sizes
@@ -41,14 +41,14 @@ def build_document(release: Release, options: Options, exclude_duplicates: bool 
     name = release.name
     if not release.records:
         raise DataError(f"{name}: no usable images found; name the folder of the unpacked release")
-    dropped = excluded_duplicates(release.records) if exclude_duplicates else {}
+    dropped = excluded_duplicates(release.pairs) if exclude_duplicates else {}
     reasons = dict(release.excluded) | dropped
     kept = [record for record in release.records if record.source.id not in dropped]
-    group = dict(zip((record.source.id for record in kept), group_records(kept), strict=True))
+    group = group_records(kept, [pair for pair in release.pairs if dropped.keys().isdisjoint(pair.ids)])
     place, warnings = split(name, kept, group, options, _published_test(name))
     lists = _lists(kept, group, place)
     document = {
-        **_header(name, lists, warnings + _notes(release.records)),
+        **_header(name, lists, warnings + _notes(release)),
         **lists,
         "excluded": [{"id": key, "reason": reason} for key, reason in sorted(reasons.items())],
         "num_folds": 1 + max((item["fold"] for item in lists["training"]), default=-1),
@@ -61,12 +61,8 @@ def build_document(release: Release, options: Options, exclude_duplicates: bool 
 
 
 def write_manifest(document: Mapping[str, Any], path: Path) -> None:
-    """Write a manifest atomically."""
-    try:
-        write_atomically(path, encode(document))
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise DataError(f"manifest {path}: cannot be written ({reason}); free space or name another folder") from None
+    """Write a manifest atomically; `DataError` where that cannot be done."""
+    write_output("manifest", path, encode(document))
 
 
 def encode(document: Mapping[str, Any]) -> bytes:
@@ -147,15 +143,13 @@ def _header(name: str, lists: Mapping[str, list[dict[str, Any]]], warnings: list
     }
 
 
-def _notes(kept: Sequence[Record]) -> list[str]:
+def _notes(release: Release) -> list[str]:
     """What users should know about single images: opposite labels on one picture, images stretched onto their masks."""
-    notes = [
-        f"near-duplicates with opposite labels: {a.source.id} ({a.source.label}) and {b.source.id} ({b.source.label})"
-        for a, b in opposite_labels(kept)
-    ]
+    both = [(pair.first.source, pair.second.source) for pair in release.pairs if pair.opposite]
+    notes = [f"near-duplicates with opposite labels: {a.id} ({a.label}) and {b.id} ({b.label})" for a, b in both]
     return notes + [
         f"{r.source.id}: image {shown_sizes(r.size)} is stretched onto its mask's grid {shown_sizes(r.mask_sizes[0])}"
-        for r in kept
+        for r in release.records
         if r.size != r.mask_sizes[0]
     ]
 

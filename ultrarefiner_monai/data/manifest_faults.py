@@ -30,6 +30,7 @@ OPTIONAL_TYPES = {
     "label_sha256": "text or a list of texts",
     "lesion_pixels": "a whole number",
     "image_size": "two whole numbers",
+    "spacing": "two numbers above 0",
 }
 
 
@@ -105,6 +106,7 @@ def _is(value: Any, kind: str) -> bool:
         "a whole number": whole,
         "a list": isinstance(value, list),
         "text or a list of texts": isinstance(value, str | list) and all(_is(part, "text") for part in items),
+        "two numbers above 0": len(items) == 2 and all(isinstance(part, int | float) and part > 0 for part in items),
         "two whole numbers": len(items) == 2 and all(_is(part, "a whole number") for part in items),
     }[kind]
 

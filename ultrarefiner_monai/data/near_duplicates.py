@@ -1,4 +1,4 @@
-"""Near-duplicate images: found from their perceptual hashes, checked on thumbnails, all but one left out on request.
+"""Near-duplicate images: found from their perceptual hashes, checked on thumbnails.
 
 The hash (`imagehash.phash`, 16 x 16) holds the signs, about the median, of the picture's lowest 2-D cosine frequencies.
 Mirroring a picture left-right negates its odd horizontal frequencies, so the hash of the mirror image is the hash with
@@ -11,6 +11,7 @@ images on one side. What is reported and left out also has to pass `correlation`
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -39,19 +40,39 @@ MIN_CORRELATION = 0.6
 
 @dataclass(frozen=True)
 class DuplicatePair:
-    """Two images that the perceptual hash calls the same picture; `first` < `second` are ids.
+    """Two images that the perceptual hash calls the same picture.
 
-    `distance` counts the differing bits of 256, after mirroring one picture as `mirror` says. `correlation` compares
-    the thumbnails (1: the same, 0: unrelated); it is None where one of the records has none and the bytes differ.
+    `distance` counts the differing bits of 256, after mirroring one picture as `mirror` says.
     """
 
-    first: str
-    second: str
+    first: Record
+    second: Record
     distance: int
     mirror: str
-    correlation: float | None
-    labels: tuple[str, str]
-    patients: tuple[str, str]
+
+    @property
+    def ids(self) -> tuple[str, str]:
+        """Ids of both."""
+        return self.first.source.id, self.second.source.id
+
+    @property
+    def labels(self) -> tuple[str, str]:
+        """Classes of both."""
+        return self.first.source.label, self.second.source.label
+
+    @property
+    def patients(self) -> tuple[str, str]:
+        """Patients of both, "" where the release tells none."""
+        return self.first.source.patient, self.second.source.patient
+
+    @cached_property
+    def correlation(self) -> float | None:
+        """Of the thumbnails (1: the same, 0: unrelated); None where one record has none and the bytes differ."""
+        if self.first.sha256 == self.second.sha256:
+            return 1.0
+        if self.first.thumbnail is None or self.second.thumbnail is None:
+            return None
+        return correlation(self.first.thumbnail, self.second.thumbnail, self.mirror)
 
     @property
     def confirmed(self) -> bool:
@@ -66,7 +87,7 @@ class DuplicatePair:
     @property
     def opposite(self) -> bool:
         """One is called benign, the other malignant."""
-        return _opposite(self.labels)
+        return opposite(self.labels)
 
     @property
     def same_patient(self) -> bool | None:
@@ -74,28 +95,16 @@ class DuplicatePair:
         return self.patients[0] == self.patients[1] if all(self.patients) else None
 
 
-def duplicate_pairs(records: Sequence[Record], max_distance: int = MAX_DISTANCE) -> list[DuplicatePair]:
-    """All pairs of near-duplicates of `records`, in order of their ids; false hits of the hash are in it, `refuted`."""
-    records = sorted(records, key=lambda record: record.source.id)
+def duplicate_pairs(records: Sequence[Record]) -> list[DuplicatePair]:
+    """All pairs of near-duplicates, in order of the records; false hits of the hash are in it, `refuted`."""
     hashes = [record.phash16 for record in records]
     bits = hash_bits(hashes)
-    return [_pair(records[i], records[j], bits[i] ^ bits[j]) for i, j in near_duplicate_pairs(hashes, max_distance)]
+    return [_pair(records[i], records[j], bits[i] ^ bits[j]) for i, j in near_duplicate_pairs(hashes)]
 
 
-def excluded_duplicates(records: Sequence[Record]) -> dict[str, str]:
-    """Ids to leave out, with the reason, so that one image of each group of near-duplicates stays.
-
-    A group is a connected component of pairs that are not refuted. The first image by id that shows a lesion stays, or
-    else the first: a normal image whose copy shows a lesion is none. Where copies are called benign and malignant the
-    reason says so, because nothing tells which label is true; their masks are usable all the same.
-    """
-    by_id = {record.source.id: record for record in records}
-    reasons: dict[str, str] = {}
-    for group in _groups([pair for pair in duplicate_pairs(records) if not pair.refuted]):
-        stays = min(group, key=lambda name: (not by_id[name].lesion_pixels, name))
-        labels = ", opposite labels among them" if _opposite(by_id[name].source.label for name in group) else ""
-        reasons |= {name: f"near-duplicate of {stays}{labels}" for name in group if name != stays}
-    return dict(sorted(reasons.items()))
+def opposite(labels: Iterable[str]) -> bool:
+    """Whether both benign and malignant are among the classes."""
+    return {"benign", "malignant"} <= set(labels)
 
 
 def correlation(first: bytes, second: bytes, mirror: str = "none") -> float:
@@ -110,24 +119,22 @@ def correlation(first: bytes, second: bytes, mirror: str = "none") -> float:
     return float(match_template(_structure(second), template).max())
 
 
-def near_duplicate_pairs(hashes: Sequence[str], max_distance: int = MAX_DISTANCE) -> list[tuple[int, int]]:
+def near_duplicate_pairs(hashes: Sequence[str]) -> list[tuple[int, int]]:
     """Index pairs (i < j, in order) of images that are nearly equal, mirrored or not.
 
     `hashes` are 64 hexadecimal digits each; two images are near-duplicates when their hashes, or one's hash and the
-    other's mirrored hash, differ in at most `max_distance` of 256 bits.
+    other's mirrored hash, differ in at most `MAX_DISTANCE` of 256 bits.
     """
     bits = hash_bits(hashes)
     found: set[tuple[int, int]] = set()
     for mirror in mirrors():
-        found.update(_close(bits, bits ^ mirror, max_distance))
+        found.update(_close(bits, bits ^ mirror))
     return sorted((i, j) for i, j in found if i < j)
 
 
-def near_duplicates_between(
-    first: Sequence[str], second: Sequence[str], max_distance: int = MAX_DISTANCE
-) -> list[tuple[int, int]]:
+def near_duplicates_between(first: Sequence[str], second: Sequence[str]) -> list[tuple[int, int]]:
     """Index pairs of near-duplicates between two datasets: i into `first`, j into `second`."""
-    pairs = near_duplicate_pairs([*first, *second], max_distance)
+    pairs = near_duplicate_pairs([*first, *second])
     return [(i, j - len(first)) for i, j in pairs if i < len(first) <= j]
 
 
@@ -155,24 +162,7 @@ def mirrors() -> np.ndarray:
 def _pair(first: Record, second: Record, difference: np.ndarray) -> DuplicatePair:
     """The pair, mirrored the way in which the hashes agree best; `difference` (256,) holds the bits that differ."""
     distances = (difference ^ mirrors()).sum(axis=1, dtype=int)
-    mirror = list(MIRRORS)[distances.argmin()]
-    return DuplicatePair(
-        first=first.source.id,
-        second=second.source.id,
-        distance=int(distances.min()),
-        mirror=mirror,
-        correlation=_compared(first, second, mirror),
-        labels=(first.source.label, second.source.label),
-        patients=(first.source.patient, second.source.patient),
-    )
-
-
-def _compared(first: Record, second: Record, mirror: str) -> float | None:
-    if first.sha256 == second.sha256:
-        return 1.0
-    if first.thumbnail is None or second.thumbnail is None:
-        return None
-    return correlation(first.thumbnail, second.thumbnail, mirror)
+    return DuplicatePair(first, second, int(distances.min()), list(MIRRORS)[distances.argmin()])
 
 
 def _structure(thumbnail: bytes) -> np.ndarray:
@@ -183,26 +173,12 @@ def _structure(thumbnail: bytes) -> np.ndarray:
     return difference_of_gaussians(grey.astype(np.float64), *BAND)
 
 
-def _groups(pairs: Sequence[DuplicatePair]) -> list[list[str]]:
-    """Connected components of the pairs, ids in order."""
-    from scipy.cluster.hierarchy import DisjointSet
-
-    sets = DisjointSet(name for pair in pairs for name in (pair.first, pair.second))
-    for pair in pairs:
-        sets.merge(pair.first, pair.second)
-    return [sorted(group) for group in sets.subsets()]
-
-
-def _opposite(labels: Iterable[str]) -> bool:
-    return {"benign", "malignant"} <= set(labels)
-
-
-def _close(bits: np.ndarray, others: np.ndarray, max_distance: int) -> list[tuple[int, int]]:
+def _close(bits: np.ndarray, others: np.ndarray) -> list[tuple[int, int]]:
     """Pairs (i, j) of rows that differ in few bits: with signs s = 1 - 2b, the distance is (256 - s_i . s_j) / 2."""
     signs, other_signs = (1 - 2 * rows.astype(np.float32) for rows in (bits, others))
     pairs: list[tuple[int, int]] = []
     for start in range(0, len(signs), BLOCK):
         distance = (HASH_BITS - signs[start : start + BLOCK] @ other_signs.T) / 2
-        rows, columns = np.nonzero(distance <= max_distance)
+        rows, columns = np.nonzero(distance <= MAX_DISTANCE)
         pairs += zip((rows + start).tolist(), columns.tolist(), strict=True)
     return pairs

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from .errors import DataError, raise_problems
@@ -10,6 +11,7 @@ from .fact_cache import FactCache
 from .inventory import read_inventory
 from .measuring import measure
 from .names import parts_of
+from .near_duplicates import DuplicatePair, duplicate_pairs
 from .readers import Info, find_root, info, reader
 from .records import Record, Source, merge_patients, prefixed
 from .roots import Root
@@ -31,6 +33,11 @@ class Release:
     records: tuple[Record, ...]
     excluded: Mapping[str, str]
     root: Root | None = None
+
+    @cached_property
+    def pairs(self) -> list[DuplicatePair]:
+        """Near-duplicates among the records."""
+        return duplicate_pairs(self.records)
 
 
 def read_release(

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from ultrarefiner_monai.data.errors import DataError
+from ultrarefiner_monai.data.errors import DataError, one_line
 from ultrarefiner_monai.data.images import to_grey
-from ultrarefiner_monai.deploy.pictures import PictureFile, Spacing, one_line
+from ultrarefiner_monai.deploy.pictures import PictureFile, Spacing
 
 if TYPE_CHECKING:
     from pydicom import Dataset

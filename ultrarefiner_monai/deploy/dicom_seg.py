@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 import ultrarefiner_monai
-from ultrarefiner_monai.data.errors import DataError
+from ultrarefiner_monai.data.errors import DataError, one_line
 from ultrarefiner_monai.deploy.dicom import DicomFile, import_dicom
-from ultrarefiner_monai.deploy.pictures import one_line
 
 if TYPE_CHECKING:
     from highdicom.seg import Segmentation, SegmentDescription

@@ -8,8 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ultrarefiner_monai.data.errors import DataError
-from ultrarefiner_monai.deploy.segmenter import Segmenter, load_segmenter
-from ultrarefiner_monai.handlers import CheckpointError
+from ultrarefiner_monai.deploy.segmenter import load_segmenter
 
 Models = str | Path | Sequence[str | Path]
 
@@ -45,8 +44,8 @@ class Ensemble:
         _check_device(device)
         self.paths = find_models(models)
         self.coarse_paths = [] if coarse is None else find_models(coarse)
-        self._segmenters = [_load(path, amp, device) for path in self.paths]
-        self._coarse = [_load(path, amp, device) for path in self.coarse_paths]
+        self._segmenters = [load_segmenter(path, amp, device) for path in self.paths]
+        self._coarse = [load_segmenter(path, amp, device) for path in self.coarse_paths]
         self._check_phases()
 
     @property
@@ -116,13 +115,6 @@ def find_models(models: Models) -> list[Path]:
         instead = f"name one of its folders {', '.join(phases)}" if phases else "train a model or correct the path"
         raise DataError(f"model {place}: expected a model.pt, or a folder with model.pt or fold*/model.pt; {instead}")
     return folds
-
-
-def _load(path: Path, amp: bool, device: str | None) -> Segmenter:
-    try:
-        return load_segmenter(path, amp, device)
-    except CheckpointError as error:
-        raise DataError(str(error)) from None
 
 
 def _check_device(device: str | None) -> None:

@@ -116,6 +116,15 @@ def difference(part: Part, run: Runner, inputs: tuple[Tensor, ...]) -> float:
     return ((expected - found).abs().max() / expected.abs().max()).item()
 
 
+def largest_differences(part: Part, run: Runner, samples: tuple[Tensor, ...]) -> dict[str, float]:
+    """Largest `difference` over the samples by size of the batch; their number is a multiple of each size."""
+
+    def groups(batch: int) -> Iterator[tuple[Tensor, ...]]:
+        return zip(*(sample.split(batch) for sample in samples), strict=True)
+
+    return {str(batch): max(difference(part, run, group) for group in groups(batch)) for batch in BATCHES}
+
+
 def _export(model: Path, out: Path, kind: str, suffix: str, write: Writer, load: Loader, overwrite: bool) -> list[Path]:
     segmenter = load_segmenter(model, amp=False, device="cpu")
     parts = parts_of(segmenter)
@@ -166,10 +175,7 @@ def _parity(part: Part, run: Runner, name: str) -> dict[str, float]:
     Raises:
         DataError: one is above the limit, or no number.
     """
-    found = {}
-    for batch in BATCHES:
-        groups = [tuple(sample[i : i + batch] for sample in part.samples) for i in range(0, max(BATCHES), batch)]
-        found[str(batch)] = max(difference(part, run, group) for group in groups)
+    found = largest_differences(part, run, part.samples)
     if not all(value <= PARITY for value in found.values()):
         raise DataError(
             f"{name}: expected the network's own predictions within {PARITY}, found differences of {found} by size of "

@@ -1,8 +1,6 @@
 """A predicted mask in numbers: area, diameters, parts, confidence."""
 
 import math
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
@@ -73,8 +71,3 @@ def entropy(probability: np.ndarray) -> np.ndarray:
 
     p = probability.astype(np.float64)
     return ((entr(p) + entr(1 - p)) / math.log(2)).clip(0, 1).astype(np.float32)
-
-
-def without_nan(row: Mapping[str, Any], instead: Any) -> dict[str, Any]:
-    """The row with `instead` in place of undefined numbers."""
-    return {key: instead if isinstance(value, float) and math.isnan(value) else value for key, value in row.items()}

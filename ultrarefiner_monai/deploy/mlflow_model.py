@@ -22,13 +22,12 @@ import ultrarefiner_monai
 from ultrarefiner_monai.data.errors import DataError
 from ultrarefiner_monai.data.images import MAX_16_BIT, to_grey
 from ultrarefiner_monai.data.phantom import PhantomSettings, generate_phantom
-from ultrarefiner_monai.deploy.segmenter import load_segmenter
+from ultrarefiner_monai.deploy.segmenter import THRESHOLD, check_threshold, load_segmenter
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 NAME = "model"
-THRESHOLD = 0.5
 # What predicting imports, directly or through MONAI; the rest of setup.cfg is for training and reports.
 REQUIREMENTS = (
     "mlflow",
@@ -66,11 +65,9 @@ class SegmentationModel(PythonModel):
             MlflowException: a cell is no picture, a size differs, or the threshold is no probability; a server answers with the
                 line and status 400.
         """
-        threshold = (params or {}).get("threshold", THRESHOLD)
         inputs = enumerate(model_input.to_dict("records"))
         try:
-            if not 0 <= threshold <= 1:
-                raise DataError(f"threshold {threshold}: expected a probability from 0 to 1")
+            threshold = check_threshold((params or {}).get("threshold", THRESHOLD))
             answers = [self._segment(row, number, threshold) for number, row in inputs]
         except DataError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from error

@@ -2,15 +2,18 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
+import numpy as np
 
+from ultrarefiner_monai.data.errors import DataError
+from ultrarefiner_monai.data.files import without_folders
 from ultrarefiner_monai.data.names import parts_of
 from ultrarefiner_monai.data.readers import info
-from ultrarefiner_monai.deploy.segmenter import lora_rank, read_card
+from ultrarefiner_monai.deploy.segmenter import THRESHOLD, lora_rank, read_card, size_of
+from ultrarefiner_monai.handlers.scores_file import PER_IMAGE, Row, read_rows
 from ultrarefiner_monai.handlers.weights import read_torch
 
 MARKDOWN = "MODEL_CARD.md"
@@ -42,7 +45,6 @@ PREPARATION = {
     "letterbox": "long side to image_size, bilinear with antialiasing, pixel centres at halves; zeros to the right and below",
     "output": "logits; sigmoid, crop the padding, bilinear with antialiasing to the picture's size, then the threshold",
 }
-THRESHOLD = 0.5
 TABLES = {"validation": "", "val": "val", "test": "test", "normal": "normal"}  # folders of a run with a per_image.csv
 TOLERANCE = 1e-9  # of a mean that was written as text and read back
 
@@ -61,14 +63,13 @@ def describe(model: str | Path) -> dict[str, Any]:
     if "prediction" in card:
         return card
     config = _config(path.parent)
-    size = card["coarse"]["size"] if card["phase"] == "phase1" else card["refiner"]["image_size"]
     channels = ["coarse"] if card["phase"] == "phase1" else ["coarse", "refined"]
-    settings = {"image_size": size, "lora_rank": lora_rank(read_torch(path)), "amp": config.get("amp")}
+    settings = {"image_size": size_of(card), "lora_rank": lora_rank(read_torch(path)), "amp": config.get("amp")}
     return {
         **card,
         "prediction": {**settings, "threshold": THRESHOLD, "channels": channels, **PREPARATION},
         "data": _data(card.get("dataset", "")),
-        "training": {key: _named(config[key]) for key in TRAINING_KEYS if key in config},
+        "training": {key: without_folders(config[key]) for key in TRAINING_KEYS if key in config},
         "metrics": _metrics(path.parent, card.get("metric") or {}),
         "licences": {"code": CODE_LICENCE, "initial weights": _weights_licences(card)},
         "intended_use": INTENDED_USE,
@@ -106,11 +107,6 @@ def _config(folder: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _named(value: Any) -> Any:
-    """A path without its folders, which are of the machine that trained; other values as they are."""
-    return Path(value).name if isinstance(value, str) else value
-
-
 def _data(dataset: str) -> list[dict[str, str]]:
     """Description, reference and licence of each release of a data set."""
     found = {name: info(name) for name in (parts_of(dataset) if dataset else ())}
@@ -128,14 +124,20 @@ def _metrics(folder: Path, best: Mapping[str, float | None]) -> dict[str, dict[s
     found: dict[str, dict[str, Any]] = {"validation": {"images": None, "means": dict(best)}} if best else {}
     for name, place in TABLES.items():
         try:
-            table = pd.read_csv(folder / place / "per_image.csv")
-        except (OSError, ValueError):
+            rows = read_rows(folder / place / PER_IMAGE)
+        except DataError:
             continue
-        scores = table.filter(regex="^(coarse|refined)_").select_dtypes("number")
-        means = {column: value for column, value in scores.mean().items() if math.isfinite(value)}
+        means = _means(rows)
         if name != "validation" or _agree(means, best):
-            found[name] = {"images": len(table), "means": means}
+            found[name] = {"images": len(rows), "means": means}
     return found
+
+
+def _means(rows: Sequence[Row]) -> dict[str, float]:
+    """Mean of each stage's scores over the images where it is defined; without those that are defined nowhere."""
+    names = [name for name in (rows[0] if rows else ()) if name.startswith(("coarse_", "refined_"))]
+    columns = {name: np.array([row[name] for row in rows]) for name in names}
+    return {name: float(np.nanmean(column)) for name, column in columns.items() if not np.isnan(column).all()}
 
 
 def _agree(means: Mapping[Any, float], best: Mapping[str, float | None]) -> bool:

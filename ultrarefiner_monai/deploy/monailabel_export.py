@@ -1,19 +1,28 @@
 """A trained model as an app of a MONAI Label server."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
 
 from ultrarefiner_monai.data.errors import DataError
 from ultrarefiner_monai.deploy.bundle_export import export_bundle
-from ultrarefiner_monai.deploy.monailabel_parts import COARSE_MODEL, options_of
+from ultrarefiner_monai.deploy.model_card import describe, to_markdown
+from ultrarefiner_monai.deploy.monailabel_parts import COARSE_MODEL, MODEL, options_of
 from ultrarefiner_monai.deploy.segmenter import load_segmenter, read_card
 
 APP = "monaibundle"  # the name of MONAI Label's own app for bundles, which serves the exported ones too
 TEMPLATES = Path(__file__).with_name("monailabel")
 NOT_SERVED = ("evaluate.json", "multi_gpu_train.json")  # they change a train.json that the server's replaces
 MISREAD = ("classification", "detection", "deepedit", "deepgrow")  # what a server takes a model for by its name
+NAME = re.compile(r"[A-Za-z0-9_-]+")
+USE = """
+## Served by MONAI Label
+
+`configs/inference.json` and `configs/train.json` are for a MONAI Label server; `ultrarefiner export bundle` writes those that
+`python -m monai.bundle run` takes.
+"""
 COMMANDS = """\
 python3.11 -m venv .venv-monailabel
 .venv-monailabel/bin/pip install torch==2.13.0
@@ -57,7 +66,7 @@ def export_monailabel(
 
 
 def _check(name: str, card: dict[str, Any], coarse: str | Path | None) -> None:
-    if not name or not set(name) <= set(NAME_CHARACTERS) or any(word in name.lower() for word in MISREAD):
+    if not NAME.fullmatch(name) or any(word in name.lower() for word in MISREAD):
         raise DataError(f"name '{name}': expected letters, digits, _ and -, and none of {', '.join(MISREAD)}")
     if coarse is None:
         return
@@ -76,18 +85,10 @@ def _make_servable(folder: Path, card: dict[str, Any]) -> None:
     inference = json.loads((TEMPLATES / "inference.json").read_text(encoding="utf-8"))
     text = json.dumps({**inference, "displayable_configs": options_of(card)}, indent=4)
     (configs / "inference.json").write_text(text + "\n", encoding="utf-8")
-    (folder / "docs" / "README.md").write_text(PAGE, encoding="utf-8")
+    (folder / "docs" / "README.md").write_text(to_markdown(describe(folder / MODEL)) + USE, encoding="utf-8")
 
 
 def _copy_model(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True)
     for suffix in (".pt", ".json"):
         shutil.copyfile(source.with_suffix(suffix), target.with_suffix(suffix))
-
-
-NAME_CHARACTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"
-PAGE = """# Served by MONAI Label
-
-`configs/inference.json` and `configs/train.json` are for a MONAI Label server; `ultrarefiner export bundle` writes those that
-`python -m monai.bundle run` takes. `models/model.json` is the model's card. Research software, **not for clinical use**.
-"""

@@ -7,6 +7,7 @@ Nothing here imports MONAI Label. A served bundle is a folder with `models/model
 import copy
 import logging
 from collections.abc import Callable, Hashable, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from ultrarefiner_monai.data.errors import DataError
 from ultrarefiner_monai.data.images import read_grey, read_mask
 from ultrarefiner_monai.deploy.ensemble import Ensemble
 from ultrarefiner_monai.deploy.measures import entropy
-from ultrarefiner_monai.deploy.segmenter import Segmenter, build_network, load_segmenter, lora_rank, read_card
+from ultrarefiner_monai.deploy.segmenter import THRESHOLD, build_network, check_threshold, lora_rank, read_card, size_of
 from ultrarefiner_monai.handlers.weights import read_torch, save_model
 from ultrarefiner_monai.losses import DiceCELoss, JointLoss, RefinedLoss
 from ultrarefiner_monai.metrics import segmentation_metrics
@@ -38,7 +39,6 @@ logger = logging.getLogger(__name__)
 
 MODEL = Path("models", "model.pt")
 COARSE_MODEL = Path("models", "phase1", "model.pt")
-THRESHOLD = 0.5
 # Continued training of a trained network: phase 3's rate where SAM is involved, ten times that for a TransUNet alone.
 RATES = {"phase1": 1e-4, "phase2": 1e-5, "phase3": 1e-5}
 PROMPTS = ("positive_points", "negative_points", "box", "mask", "box_margin")  # those that a client may change
@@ -47,11 +47,6 @@ PROMPTS = ("positive_points", "negative_points", "box", "mask", "box_margin")  #
 def card_of(bundle: str | Path) -> dict[str, Any]:
     """The card of the model that the folder ``bundle`` serves."""
     return read_card((Path(bundle) / MODEL).with_suffix(".json"))
-
-
-def size_of(card: Mapping[str, Any]) -> int:
-    """Side in pixels of the square that a model's network sees."""
-    return card["coarse"]["size"] if card["phase"] == "phase1" else card["refiner"]["image_size"]
 
 
 def untrained_network(bundle: str | Path) -> nn.Module:
@@ -114,7 +109,7 @@ class CoarseMapd(MapTransform):
             height, width = image.shape[1:]
             coarse = read_mask(data["label"], size=(width, height)).astype(np.float32)
         elif self.model.is_file():
-            coarse = _segmenter(self.model, self.model.stat().st_mtime_ns)(image[0].as_subclass(Tensor).numpy())
+            coarse = _ensemble(self.model)(image[0].as_subclass(Tensor).numpy()).probability
         else:
             raise DataError("phase 2 refines a coarse mask: send one as 'label', or export with a phase 1 model")
         return {**data, self.keys[0]: MetaTensor(torch.from_numpy(coarse)[None], meta=dict(image.meta))}
@@ -170,7 +165,7 @@ class MaskForClientd(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return a copy of ``data`` with the mask; the picture that the network saw is under ``image``."""
         item = dict(data)
-        threshold = _probability(item.get("threshold", THRESHOLD))
+        threshold = _threshold(item.get("threshold", THRESHOLD))
         channel = 0 if item.get("show") == "coarse" else -1
         image = item["image"]
         height, width = (int(side) for side in image.meta["spatial_shape"])
@@ -184,14 +179,11 @@ class MaskForClientd(MapTransform):
         return item
 
 
-def _probability(value: Any) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = np.nan
-    if not 0 <= number <= 1:
-        raise DataError(f"threshold {value!r}: expected a probability from 0 to 1")
-    return number
+def _threshold(value: Any) -> float:
+    """The threshold of a request, where a client may write it as text."""
+    with suppress(TypeError, ValueError):
+        value = float(value)
+    return check_threshold(value)
 
 
 def uncertainty(probability: np.ndarray) -> float:
@@ -205,19 +197,17 @@ def uncertainty(probability: np.ndarray) -> float:
 def predict_file(bundle: str | Path, picture: str | Path) -> np.ndarray:
     """Probability (H, W) of what ``bundle`` serves for a picture file; DataError where there is none."""
     model, coarse = Path(bundle) / MODEL, Path(bundle) / COARSE_MODEL
-    ensemble = _ensemble(model, coarse if coarse.is_file() else None, model.stat().st_mtime_ns)
-    return ensemble(read_grey(picture)).probability
+    return _ensemble(model, coarse if coarse.is_file() else None)(read_grey(picture)).probability
+
+
+def _ensemble(model: Path, coarse: Path | None = None) -> Ensemble:
+    """The network of ``model``, with the one that proposes what phase 2 refines; read once until ``model`` changes."""
+    return _read_ensemble(model, coarse, model.stat().st_mtime_ns)
 
 
 @lru_cache(maxsize=4)
-def _segmenter(model: Path, changed: int) -> Segmenter:
-    """The network of ``model``; a file that has been ``changed`` (ns) since is read again."""
-    return load_segmenter(model)
-
-
-@lru_cache(maxsize=4)
-def _ensemble(model: Path, coarse: Path | None, changed: int) -> Ensemble:
-    return Ensemble([model], None if coarse is None else [coarse])
+def _read_ensemble(model: Path, coarse: Path | None, changed: int) -> Ensemble:
+    return Ensemble(model, coarse)
 
 
 def loss_of(bundle: str | Path) -> nn.Module:

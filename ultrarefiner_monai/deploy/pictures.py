@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ultrarefiner_monai.data.errors import DataError
+from ultrarefiner_monai.data.errors import DataError, one_line
 from ultrarefiner_monai.data.images import MAX_16_BIT, open_image, to_grey
+from ultrarefiner_monai.data.readers import IMAGE_SUFFIXES
 
 if TYPE_CHECKING:
     from nibabel import Nifti1Image
@@ -19,10 +20,9 @@ if TYPE_CHECKING:
 Spacing = tuple[float, float]  # mm from one pixel's centre to the next: down a column (y), along a row (x)
 
 TIFFS = (".tif", ".tiff")
-RASTERS = (".png", ".jpg", ".jpeg", ".bmp", *TIFFS)
 DICOMS = (".dcm", ".dicom")
 NIFTIS = (".nii.gz", ".nii")
-SUFFIXES = (*RASTERS, *DICOMS, *NIFTIS)
+SUFFIXES = (*IMAGE_SUFFIXES, *DICOMS, *NIFTIS)
 
 DICOM_PREAMBLE, DICOM_PREFIX = 128, b"DICM"  # DICOM PS3.10, section 7.1: bytes before the prefix, and the prefix
 MILLIMETRES = {"meter": 1000.0, "mm": 1.0, "micron": 0.001}  # nibabel's names of NIfTI's units
@@ -206,8 +206,3 @@ def open_picture(path: Path) -> PictureFile:
 
         return DicomFile(path)
     return RasterFile(path)
-
-
-def one_line(error: BaseException) -> str:
-    """An error of another library in one line."""
-    return " ".join(str(error).split()) or type(error).__name__

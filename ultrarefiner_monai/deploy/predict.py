@@ -16,11 +16,13 @@ import numpy as np
 import ultrarefiner_monai
 from ultrarefiner_monai.data.errors import DataError
 from ultrarefiner_monai.data.files import atomic_write, file_sha256
+from ultrarefiner_monai.data.numbers import finite
 from ultrarefiner_monai.deploy.dicom import DicomFile
 from ultrarefiner_monai.deploy.ensemble import Ensemble, Models
-from ultrarefiner_monai.deploy.measures import measure, without_nan
+from ultrarefiner_monai.deploy.measures import measure
 from ultrarefiner_monai.deploy.outputs import FORMATS, UNCERTAINTIES, Outputs, WriteError, frame_names, writing
 from ultrarefiner_monai.deploy.pictures import Found, PictureFile, find_files, open_picture
+from ultrarefiner_monai.deploy.segmenter import THRESHOLD, check_threshold
 
 SCHEMA = "ultrarefiner_monai/predict/1"
 TABLE, REPORT = "measures.csv", "report.json"
@@ -77,7 +79,7 @@ def predict(
     probability: bool = False,
     uncertainty: str | None = None,
     overlay: bool = False,
-    threshold: float = 0.5,
+    threshold: float = THRESHOLD,
     coarse: Models | None = None,
     overwrite: bool = False,
     amp: bool = True,
@@ -131,8 +133,7 @@ def _check_options(format: str, uncertainty: str | None, threshold: float) -> No
         raise DataError(f"format {format}: expected one of {', '.join(FORMATS)}")
     if uncertainty is not None and uncertainty not in UNCERTAINTIES:
         raise DataError(f"uncertainty {uncertainty}: expected one of {', '.join(UNCERTAINTIES)}")
-    if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not 0 <= threshold <= 1:
-        raise DataError(f"threshold {threshold}: expected a probability from 0 to 1")
+    check_threshold(threshold)
 
 
 def _readable(found: Sequence[Found], outputs: Outputs, summary: Summary) -> Iterator[_Job]:
@@ -213,7 +214,7 @@ def _write_tables(summary: Summary, ensemble: Ensemble, outputs: Outputs) -> Non
     columns = summary.rows[0] if summary.rows else ("file",)
     writer = csv.DictWriter(stream, list(columns), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(without_nan(row, "") for row in summary.rows)
+    writer.writerows(finite(row, instead="") for row in summary.rows)
     document = {
         "schema": SCHEMA,
         "version": ultrarefiner_monai.__version__,
@@ -224,7 +225,7 @@ def _write_tables(summary: Summary, ensemble: Ensemble, outputs: Outputs) -> Non
         "threshold": outputs.threshold,
         "device": ensemble.device,
         "seconds": round(summary.seconds, 3),
-        "pictures": [without_nan(row, None) for row in summary.rows],
+        "pictures": finite(summary.rows),
         "failures": [{"file": path, "reason": reason} for path, reason in summary.failures],
     }
     _write_text(outputs.out / TABLE, stream.getvalue())
@@ -236,8 +237,7 @@ def _write_text(path: Path, text: str) -> None:
         file.write(text)
 
 
-def _some(names: Any) -> str:
+def _some(names: Sequence[str | Path]) -> str:
     """The first of the names, and how many more there are."""
-    listed = [names] if isinstance(names, str | Path) else list(names)
-    rest = f" and {len(listed) - SHOWN} more" if len(listed) > SHOWN else ""
-    return ", ".join(map(str, listed[:SHOWN])) + rest
+    rest = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(map(str, names[:SHOWN])) + rest

@@ -19,6 +19,7 @@ from ultrarefiner_monai.networks.refiner import CANDIDATE_TEMPERATURE, Refinemen
 from ultrarefiner_monai.transforms.letterbox import letterbox, undo_letterbox
 
 PARTS = {"phase1": {"coarse"}, "phase2": {"refiner"}, "phase3": {"coarse", "refiner"}}  # of a phase's network
+THRESHOLD = 0.5  # probability from which a pixel is lesion, unless the user says otherwise
 
 
 class Prediction(NamedTuple):
@@ -99,8 +100,7 @@ def load_segmenter(path: str | Path, amp: bool = True, device: str | torch.devic
     card = read_card(path.with_suffix(".json"))
     network = build_network(card, lora_rank(read_torch(path)))
     load_model(network, path)
-    size = card["coarse"]["size"] if card["phase"] == "phase1" else card["refiner"]["image_size"]
-    return Segmenter(network, card["phase"], size, amp, device)
+    return Segmenter(network, card["phase"], size_of(card), amp, device)
 
 
 def build_network(card: Mapping[str, Any], lora_rank: int = 0) -> nn.Module:
@@ -140,6 +140,22 @@ def read_card(path: Path) -> dict[str, Any]:
     if not isinstance(card, dict) or card.get("phase") not in PARTS or not PARTS[card["phase"]] <= card.keys():
         raise DataError(f"card {path}: expected phase, coarse and refiner of a trained model; use the one it came with")
     return card
+
+
+def size_of(card: Mapping[str, Any]) -> int:
+    """Side in pixels of the square that a model's network sees."""
+    return card["coarse"]["size"] if card["phase"] == "phase1" else card["refiner"]["image_size"]
+
+
+def check_threshold(value: Any) -> float:
+    """The value, if it can be a threshold.
+
+    Raises:
+        DataError: it is no number from 0 to 1.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise DataError(f"threshold {value}: expected a probability from 0 to 1")
+    return float(value)
 
 
 def lora_rank(state: Mapping[str, Tensor]) -> int:

@@ -1,6 +1,5 @@
 """Coarse against refined, image by image: is the second stage worth it?"""
 
-import csv
 import json
 import logging
 import math
@@ -15,14 +14,13 @@ from torch import Tensor
 
 from ultrarefiner_monai.data.files import atomic_write
 from ultrarefiner_monai.handlers.distributed import gather, is_main
+from ultrarefiner_monai.handlers.scores_file import PER_IMAGE, Row, write_rows
 from ultrarefiner_monai.metrics import calibration_error, calibration_sums, reliability, segmentation_metrics, summarise
 from ultrarefiner_monai.metrics.boundaries import NSD_TOLERANCE
 from ultrarefiner_monai.metrics.calibration import BINS, REGIONS
 from ultrarefiner_monai.metrics.segmentation import DISTANCES, FALSE_POSITIVES, MEANS
 
 logger = logging.getLogger(__name__)
-
-Row = dict[str, Any]
 
 STAGES = ("coarse", "refined")  # channels of a prediction, in this order
 COLUMNS = (*MEANS, "lesions_found", "false_lesions", *FALSE_POSITIVES)  # of a stage in the table of images
@@ -66,7 +64,7 @@ class CompareMasks:
     def attach(self, engine: Engine) -> None:
         """Follow an evaluator: decollated outputs hold `pred` (C, H, W), and `truth` (1, H, W), batch items `id`.
 
-        Items with `spacing`, (row, column) mm per pixel, have their distances in mm.
+        Items with a known `spacing`, (row, column) mm per pixel, have their distances in mm.
         """
         engine.add_event_handler(Events.EPOCH_STARTED, lambda _: self._scored.clear())
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._score)
@@ -88,7 +86,7 @@ class CompareMasks:
         engine.state.metrics.update(metrics)
         if is_main():
             logger.info("%s", comparison_table(metrics, len(rows), unit_of(rows)))
-            write_rows(self.folder / "per_image.csv", rows)
+            write_rows(self.folder / PER_IMAGE, rows)
             write_reliability(self.folder / "reliability.json", sums, len(rows))
 
 
@@ -102,7 +100,7 @@ def score_image(
         truth: (1, H, W) mask.
         threshold: probability from which a pixel is lesion.
         name: the image's id, for messages.
-        spacing: (row, column) mm per pixel, where it is known.
+        spacing: (row, column) mm per pixel; None or NaN where it is not known.
 
     Raises:
         ValueError: sizes that differ, another number of channels, or a spacing that is not two positive numbers.
@@ -115,7 +113,8 @@ def score_image(
         )
     if not torch.isfinite(pred).all():
         logger.warning("%s: the prediction has NaN or infinite values, which count as background", name)
-    sides = None if spacing is None else (float(spacing[0]), float(spacing[1]))
+    known = spacing is not None and not math.isnan(spacing[0])
+    sides = (float(spacing[0]), float(spacing[1])) if spacing is not None and known else None
     scores = segmentation_metrics((pred >= threshold)[:, None], truth[None].expand(len(pred), -1, -1, -1), sides)
     stages = STAGES[: len(pred)]
     row = {f"{stage}_{metric}": float(scores[metric][i]) for metric in COLUMNS for i, stage in enumerate(stages)}
@@ -177,14 +176,6 @@ def comparison_table(metrics: Mapping[str, float], images: int, unit: str = "px"
 def unit_of(rows: Sequence[Row]) -> str:
     """Unit of a summary's distances: mm as soon as some image has a known spacing."""
     return "mm" if any(row.get("unit") == "mm" for row in rows) else "px"
-
-
-def write_rows(path: Path, rows: Sequence[Row]) -> None:
-    """Write the rows as CSV, atomically; columns as in the first row."""
-    with atomic_write(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]) if rows else ["id"])
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 def write_reliability(path: Path, sums: np.ndarray, images: int) -> None:

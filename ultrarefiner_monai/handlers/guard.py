@@ -4,13 +4,16 @@ import logging
 import os
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import IO, Any
+from typing import IO
 
 from ignite.engine import Engine, Events
 
 from ultrarefiner_monai.handlers.distributed import is_main
+from ultrarefiner_monai.handlers.ending import on_failure
 from ultrarefiner_monai.handlers.weights import CheckpointError
 
 try:
@@ -19,6 +22,42 @@ except ImportError:  # Windows: no advisory locks of this kind, so two processes
     fcntl = None  # type: ignore[assignment]
 
 logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def exit_codes(advice: str) -> Iterator[None]:
+    """Let SIGINT and SIGTERM end what runs meanwhile as SystemExit with the shells' codes, 130 and 143.
+
+    The first signal puts the handlers of before back, so that a second one is not held up by the end of what was stopped.
+    Only the main thread can do so; in others nothing changes.
+
+    Args:
+        advice: how to go on, for the log.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    owner = os.getpid()
+
+    def stop(number: int, _: FrameType | None) -> None:
+        if os.getpid() != owner:  # a data worker inherited this handler: behave as if it had not
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+            return
+        put_back()
+        logger.warning("stopped by %s; %s", signal.Signals(number).name, advice)
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def put_back() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    try:
+        yield
+    finally:
+        put_back()
 
 
 class RunGuard:
@@ -32,8 +71,7 @@ class RunGuard:
     def __init__(self, output_dir: str | Path) -> None:
         self._path = Path(output_dir) / ".lock"
         self._file: IO[str] | None = None
-        self._before: dict[int, Any] = {}
-        self._owner = os.getpid()
+        self._signals = ExitStack()
 
     def attach(self, trainer: Engine) -> None:
         """Lock the folder and guard every run of `trainer`.
@@ -43,17 +81,14 @@ class RunGuard:
         self._lock()
         trainer.add_event_handler(Events.STARTED, self._enter)
         trainer.add_event_handler(Events.COMPLETED, self._leave)
+        on_failure(trainer, self._leave)
 
     def _enter(self, _: Engine) -> None:
         self._lock()
-        self._owner = os.getpid()
-        if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        self._signals.enter_context(exit_codes("resume=true goes on from the last complete epoch"))
 
-    def _leave(self, _: Engine | None = None) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        self._before = {}
+    def _leave(self, _: Engine | BaseException) -> None:
+        self._signals.close()
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -71,12 +106,3 @@ class RunGuard:
             raise CheckpointError(
                 f"{self._path.parent} is in use by another training; wait for it or set another output_dir"
             ) from error
-
-    def _stop(self, number: int, _: FrameType | None) -> None:
-        if os.getpid() != self._owner:  # a data worker inherited this handler: behave as if it had not
-            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
-            os.kill(os.getpid(), number)
-            return
-        self._leave()
-        logger.warning("stopped by %s; resume=true goes on from the last complete epoch", signal.Signals(number).name)
-        raise SystemExit(128 + number)

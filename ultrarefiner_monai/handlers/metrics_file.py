@@ -1,10 +1,11 @@
 """`metrics.jsonl`: every number of a run, a line of JSON a record, whatever becomes of MLflow."""
 
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from ultrarefiner_monai.data.numbers import finite
 
 METRICS = "metrics.jsonl"
 
@@ -16,7 +17,7 @@ def append_record(folder: Path, record: Mapping[str, Any]) -> None:
 
 
 def read_epochs(folder: Path) -> dict[int, dict[str, Any]]:
-    """The records in `folder` by epoch, the latest where an epoch was repeated; a line that was cut short is left out."""
+    """The records in `folder` by epoch, the latest where an epoch was repeated; what is no record is left out."""
     path = folder / METRICS
     epochs: dict[int, dict[str, Any]] = {}
     for line in path.read_bytes().splitlines() if path.is_file() else ():
@@ -24,12 +25,6 @@ def read_epochs(folder: Path) -> dict[int, dict[str, Any]]:
             record = json.loads(line)
         except ValueError:  # the process was killed while it wrote
             continue
-        epochs.setdefault(record["step"], {}).update(record)
+        if isinstance(record, dict) and isinstance(record.get("step"), int):
+            epochs.setdefault(record["step"], {}).update(record)
     return epochs
-
-
-def finite(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The same values with None for numbers that JSON does not have."""
-    return {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in values.items()
-    }

@@ -1,5 +1,6 @@
 """Pictures of what the networks did, for people who cannot tell red from green as well."""
 
+import math
 import re
 from collections.abc import Sequence
 from io import BytesIO
@@ -10,13 +11,13 @@ import numpy as np
 import torch
 from ignite.engine import Engine, Events
 
+from ultrarefiner_monai.data.colours import COARSE, OF_CASES, REFINED, TRUTH, error_regions
 from ultrarefiner_monai.data.files import atomic_write
+from ultrarefiner_monai.handlers.comparison import STAGES
 from ultrarefiner_monai.handlers.distributed import is_main
 from ultrarefiner_monai.handlers.tracking import Tracker
+from ultrarefiner_monai.metrics import overlap_metrics
 
-# Okabe & Ito 2008, "Color Universal Design": told apart with every common form of colour blindness.
-COARSE, REFINED, TRUTH = "#E69F00", "#56B4E9", "#F0E442"  # orange, sky blue, yellow
-HIT, FALSE_ALARM, MISS = "#009E73", "#D55E00", "#0072B2"  # bluish green, vermillion, blue
 GREYS = 40  # grey speckle does not compress; few greys keep a panel under 300 kB and its colours exact
 PANEL_INCHES, DPI = 2.6, 130
 
@@ -112,7 +113,7 @@ def save_panel(path: Path, image: np.ndarray, masks: Sequence[np.ndarray], truth
         _outline(_show(next(axes), image, f"{name}  Dice {_dice(mask, truth)}"), mask, colour)
     _outline(_show(next(axes), image, "truth"), truth, TRUTH)
     _errors(_show(next(axes), image, f"errors of {named[-1][0]}"), named[-1][1], truth)
-    _legend(figure, {name: colour for name, _, colour in named})
+    _legend(figure, [name for name, _, _ in named])
     _write_png(figure, path)
 
 
@@ -135,15 +136,15 @@ def _errors(axis: Any, mask: np.ndarray, truth: np.ndarray) -> None:
     from matplotlib.colors import to_rgba
 
     overlay = np.zeros((*mask.shape, 4))
-    for region, colour in ((mask & truth, HIT), (mask & ~truth, FALSE_ALARM), (~mask & truth, MISS)):
+    for region, colour in error_regions(mask, truth):
         overlay[region] = to_rgba(colour)
     axis.imshow(overlay, interpolation="nearest")
 
 
-def _legend(figure: Any, stages: dict[str, str]) -> None:
+def _legend(figure: Any, stages: Sequence[str]) -> None:
     from matplotlib.patches import Patch
 
-    names = stages | {"truth": TRUTH, "hit": HIT, "false alarm": FALSE_ALARM, "miss": MISS}
+    names = {name: colour for name, colour in OF_CASES.items() if name not in STAGES or name in stages}
     handles = [Patch(facecolor=colour, edgecolor="black", linewidth=0.5, label=name) for name, colour in names.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=7, frameon=False)
 
@@ -165,14 +166,14 @@ def _palette() -> list[int]:
     from matplotlib.colors import to_rgb
 
     greys = np.linspace(0, 1, GREYS).repeat(3).reshape(-1, 3)
-    pure = np.array([to_rgb(colour) for colour in (COARSE, REFINED, TRUTH, HIT, FALSE_ALARM, MISS)])
+    pure = np.array([to_rgb(colour) for colour in OF_CASES.values()])
     mixed = [pure, pure / 2, (pure + 1) / 2]
     return np.rint(255 * np.concatenate([greys, *mixed])).astype(int).ravel().tolist()
 
 
 def _dice(mask: np.ndarray, truth: np.ndarray) -> str:
-    total = int(mask.sum()) + int(truth.sum())
-    return "undefined (both blank)" if total == 0 else f"{2 * int((mask & truth).sum()) / total:.3f}"
+    dice = overlap_metrics(mask, truth)["dice"]
+    return "undefined (both blank)" if math.isnan(dice) else f"{dice:.3f}"
 
 
 def _read_image(item: Any) -> np.ndarray:

@@ -1,6 +1,5 @@
 """Reading and writing weights: atomic, checked, and never executing what a file says."""
 
-import hashlib
 import json
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -11,8 +10,8 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from ultrarefiner_monai.data.errors import DataError
-from ultrarefiner_monai.data.files import atomic_write
+from ultrarefiner_monai.data.errors import DataError, one_line
+from ultrarefiner_monai.data.files import atomic_write, file_sha256
 
 MISSING = object()
 
@@ -81,9 +80,7 @@ def load_strictly(target: Any, state: Mapping[str, Any], path: Path) -> None:
         target.load_state_dict(state)
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
         kind = type(target).__name__
-        raise CheckpointError(
-            f"{path} does not fit this {kind}: {_one_line(error)}; check variant and sizes"
-        ) from error
+        raise CheckpointError(f"{path} does not fit this {kind}: {one_line(error)}; check variant and sizes") from error
 
 
 def write_torch(value: Any, path: Path) -> None:
@@ -94,7 +91,7 @@ def write_torch(value: Any, path: Path) -> None:
     except (OSError, RuntimeError) as error:
         need = sum(tensor.nbytes for tensor in _tensors(value)) / 2**20
         raise CheckpointError(
-            f"cannot write {path} ({need:.1f} MiB needed): {_one_line(error)}; "
+            f"cannot write {path} ({need:.1f} MiB needed): {one_line(error)}; "
             "free disk space or choose another output_dir (what was saved before is intact)"
         ) from error
 
@@ -120,14 +117,8 @@ def read_torch(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file may fail in any way at all
         raise CheckpointError(
-            f"{path} is damaged or no plain checkpoint: {_one_line(error)}; restore or retrain it"
+            f"{path} is damaged or no plain checkpoint: {one_line(error)}; restore or retrain it"
         ) from error
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def bare(network: nn.Module) -> nn.Module:
@@ -149,7 +140,7 @@ def _read_card(path: Path) -> dict[str, Any]:
         card = json.loads(card_path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise CheckpointError(
-            f"{card_path} is not JSON: {_one_line(error)}; restore it together with {path.name}"
+            f"{card_path} is not JSON: {one_line(error)}; restore it together with {path.name}"
         ) from error
     if card.get("sha256") != file_sha256(path):
         raise CheckpointError(
@@ -175,8 +166,3 @@ def _tensors(value: Any) -> Iterator[torch.Tensor]:
     elif isinstance(value, list | tuple):
         for item in value:
             yield from _tensors(item)
-
-
-def _one_line(error: BaseException, limit: int = 200) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= limit else text[: limit - 1] + "…"

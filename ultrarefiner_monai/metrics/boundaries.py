@@ -6,7 +6,7 @@ import numpy as np
 from scipy.ndimage import binary_erosion, minimum_filter
 from scipy.spatial import KDTree
 
-NAN = float("nan")
+from ultrarefiner_monai.metrics.overlap import NAN
 
 # Pixels; what MedSAM's own evaluation allows on pictures (evaluation/compute_metrics.py of bowang-lab/MedSAM). Nikolov et
 # al. 2021 (J Med Internet Res 23:e26151), who introduced the measure, took it from the scatter between observers.

@@ -8,8 +8,9 @@ import torch
 from scipy.ndimage import find_objects
 from torch import Tensor
 
-from ultrarefiner_monai.metrics.boundaries import NAN, Spacing, band_width, boundary_iou, outline_metrics
+from ultrarefiner_monai.metrics.boundaries import Spacing, band_width, boundary_iou, outline_metrics
 from ultrarefiner_monai.metrics.lesions import lesion_counts
+from ultrarefiner_monai.metrics.overlap import NAN, overlap_metrics
 
 MEANS = ("dice", "iou", "precision", "recall", "specificity", "hd95", "assd", "nsd", "boundary_iou")
 COUNTS = ("lesions", "lesions_found", "false_lesions")
@@ -89,16 +90,11 @@ def _image_metrics(pred: np.ndarray, target: np.ndarray, spacing: Spacing | None
     Whatever looks at neighbours sees the bounding box of the union only. That is exact, because all pixels beyond it are
     background, which these functions assume outside of an array.
     """
-    union = pred | target
-    box = find_objects(union.view(np.uint8), max_label=1)[0] or NOTHING
+    box = find_objects((pred | target).view(np.uint8), max_label=1)[0] or NOTHING
     part, truth = pred[box], target[box]
-    both, predicted, actual, either = (int(np.count_nonzero(mask)) for mask in (pred & target, pred, target, union))
+    predicted, actual = int(np.count_nonzero(part)), int(np.count_nonzero(truth))
     return {
-        "dice": _ratio(2 * both, predicted + actual),
-        "iou": _ratio(both, either),
-        "precision": _ratio(both, predicted),
-        "recall": _ratio(both, actual),
-        "specificity": _ratio(pred.size - either, pred.size - actual),
+        **overlap_metrics(pred, target),
         **outline_metrics(part, truth, spacing),
         "boundary_iou": boundary_iou(part, truth, band_width(pred.shape)),
         **lesion_counts(part, truth),
@@ -106,8 +102,3 @@ def _image_metrics(pred: np.ndarray, target: np.ndarray, spacing: Spacing | None
         "false_positive_area": NAN if actual else predicted / pred.size,
         "false_positive_pixels": NAN if actual else predicted,
     }
-
-
-def _ratio(part: int, whole: int) -> float:
-    """``part / whole``, undefined where there is no whole."""
-    return part / whole if whole else NAN

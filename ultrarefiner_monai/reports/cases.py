@@ -10,11 +10,11 @@ from matplotlib.colors import to_rgb
 from PIL import Image, ImageDraw
 from skimage.measure import find_contours
 
+from ultrarefiner_monai.data.colours import COARSE, OF_CASES, REFINED, TRUTH, error_regions
 from ultrarefiner_monai.data.errors import DataError
 from ultrarefiner_monai.data.images import read_grey
 from ultrarefiner_monai.data.roots import Root, resolve
 from ultrarefiner_monai.handlers.comparison import Row
-from ultrarefiner_monai.handlers.panels import COARSE, FALSE_ALARM, HIT, MISS, REFINED, TRUTH
 from ultrarefiner_monai.reports.plots import uri
 from ultrarefiner_monai.reports.scores import THRESHOLD
 from ultrarefiner_monai.reports.study_scores import Scores
@@ -23,7 +23,7 @@ from ultrarefiner_monai.reports.tables import place_of
 EACH = 2  # cases of each kind
 WIDTH = 400  # pixels of a tile, which is shown 200 wide: sharp on a screen of double density
 GREYS = 48  # speckle does not compress; few greys keep a tile under 60 kB and leave its colours exact
-COLOURS = (COARSE, REFINED, TRUTH, HIT, FALSE_ALARM, MISS)
+COLOURS = tuple(OF_CASES.values())
 LINE = 3  # pixels of a tile
 Case = dict[str, Any]
 
@@ -112,7 +112,7 @@ def _outlined(image: np.ndarray, mask: np.ndarray, colour: str) -> Image.Image:
 
 def _errors(image: np.ndarray, mask: np.ndarray, truth: np.ndarray) -> Image.Image:
     levels = np.array(_grey(image))
-    for region, colour in ((mask & truth, HIT), (mask & ~truth, FALSE_ALARM), (~mask & truth, MISS)):
+    for region, colour in error_regions(mask, truth):
         scaled = Image.fromarray(region.astype(np.uint8)).resize(_size(image), Image.Resampling.NEAREST)
         levels[np.asarray(scaled) > 0] = _index(colour)
     picture = Image.fromarray(levels)

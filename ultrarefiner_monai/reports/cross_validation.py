@@ -8,13 +8,14 @@ from pathlib import Path
 from ultrarefiner_monai.bundle.engines import Engine, LocalEngine
 from ultrarefiner_monai.bundle.paths import BUNDLES, project_root
 from ultrarefiner_monai.bundle.running import store_uri
-from ultrarefiner_monai.bundle.study import PHASES, Study
+from ultrarefiner_monai.bundle.study import Study
 from ultrarefiner_monai.data.errors import DataError
 from ultrarefiner_monai.data.files import write_atomically
+from ultrarefiner_monai.data.names import PHASES
 from ultrarefiner_monai.data.readers import find_root
 from ultrarefiner_monai.handlers import Tracker
-from ultrarefiner_monai.handlers.comparison import write_rows
 from ultrarefiner_monai.handlers.ending import was_stopped
+from ultrarefiner_monai.handlers.scores_file import PER_IMAGE, write_rows
 from ultrarefiner_monai.reports.scores import markdown, study_rows, summary
 
 logger = logging.getLogger(__name__)
@@ -87,7 +88,7 @@ def _sum_up(study: Study, tracker: Tracker) -> str:
     rows = study_rows(study, find_root(study.dataset, root))
     lines = summary(rows)
     table = markdown(lines)
-    write_rows(study.out / "per_image.csv", rows)
+    write_rows(study.out / PER_IMAGE, rows)
     write_atomically(study.out / "summary.md", (table + "\n").encode())
     for line in lines:
         if line["fold"] in ("mean", "sd", "test"):
@@ -95,6 +96,6 @@ def _sum_up(study: Study, tracker: Tracker) -> str:
             tracker.log_metrics(
                 {f"{line['phase']}_{name}_{line['fold']}": value for name, value in numbers.items()}, step=0
             )
-    for name in ("per_image.csv", "summary.md"):
+    for name in (PER_IMAGE, "summary.md"):
         tracker.log_artifact(Path(study.out) / name)
     return table

@@ -12,12 +12,13 @@ from ultrarefiner_monai import __version__
 from ultrarefiner_monai.data.errors import DataError
 from ultrarefiner_monai.handlers.comparison import STAGES as SCORED
 from ultrarefiner_monai.handlers.comparison import Row
+from ultrarefiner_monai.handlers.scores_file import PER_IMAGE, read_rows
 from ultrarefiner_monai.metrics import reliability
 from ultrarefiner_monai.metrics.calibration import BINS, REGIONS
 from ultrarefiner_monai.reports.statistics import METHOD, holm, mean_by_patient, signed_rank
 from ultrarefiner_monai.reports.study_checks import warnings_of
 from ultrarefiner_monai.reports.study_facts import curves, facts
-from ultrarefiner_monai.reports.study_files import PER_IMAGE, StudyFiles, read_rows
+from ultrarefiner_monai.reports.study_files import StudyFiles
 from ultrarefiner_monai.reports.study_scores import Scores
 from ultrarefiner_monai.reports.tables import PLACES, fold_table, groups, size_cuts, stage_table
 from ultrarefiner_monai.reports.worse import worse

@@ -16,6 +16,7 @@ from matplotlib.legend import Legend
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from PIL import Image
 
+from ultrarefiner_monai.data.colours import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY_BLUE, VERMILLION, YELLOW
 from ultrarefiner_monai.data.entries import Item, masks_of
 from ultrarefiner_monai.data.errors import DataError
 from ultrarefiner_monai.data.files import atomic_write
@@ -25,12 +26,12 @@ from ultrarefiner_monai.data.manifest_summary import dataset_of, places, shares_
 from ultrarefiner_monai.data.parallel import in_parallel
 from ultrarefiner_monai.data.roots import Root, resolve
 
-# Okabe & Ito 2008, "Color Universal Design": told apart with every common form of colour blindness, and by their
-# lightness in grey print. Classes and data sets share none, so that blue is benign in every panel.
-CLASS_COLOURS = {"benign": "#0072B2", "malignant": "#E69F00", "normal": "#E4E4E4"}  # blue, orange, light grey
-OTHER_CLASS = "#56B4E9"  # sky blue
-DATASET_COLOURS = ("#009E73", "#CC79A7", "#000000", "#999999", "#F0E442")  # green, purple, black, grey, yellow
-STRETCHED = "#D55E00"  # vermillion
+# Told apart by their lightness in grey print too. Classes and data sets share none, so that blue is benign in every panel.
+LIGHT_GREY, GREY = "#E4E4E4", "#999999"
+CLASS_COLOURS = {"benign": BLUE, "malignant": ORANGE, "normal": LIGHT_GREY}
+OTHER_CLASS = SKY_BLUE
+DATASET_COLOURS = (GREEN, PURPLE, BLACK, GREY, YELLOW)
+STRETCHED = VERMILLION
 LINES = {"benign": "-", "malignant": "--"}
 POSITION_SIDE = 64  # points a side of the position map: finer than the spread of lesions, small enough to hold them all
 SIZE_INCHES, DPI = (10.0, 9.0), 150  # 1500 x 1350 pixels; on an A4 page, 17 cm wide, letters of 9 points become 6
@@ -85,10 +86,7 @@ def log_figure(manifest: Manifest, path: str | Path, tracking_uri: str | None = 
         path: the figure, written by `save_figure`.
         tracking_uri: MLflow store; where None, the one that `bundle.running.store_uri` decides on.
     """
-    from ultrarefiner_monai.bundle.paths import (
-        BUNDLES,
-        project_root,
-    )  # these two bring torch and MONAI, which no figure needs
+    from ultrarefiner_monai.bundle.paths import BUNDLES, project_root  # bring torch and MONAI, which no figure needs
     from ultrarefiner_monai.bundle.running import store_uri
     from ultrarefiner_monai.handlers.mlflow_run import MlflowRun
 

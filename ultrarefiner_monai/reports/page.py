@@ -6,22 +6,14 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader
 
+from ultrarefiner_monai.data.colours import OF_CASES
 from ultrarefiner_monai.handlers.comparison import CHANGE, LOWER_IS_BETTER, Row
-from ultrarefiner_monai.handlers.panels import COARSE, FALSE_ALARM, HIT, MISS, REFINED, TRUTH
 from ultrarefiner_monai.metrics.boundaries import NSD_TOLERANCE
 from ultrarefiner_monai.metrics.segmentation import DISTANCES
 from ultrarefiner_monai.reports.plots import forest, learning_curve, reliability_diagram, scatter
 from ultrarefiner_monai.reports.tables import PLACES, metric_of
 
 TEMPLATE = "report.html"
-CASE_COLOURS = {
-    "coarse": COARSE,
-    "refined": REFINED,
-    "truth": TRUTH,
-    "hit": HIT,
-    "false alarm": FALSE_ALARM,
-    "miss": MISS,
-}
 REGION_NAMES = {"all": "all pixels", "lesion": "in and near lesions"}
 UNDEFINED = "–"
 
@@ -47,7 +39,7 @@ def page(document: dict[str, Any], rows: Sequence[Row], cases: Sequence[dict[str
         summary=[part for part in document["results"] if part["phase"] == last],
         metric_of=metric_of,
         cases=cases,
-        case_colours=CASE_COLOURS,
+        case_colours=OF_CASES,
         change=CHANGE,
         lower_is_better=LOWER_IS_BETTER,
         training=_training(document["curves"]),

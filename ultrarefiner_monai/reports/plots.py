@@ -12,13 +12,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from ultrarefiner_monai.data.colours import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY_BLUE, VERMILLION
 from ultrarefiner_monai.handlers.comparison import Row
 
-# Okabe & Ito 2008, "Color Universal Design". Stages also differ by their marker or line.
-COARSE, REFINED = "#E69F00", "#0072B2"  # orange, blue
-FOLDS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000")
+FOLDS = (BLUE, ORANGE, GREEN, PURPLE, VERMILLION, SKY_BLUE, BLACK)
 GUIDE = "#777777"
-STYLES = {"coarse": (COARSE, "o", "--"), "refined": (REFINED, "s", "-")}
+# On white the sky blue of outlines is too pale; the stages also differ by their marker and line.
+STYLES = {"coarse": (ORANGE, "o", "--"), "refined": (BLUE, "s", "-")}
 INCHES = (4.4, 3.2)
 STYLE: Any = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "report"}
 
@@ -78,7 +78,7 @@ def scatter(rows: Sequence[Row]) -> str:
 
     def draw(axes: Axes) -> None:
         axes.plot([0, 1], [0, 1], color=GUIDE, linewidth=1, linestyle=":")
-        for name, colour, marker in (("benign", REFINED, "o"), ("malignant", COARSE, "^"), ("other", GUIDE, "x")):
+        for name, colour, marker in (("benign", BLUE, "o"), ("malignant", ORANGE, "^"), ("other", GUIDE, "x")):
             chosen = [row for row in rows if _class(row) == name]
             if chosen:
                 coarse, refined = ([row[f"{stage}_dice"] for row in chosen] for stage in ("coarse", "refined"))
@@ -97,8 +97,8 @@ def forest(lines: Sequence[tuple[str, dict[str, Any]]], label: str) -> str:
         axes.axvline(0, color=GUIDE, linewidth=1, linestyle=":")
         for height, (_, estimate) in enumerate(reversed(lines)):
             low, high = estimate["low"], estimate["high"]
-            axes.plot([low, high], [height, height], color=REFINED, linewidth=1.6, solid_capstyle="butt")
-            axes.plot(estimate["value"], height, marker="s", markersize=5, color=REFINED)
+            axes.plot([low, high], [height, height], color=BLUE, linewidth=1.6, solid_capstyle="butt")
+            axes.plot(estimate["value"], height, marker="s", markersize=5, color=BLUE)
         names = [f"{name} (n = {estimate['images']})" for name, estimate in reversed(lines)]
         axes.set_yticks(range(len(lines)), names)
         axes.set(xlabel=label, ylim=(-0.7, len(lines) - 0.3))

@@ -2,13 +2,13 @@
 
 import csv
 import json
-import math
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from ultrarefiner_monai.data.errors import DataError
 from ultrarefiner_monai.data.files import write_atomically
+from ultrarefiner_monai.data.numbers import finite
 from ultrarefiner_monai.reports.findings import findings
 from ultrarefiner_monai.reports.study_files import StudyFiles, read_study
 from ultrarefiner_monai.reports.study_scores import Scores, score_study
@@ -55,18 +55,9 @@ def report(
     return path
 
 
-def without_nan(value: Any) -> Any:
-    """A copy of plain values in which numbers that are not finite are None, as JSON has it."""
-    if isinstance(value, dict):
-        return {key: without_nan(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [without_nan(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
 def as_json(document: dict[str, Any]) -> str:
     """A document as strict JSON."""
-    return json.dumps(without_nan(document), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return json.dumps(finite(document), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _text(files: StudyFiles, scores: Scores, format: str, seed: int) -> str:

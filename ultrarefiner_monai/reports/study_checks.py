@@ -34,7 +34,7 @@ def warnings_of(files: StudyFiles, scores: Scores) -> tuple[list[dict[str, str]]
     found += [("missing", text) for text in _missing(files)]
     found += [] if manifest is None else [("absent", text) for text in _absent(files, manifest, scores)]
     found += [("excluded", text) for text in _excluded(files)]
-    found += [("note", text) for text in (*files.notes, *scores.notes, *_few_patients(scores))]
+    found += [("note", files.told(text)) for text in (*files.notes, *scores.notes, *_few_patients(scores))]
     started = any(run.phase == "phase3" and run.params for run in files.runs)
     checked = CHECKED if started else CHECKED[:-1]
     passed = [] if manifest is None else [text for text in checked if text not in faults]

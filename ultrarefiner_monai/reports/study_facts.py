@@ -32,9 +32,9 @@ def curves(files: StudyFiles) -> list[Facts]:
     for run in files.runs:
         for name in CURVES:
             points = {
-                int(record["step"]): float(record[name])
-                for record in run.records
-                if isinstance(record.get(name), int | float) and isinstance(record.get("step"), int)
+                epoch: float(numbers[name])
+                for epoch, numbers in run.epochs.items()
+                if isinstance(numbers.get(name), int | float)
             }
             if points:
                 steps = sorted(points)
@@ -62,7 +62,7 @@ def _manifest(files: StudyFiles) -> Facts:
 
 
 def _run(run: RunFiles) -> Facts:
-    epochs = [record["step"] for record in run.records if "train_loss" in record]
+    epochs = [epoch for epoch, numbers in run.epochs.items() if "train_loss" in numbers]
     return {
         "phase": run.phase,
         "fold": run.fold,

@@ -1,6 +1,5 @@
 """What the folder of a study holds: its runs, cards, settings and curves, its manifest and where its images lie."""
 
-import csv
 import json
 import os
 import re
@@ -12,19 +11,19 @@ from typing import Any
 from ultrarefiner_monai.bundle.paths import BUNDLES, project_root
 from ultrarefiner_monai.bundle.release import EXCLUDED, default_place
 from ultrarefiner_monai.bundle.running import EXECUTED, store_uri
-from ultrarefiner_monai.bundle.study import DONE, OWN, PHASES, PLACES, Study
+from ultrarefiner_monai.bundle.study import DONE, OWN, PLACES, Study
 from ultrarefiner_monai.data.errors import DataError
+from ultrarefiner_monai.data.files import without_folders
 from ultrarefiner_monai.data.manifest import Manifest
+from ultrarefiner_monai.data.names import PHASES
 from ultrarefiner_monai.data.out_of_fold import INDEX_NAME
 from ultrarefiner_monai.data.readers import find_root
 from ultrarefiner_monai.data.roots import Root
-from ultrarefiner_monai.handlers.comparison import Row
+from ultrarefiner_monai.handlers.metrics_file import read_epochs
 from ultrarefiner_monai.handlers.mlflow_run import PROCESS_DEFAULTS, without_credentials
 
 PROJECT = project_root(str(BUNDLES / PHASES[0]))
 FOLD = re.compile(r"fold(\d+)")
-PER_IMAGE = "per_image.csv"
-NAMES = ("dataset", "id", "image", "patient", "class", "phase", "unit")  # columns of text; the others are numbers
 NO_SETTING = {*PLACES, *OWN, "imports", "manifest", "mode", "split"} - {"dataset"}
 
 
@@ -32,8 +31,8 @@ NO_SETTING = {*PLACES, *OWN, "imports", "manifest", "mode", "split"} - {"dataset
 class RunFiles:
     """One fold of a phase: empty mappings and lists stand for files that are absent or unreadable.
 
-    `card` is its `model.json`, `config` its `executed_config.json`, `records` the lines of its `metrics.jsonl`, `excluded`
-    the items it left out, `tags` and `params` what MLflow keeps of it.
+    `card` is its `model.json`, `config` its `executed_config.json`, `epochs` the numbers in its `metrics.jsonl`,
+    `excluded` the items it left out, `tags` and `params` what MLflow keeps of it.
     """
 
     phase: str
@@ -42,15 +41,19 @@ class RunFiles:
     finished: bool
     card: dict[str, Any]
     config: dict[str, Any]
-    records: list[dict[str, Any]]
+    epochs: dict[int, dict[str, Any]]
     excluded: list[dict[str, Any]]
     tags: dict[str, str] = field(default_factory=dict)
     params: dict[str, str] = field(default_factory=dict)
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The configuration keys of the run that are plain values."""
-        return {key: value for key, value in self.config.items() if key not in NO_SETTING and _is_plain(value)}
+        """The configuration keys of the run that are plain values; of a path only the name, its folders are the machine's."""
+        return {
+            key: without_folders(value)
+            for key, value in self.config.items()
+            if key not in NO_SETTING and _is_plain(value)
+        }
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,20 @@ class StudyFiles:
     def runs_of(self, phase: str) -> list[RunFiles]:
         """The runs of a phase by fold."""
         return [run for run in self.runs if run.phase == phase]
+
+    def told(self, text: str) -> str:
+        """The text with paths below the study, its images, its manifest and the project as they are below these folders.
+
+        A report is sent to others, to whom the folders of the machine say nothing.
+        """
+        roots = self.root.values() if isinstance(self.root, Mapping) else [self.root]
+        manifest = self.study.shared.get("manifest")
+        named = [self.study.out, self.study.data_root, manifest and Path(manifest).parent, PROJECT, *roots]
+        folders = {place.absolute() for name in named if name for place in (Path(name), Path(name).resolve())}
+        for folder in sorted(folders, key=lambda folder: -len(str(folder))):
+            if folder.name:
+                text = text.replace(f"{folder}{os.sep}", "").replace(str(folder), folder.name)
+        return text
 
     def has_maps(self, phase: str, fold: int | None) -> bool:
         """Whether there are predictions of a fold's validation images, or (None) of the test images."""
@@ -109,34 +126,6 @@ def read_study(folder: str | Path, data_root: str | None = None, manifest: str |
     return StudyFiles(study, tuple(tracked), known, root, tuple(notes + more))
 
 
-def read_rows(path: Path) -> list[Row]:
-    """The rows of a `per_image.csv`; folds are numbers, other texts stay what they are, empty numbers are NaN.
-
-    Raises `DataError` where the file is absent, unreadable or no such table.
-    """
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file, strict=True)
-            if not {"patient", "class", "coarse_dice"} <= set(reader.fieldnames or ()):
-                raise DataError(f"{path}: expected columns such as patient, class and coarse_dice, found others")
-            rows = [{name: _value(name, text) for name, text in line.items()} for line in reader]
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); run the study or evaluation again") from None
-    except (ValueError, csv.Error, TypeError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{path}: not a table of images ({error}); run the study or evaluation again") from None
-    return [{"id": row.get("image"), **row} for row in rows]
-
-
-def _value(name: str, text: str | None) -> Any:
-    if text is None:
-        raise ValueError("a line is cut short")
-    if name == "fold":
-        return int(text) if text.isdigit() else text
-    return text if name in NAMES else float(text or "nan")
-
-
 def _folds(folder: Path) -> list[tuple[int, Path]]:
     if not folder.is_dir():
         return []
@@ -152,7 +141,7 @@ def _read_run(phase: str, fold: int, folder: Path) -> RunFiles:
         finished=(folder / DONE).is_file(),
         card=read_json(folder / "model.json", dict),
         config=read_json(folder / EXECUTED, dict),
-        records=_read_lines(folder / "metrics.jsonl"),
+        epochs=read_epochs(folder),
         excluded=read_json(folder / EXCLUDED, list),
     )
 
@@ -164,18 +153,6 @@ def read_json(path: Path, kind: type) -> Any:
     except (OSError, ValueError):
         return kind()
     return content if isinstance(content, kind) else kind()
-
-
-def _read_lines(path: Path) -> list[dict[str, Any]]:
-    """Records of a file of JSON lines; one that a kill has cut short is left out."""
-    records = []
-    for line in path.read_bytes().splitlines() if path.is_file() else ():
-        try:
-            record = json.loads(line)
-        except ValueError:
-            continue
-        records += [record] if isinstance(record, dict) else []
-    return records
 
 
 def _is_plain(value: Any) -> bool:

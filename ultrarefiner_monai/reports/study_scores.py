@@ -10,8 +10,9 @@ from ultrarefiner_monai.data.errors import DataError
 from ultrarefiner_monai.data.parallel import in_parallel
 from ultrarefiner_monai.data.roots import Root
 from ultrarefiner_monai.handlers.comparison import Row, calibrate_image
+from ultrarefiner_monai.handlers.scores_file import PER_IMAGE, read_rows
 from ultrarefiner_monai.reports.scores import Prediction, predictions, score_prediction
-from ultrarefiner_monai.reports.study_files import PER_IMAGE, StudyFiles, read_rows
+from ultrarefiner_monai.reports.study_files import StudyFiles
 from ultrarefiner_monai.reports.tables import place_of
 
 Key = tuple[str, str]  # phase and place

@@ -11,7 +11,7 @@ from monai.transforms import MapTransform
 from PIL import Image
 
 from ultrarefiner_monai.data.out_of_fold import PredictionIndex, write_map
-from ultrarefiner_monai.metrics import segmentation_metrics
+from ultrarefiner_monai.metrics import overlap_metrics
 
 
 class SaveMapsd(MapTransform):
@@ -53,7 +53,8 @@ class SaveMapsd(MapTransform):
     def _dice(self, prob: torch.Tensor, data: Mapping[Hashable, Any]) -> float | None:
         if self.truth_key not in data:
             return None
-        return float(segmentation_metrics((prob >= 0.5)[None, None], data[self.truth_key][None])["dice"])
+        truth = torch.as_tensor(data[self.truth_key][0]).cpu() > 0
+        return overlap_metrics((prob >= 0.5).numpy(), truth.numpy())["dice"]
 
     def write_index(self, model_sha256: str) -> None:
         """Write ``predictions.json`` into every folder; ``model_sha256`` is the hash of the weights that predicted."""

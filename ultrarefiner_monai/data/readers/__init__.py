@@ -11,7 +11,7 @@ A reader module defines
 and is registered in `READERS` by the name of its module, which is imported only when it is used.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -127,12 +127,19 @@ def list_images(folder: Path) -> list[Path]:
     return sorted(path for path in files if not path.name.startswith("."))
 
 
-def paired(root: Path, images: str, masks: str) -> list[tuple[str, tuple[str, ...]]]:
-    """Relative paths of the images of folder `images` and of the masks of the same stem in `masks` (none: empty)."""
+def paired(
+    root: Path, images: str, masks: str, mask_stem: Callable[[str], str] = str
+) -> list[tuple[str, tuple[str, ...]]]:
+    """Relative paths of the images of folder `images` and of their masks in `masks` (none: empty).
+
+    `mask_stem` gives the stem of an image's masks from its own; by default they are equal.
+    """
     by_stem: dict[str, list[str]] = {}
     for path in list_images(root / masks):
         by_stem.setdefault(path.stem, []).append(f"{masks}/{path.name}")
-    return [(f"{images}/{path.name}", tuple(by_stem.get(path.stem, ()))) for path in list_images(root / images)]
+    return [
+        (f"{images}/{path.name}", tuple(by_stem.get(mask_stem(path.stem), ()))) for path in list_images(root / images)
+    ]
 
 
 def _fits(folder: Path, layouts: tuple[tuple[str, ...], ...]) -> bool:

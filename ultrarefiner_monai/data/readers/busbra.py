@@ -8,7 +8,7 @@
 from pathlib import Path, PurePosixPath
 
 from ..records import Source
-from . import Info, list_images
+from . import Info, paired
 from .tables import Row, check_complete, read_table
 
 INFO = {
@@ -32,35 +32,32 @@ def scan(root: Path) -> list[Source]:
 
     The folds are "" where `5-fold-cv.csv` is absent. Raises `DataError` where a table is bad or lacks an image.
     """
-    images = list_images(root / "Images")
-    stems = [path.stem for path in images]
-    cases = _cases(root / "bus_data.csv", stems)
-    folds = _folds(root / "5-fold-cv.csv", stems)
-    masks: dict[str, list[str]] = {}
-    for path in list_images(root / "Masks"):
-        masks.setdefault(path.stem, []).append(f"Masks/{path.name}")
+    pairs = paired(root, "Images", "Masks", lambda stem: stem.replace("bus_", "mask_", 1))
+    ids = [identify(image) for image, _ in pairs]
+    cases = _cases(root / "bus_data.csv", ids)
+    folds = _folds(root / "5-fold-cv.csv", ids)
     return [
         Source(
-            id=path.stem,
-            image=f"Images/{path.name}",
-            masks=tuple(masks.get(path.stem.replace("bus_", "mask_", 1), ())),
-            label=cases[path.stem]["Pathology"],
-            patient=cases[path.stem]["Case"],
-            official=folds.get(path.stem, {}).get("kFold", ""),
+            id=id,
+            image=image,
+            masks=masks,
+            label=cases[id]["Pathology"],
+            patient=cases[id]["Case"],
+            official=folds.get(id, {}).get("kFold", ""),
         )
-        for path in images
+        for id, (image, masks) in zip(ids, pairs, strict=True)
     ]
 
 
-def _cases(table: Path, stems: list[str]) -> dict[str, Row]:
+def _cases(table: Path, ids: list[str]) -> dict[str, Row]:
     rows = read_table(table, "ID", {"Case": (), "Pathology": ("benign", "malignant")})
-    check_complete(table, rows, stems)
+    check_complete(table, rows, ids)
     return rows
 
 
-def _folds(table: Path, stems: list[str]) -> dict[str, Row]:
+def _folds(table: Path, ids: list[str]) -> dict[str, Row]:
     if not table.exists():
         return {}
     rows = read_table(table, "ID", {"kFold": ("1", "2", "3", "4", "5")})
-    check_complete(table, rows, stems)
+    check_complete(table, rows, ids)
     return rows

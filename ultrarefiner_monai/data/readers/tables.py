@@ -22,7 +22,7 @@ def read_table(path: Path, key: str, columns: Mapping[str, Sequence[str]], separ
     Raises:
         DataError: the file is missing or no text, has other columns or another separator, or bad rows (all are listed).
     """
-    header, *lines = _lines(path, separator) or [[]]
+    header, *lines = read_lines(path, separator) or [[]]
     if not {key, *columns} <= set(header):
         raise DataError(
             f"{path}: expected columns {', '.join([key, *columns])} separated by {separator!r},"
@@ -50,8 +50,11 @@ def check_complete(path: Path, rows: Iterable[str], images: Iterable[str]) -> No
         raise DataError(f"{path}: no row for {shown}; copy the complete table from the release")
 
 
-def _lines(path: Path, separator: str) -> list[list[str]]:
-    """Values of all rows but blank ones, the header first, without spaces around them."""
+def read_lines(path: Path, separator: str = ",") -> list[list[str]]:
+    """Values of all rows but blank ones, the header first, without spaces around them.
+
+    Raises `DataError` where the file is missing or no text.
+    """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             return [[value.strip() for value in row] for row in csv.reader(file, delimiter=separator) if row]

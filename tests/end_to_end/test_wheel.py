@@ -20,10 +20,11 @@ SETTINGS = "--dataset PHANTOM --variant tiny --image_size 64 --epochs 1 --batch_
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory) -> Path:
-    """A new environment with the wheel of what git would commit; its folder."""
+    """A new environment with the wheel of what git would commit and a container is built from; its folder."""
     pytest.importorskip("setuptools", minversion="70.1", reason="builds the wheel without downloading a setuptools")
     folder = tmp_path_factory.mktemp("wheel")
-    listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    wanted = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
+    listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard", *wanted]
     for name in subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines():
         if (ROOT / name).is_file():
             (folder / "source" / name).parent.mkdir(parents=True, exist_ok=True)

@@ -128,6 +128,33 @@ def test_a_model_that_cannot_be_logged_costs_one_warning(make_run, tracker, stor
     assert MlflowClient(store).get_run(tracked.run_id).info.status == "FINISHED"
 
 
+TOGETHER = """
+import sys
+from mlflow.tracking import MlflowClient
+from ultrarefiner_monai.handlers import Tracker
+
+tracker = Tracker(uri=sys.argv[1], experiment="PHANTOM", run_name="cv", output_dir=sys.argv[2], resume=True)
+print("ready", flush=True)
+sys.stdin.readline()
+tracker.start()
+tracker.finish()
+print(tracker.run_id)
+"""
+
+
+def test_processes_that_begin_a_study_at_once_share_its_run(store, tmp_path):
+    command = [sys.executable, "-c", TOGETHER, store, str(tmp_path / "run")]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    processes = [subprocess.Popen(command, **pipes) for _ in range(3)]
+    for process in processes:
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        process.stdin.write("\n")
+        process.stdin.flush()
+    runs = {process.communicate(timeout=100)[0] for process in processes}
+    assert len(runs) == 1 and runs != {"None\n"}
+
+
 def test_a_resumed_training_continues_its_run(tracker, store):
     first = tracker(params={"epochs": 2, "fold": 0})
     first.start()

@@ -164,6 +164,9 @@ class Study:
     def average_test_maps(self, phase: str) -> None:
         """Average the test maps of all folds of ``phase``, once all are done."""
         if not all(self._is_done(self.folder(phase, fold)) for fold in self.folds_of(phase)):
+            logger.info(
+                "%s: not all folds are done, whoever does the last one averages the test maps", self.out / phase
+            )
             return
         for channel in ("coarse",) if phase == "phase1" else ("coarse", "refined"):
             target = self.maps(phase, None, channel)

@@ -12,14 +12,10 @@ from typing import IO
 
 from ignite.engine import Engine, Events
 
+from ultrarefiner_monai.data.locks import lock
 from ultrarefiner_monai.handlers.distributed import is_main
 from ultrarefiner_monai.handlers.ending import on_failure
 from ultrarefiner_monai.handlers.weights import CheckpointError
-
-try:
-    import fcntl
-except ImportError:  # Windows: no advisory locks of this kind, so two processes are not told apart there
-    fcntl = None  # type: ignore[assignment]
 
 logger = logging.getLogger(__name__)
 
@@ -94,15 +90,11 @@ class RunGuard:
             self._file = None
 
     def _lock(self) -> None:
-        if fcntl is None or self._file is not None or not is_main():
+        if self._file is not None or not is_main():
             return
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self._path.open("a+")
         try:
-            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            self._file.close()
-            self._file = None
+            self._file = lock(self._path, wait=False)
+        except BlockingIOError as error:
             raise CheckpointError(
                 f"{self._path.parent} is in use by another training; wait for it or set another output_dir"
             ) from error

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from ultrarefiner_monai.data.files import atomic_write
+from ultrarefiner_monai.data.locks import lock
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -116,10 +117,12 @@ class MlflowRun:
 
         prepare_database(self._uri)
         self._client = MlflowClient(self._uri)
-        run = self._reopened(self._client) or self._created(self._client)
-        self.run_id = run.info.run_id
-        with atomic_write(self._id_file, "w", encoding="utf-8") as file:
-            json.dump({"experiment": self._experiment, "run_id": self.run_id}, file)
+        # Processes that begin a study at the same moment share its run.
+        with lock(self._id_file.with_name(f".{self._id_file.name}.lock")):
+            run = self._reopened(self._client) or self._created(self._client)
+            self.run_id = run.info.run_id
+            with atomic_write(self._id_file, "w", encoding="utf-8") as file:
+                json.dump({"experiment": self._experiment, "run_id": self.run_id}, file)
         return self._client, self.run_id
 
     def _reopened(self, client: "MlflowClient") -> "Run | None":

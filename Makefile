@@ -41,11 +41,11 @@ test-all: lint types
 monailabel-install: $(LABEL_VENV)/installed
 
 # --no-deps: what monailabel asks for would fetch a second torch, see the requirements' first lines.
-$(LABEL_VENV)/installed: $(LABEL)/requirements.txt $(LABEL)/sitecustomize.py
+$(LABEL_VENV)/installed: $(wildcard $(LABEL)/*)
 	$(PYTHON) -m venv $(LABEL_VENV)
 	$(LABEL_VENV)/bin/pip install --quiet torch==2.13.0
 	$(LABEL_VENV)/bin/pip install --quiet --no-deps --requirement $(LABEL)/requirements.txt
-	cp $(LABEL)/sitecustomize.py $(LABEL_VENV)/lib/python3*/site-packages/
+	cp $(LABEL)/torchvision_schemas.* $(LABEL_VENV)/lib/python3*/site-packages/
 	touch $@
 
 # Starts a server on a free loopback port, and stops it.

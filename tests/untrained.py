@@ -20,12 +20,13 @@ def save_untrained(
 ) -> tuple[Path, nn.Module]:
     """Write the model of a phase, whose masks are uneven, with `facts` in its card; the file and the network."""
     torch.manual_seed(5)
-    refiner = {**REFINER, "fusion_mode": fusion}
+    refiner = {**REFINER, "fusion_mode": fusion, "lora_rank": lora_rank}
     parts = {"phase1": {"coarse": COARSE}, "phase2": {"refiner": refiner}}
     parts["phase3"] = parts["phase1"] | parts["phase2"]
     card = {"phase": phase, **facts, **parts[phase]}
-    network = build_network(card, lora_rank)
+    network = build_network(card)
     with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.add_(0.05 * torch.randn_like(parameter))  # adapters and the last layers start at zero
+        for name, parameter in network.named_parameters():  # adapters and the last layers start at zero
+            scale = 0.5 if ".lora_" in name else 0.05  # a few adapters among many weights have to show
+            parameter.add_(scale * torch.randn_like(parameter))
     return save_model(network, path, card), network

@@ -2,6 +2,7 @@
 
 from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
+from pydicom.encaps import encapsulate
 from pydicom.uid import (
     ExplicitVRLittleEndian,
     UltrasoundImageStorage,
@@ -36,11 +37,13 @@ def region(delta_x, delta_y, units=3, spatial_format=1):
     return made
 
 
-def write_dicom(path, pixels, photometric="MONOCHROME2", bits=None, compress=None, **elements):
+def write_dicom(path, pixels, photometric="MONOCHROME2", bits=None, syntax=None, streams=None, **elements):
     """Write pixels (H, W) or (H, W, 3), or several frames of these where `photometric` and the axes say so.
 
-    YBR pixels have to be given as YBR. `compress` is a transfer syntax that pydicom can encode. Returns the path.
+    YBR pixels have to be given as YBR. `syntax` is the transfer syntax: pydicom encodes the pixels, unless `streams` are
+    these pixels' frames, encoded already. Returns the path.
     """
+    syntax = syntax or ExplicitVRLittleEndian
     colours = photometric not in ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
     frames = len(pixels) if pixels.ndim == (4 if colours else 3) else 1
     made = header(UltrasoundMultiFrameImageStorage if frames > 1 else UltrasoundImageStorage)
@@ -53,12 +56,14 @@ def write_dicom(path, pixels, photometric="MONOCHROME2", bits=None, compress=Non
         made.PlanarConfiguration = 0
     if frames > 1:
         made.NumberOfFrames, made.FrameTime, made.FrameIncrementPointer = frames, 40, 0x00181063
-    made.PixelData = pixels.tobytes() + b"\0" * (pixels.nbytes % 2)
-    made["PixelData"].VR = "OB" if pixels.dtype.itemsize == 1 else "OW"
+    stored = pixels if syntax.is_little_endian else pixels.astype(pixels.dtype.newbyteorder(">"))
+    made.PixelData = encapsulate(streams) if streams else stored.tobytes() + b"\0" * (pixels.nbytes % 2)
+    made["PixelData"].VR = "OB" if streams or pixels.dtype.itemsize == 1 else "OW"
     for keyword, value in elements.items():
         setattr(made, keyword, value)
     made.file_meta.MediaStorageSOPInstanceUID = made.SOPInstanceUID
-    if compress is not None:
-        made.compress(compress)
+    if syntax.is_compressed and not streams:
+        made.compress(syntax)
+    made.file_meta.TransferSyntaxUID = syntax
     made.save_as(path, enforce_file_format=True)
     return path

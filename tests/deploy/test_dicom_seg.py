@@ -1,7 +1,10 @@
 """A segmentation read back by pydicom and by highdicom: pixels, references and codes."""
 
+import io
+
 import numpy as np
 import pytest
+from PIL import Image
 
 from ultrarefiner_monai.data.errors import DataError
 from ultrarefiner_monai.deploy.dicom import DicomFile
@@ -9,27 +12,44 @@ from ultrarefiner_monai.deploy.dicom import DicomFile
 hd = pytest.importorskip("highdicom", reason="DICOM is an optional extra")
 import pydicom  # noqa: E402
 from made_dicom import write_dicom  # noqa: E402
-from pydicom.uid import SegmentationStorage  # noqa: E402
+from pydicom.uid import (  # noqa: E402
+    DeflatedExplicitVRLittleEndian,
+    JPEGBaseline8Bit,
+    JPEGLSLossless,
+    RLELossless,
+    SegmentationStorage,
+)
 
 from ultrarefiner_monai.deploy.dicom_seg import segmentation  # noqa: E402
 
 SHAPE = (7, 9)  # 63 pixels, so that frames do not end with a byte
+SYNTAXES = [None, DeflatedExplicitVRLittleEndian, RLELossless, JPEGLSLossless, JPEGBaseline8Bit]  # of the source
+EVERY_SOURCE = [(1, None), *((4, syntax) for syntax in SYNTAXES)]
 
 
-def make(folder, count):
+def jpeg(pixels):
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", subsampling="4:2:2")
+    return buffer.getvalue()
+
+
+def make(folder, count, syntax=None):
     """A file with frames, its masks (the second one blank), and the segmentation as written and read again."""
     rng = np.random.default_rng(1)
     pixels = rng.integers(0, 255, (count, *SHAPE, 3), dtype=np.uint8)
-    source = DicomFile(write_dicom(folder / "in.dcm", pixels if count > 1 else pixels[0], "RGB"))
+    stored = {"photometric": "RGB", "syntax": syntax}
+    if syntax == JPEGBaseline8Bit:
+        stored |= {"photometric": "YBR_FULL_422", "streams": [jpeg(frame) for frame in pixels]}
+    source = DicomFile(write_dicom(folder / "in.dcm", pixels if count > 1 else pixels[0], **stored))
     masks = rng.random((count, *SHAPE)) > 0.5
     masks[1:2] = False
     segmentation(source, list(masks), "phase3", 0.5).save_as(folder / "seg.dcm")
     return source, masks, folder / "seg.dcm"
 
 
-@pytest.mark.parametrize("count", [1, 4])
-def test_pydicom_reads_the_masks_and_which_frame_each_belongs_to(count, tmp_path):
-    source, masks, path = make(tmp_path, count)
+@pytest.mark.parametrize(("count", "syntax"), EVERY_SOURCE)
+def test_pydicom_reads_the_masks_and_which_frame_each_belongs_to(count, syntax, tmp_path):
+    source, masks, path = make(tmp_path, count, syntax)
     seg = pydicom.dcmread(path)
     np.testing.assert_array_equal(seg.pixel_array.reshape(masks.shape), masks)
     assert seg.SOPClassUID == SegmentationStorage and seg.NumberOfFrames == count
@@ -45,9 +65,9 @@ def test_pydicom_reads_the_masks_and_which_frame_each_belongs_to(count, tmp_path
     assert source.header.get("NumberOfFrames", 1) == count  # the source's header is left as it was
 
 
-@pytest.mark.parametrize("count", [1, 4])
-def test_highdicom_finds_the_masks_by_their_source(count, tmp_path):
-    source, masks, path = make(tmp_path, count)
+@pytest.mark.parametrize(("count", "syntax"), EVERY_SOURCE)
+def test_highdicom_finds_the_masks_by_their_source(count, syntax, tmp_path):
+    source, masks, path = make(tmp_path, count, syntax)
     seg = hd.seg.segread(path)
     uid = source.header.SOPInstanceUID
     if count == 1:

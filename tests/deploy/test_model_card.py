@@ -32,7 +32,7 @@ def test_everything_that_decides_a_prediction_is_told(run):
     card = describe(run)
     original = json.loads(run.with_suffix(".json").read_text())
     assert {key: card[key] for key in original} == original
-    assert card["prediction"]["image_size"] == 64 and card["prediction"]["lora_rank"] == 2
+    assert card["prediction"]["image_size"] == 64 and card["refiner"]["lora_rank"] == 2
     assert card["prediction"]["amp"] is False and card["prediction"]["threshold"] == 0.5
     assert card["prediction"]["channels"] == ["coarse", "refined"]
     assert [part["name"] for part in card["data"]] == ["BUSI", "BUSBRA"]

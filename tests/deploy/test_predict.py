@@ -262,7 +262,7 @@ def test_frames_before_the_damaged_one_are_kept(model, grey, tmp_path):
     from made_dicom import write_dicom
     from pydicom.uid import RLELossless
 
-    path = write_dicom(tmp_path / "a.dcm", np.stack([grey] * 3), compress=RLELossless)
+    path = write_dicom(tmp_path / "a.dcm", np.stack([grey] * 3), syntax=RLELossless)
     path.write_bytes(path.read_bytes()[:-200])
     summary = predict(path, model, tmp_path / "out")
     assert summary.exit_code == 1 and len(summary.failures) == 1

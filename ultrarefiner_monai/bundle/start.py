@@ -13,6 +13,7 @@ from ultrarefiner_monai.bundle.plan import Plan
 from ultrarefiner_monai.data.errors import DataError
 from ultrarefiner_monai.handlers.checkpoint import load_model
 from ultrarefiner_monai.networks import Sam, SamRefiner, TransUNet, UltraRefiner, build_sam
+from ultrarefiner_monai.networks.sam import lora_rank
 
 
 def model_card(plan: Plan, network: nn.Module) -> dict[str, Any]:
@@ -36,6 +37,7 @@ def _architecture(plan: Plan, network: nn.Module) -> dict[str, Any]:
     if isinstance(network, SamRefiner | UltraRefiner):
         refiner = network.refiner if isinstance(network, UltraRefiner) else network
         card["refiner"] = {"variant": plan.variant, "image_size": plan.image_size, **refiner.settings}
+        card["refiner"]["lora_rank"] = lora_rank(refiner.sam.image_encoder)
     return card
 
 

@@ -127,7 +127,7 @@ def _network_keys(card: Mapping[str, Any]) -> dict[str, Any]:
         return {"variant": card["coarse"]["variant"], "image_size": card["coarse"]["size"]}
     refiner = card["refiner"]
     keys = {"variant": refiner["variant"], "image_size": refiner["image_size"], "fusion": refiner["fusion_mode"]}
-    keys |= {"points": refiner["prompt_positive_points"], "lora_rank": card["prediction"]["lora_rank"]}
+    keys |= {"points": refiner["prompt_positive_points"], "lora_rank": refiner["lora_rank"]}
     if card["phase"] == "phase3":
         keys |= {"coarse_variant": card["coarse"]["variant"], "coarse_size": card["coarse"]["size"]}
     return keys

@@ -1,5 +1,6 @@
 """Ultrasound in DICOM files: grey values of each frame, and the size of a pixel."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 SPATIAL_2D = 1  # Region Spatial Format: a plane of tissue, as opposed to a time axis, a spectrum or a graphic
 CENTIMETRES = 3  # Physical Units X and Y Direction
 MM_PER_CM = 10
+# Pillow, pydicom's decoder of JPEG where no other is installed, reads no more bits of JPEG Extended.
+PILLOW_BITS = 8
 
 
 class DicomFile(PictureFile):
@@ -35,14 +38,17 @@ class DicomFile(PictureFile):
             self.header: Dataset = pydicom.dcmread(path, stop_before_pixels=True)
             if "Rows" not in self.header:
                 raise ValueError(f"no picture in {self.header.SOPClassUID.name}")
+            _check_decoder(path, self.header)
             super().__init__(path, int(self.header.get("NumberOfFrames") or 1), pixel_spacing(self.header))
 
     def frames(self) -> Iterator[np.ndarray]:
         """As `PictureFile.frames`."""
+        from pydicom import dcmread
         from pydicom.pixels import iter_pixels
 
+        whole = self.header.file_meta.TransferSyntaxUID.is_deflated  # in such a file pydicom finds no single frames
         with _readable(self.path):
-            pixels = iter_pixels(self.path)
+            pixels = iter_pixels(dcmread(self.path) if whole else self.path)
         for _ in range(self.count):
             with _readable(self.path):
                 grey = self._grey(next(pixels))
@@ -75,6 +81,25 @@ class DicomFile(PictureFile):
             float(self.header.get(f"Rescale{name}", default)) for name, default in (("Slope", 1), ("Intercept", 0))
         )
         return low * slope + intercept, (low + levels - 1) * slope + intercept
+
+
+def _check_decoder(path: Path, header: "Dataset") -> None:
+    """Raise DataError where nothing that is installed decodes the pixels."""
+    from pydicom.pixels import get_decoder
+    from pydicom.uid import JPEGExtended12Bit
+
+    syntax = header.file_meta.TransferSyntaxUID
+    stored = f"{path}: stored as {syntax.name} ({syntax})"
+    try:
+        decoder = get_decoder(syntax)
+    except NotImplementedError:
+        raise DataError(f"{stored}, which pydicom does not decode; save it uncompressed") from None
+    plugins = set(decoder.available_plugins)
+    if syntax == JPEGExtended12Bit and header.BitsStored > PILLOW_BITS:
+        plugins -= {"pillow"}
+    if syntax.is_encapsulated and not plugins:
+        packages = sorted(set(re.findall(r"pylibjpeg[a-z-]*", " ".join(decoder.missing_dependencies))))
+        raise DataError(f"{stored}, whose decoder is not installed; run 'pip install {' '.join(packages)}'")
 
 
 def pixel_spacing(header: "Dataset") -> Spacing | None:

@@ -189,14 +189,19 @@ def _entry(part: Part, path: Path, parity: dict[str, float]) -> dict[str, Any]:
     with torch.no_grad():
         result = part.network(*_example(part))
     shapes = {name: ["batch", *sample.shape[1:]] for name, sample in zip(part.inputs, part.samples, strict=True)}
+    weights = path.with_name(f"{path.name}.data")  # those of an ONNX file above 2 GiB
     return {
-        "bytes": path.stat().st_size,
-        "sha256": file_sha256(path),
+        **_size_and_hash(path),
+        **({"data": {"file": weights.name, **_size_and_hash(weights)}} if weights.exists() else {}),
         "inputs": shapes,
         "output": {part.output: ["batch", *result.shape[1:]]},
         "largest_difference": parity,
         "limit": PARITY,
     }
+
+
+def _size_and_hash(path: Path) -> dict[str, Any]:
+    return {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

@@ -12,9 +12,8 @@ from ultrarefiner_monai.data.errors import DataError
 from ultrarefiner_monai.data.files import without_folders
 from ultrarefiner_monai.data.names import parts_of
 from ultrarefiner_monai.data.readers import info
-from ultrarefiner_monai.deploy.segmenter import THRESHOLD, lora_rank, read_card, size_of
+from ultrarefiner_monai.deploy.segmenter import THRESHOLD, read_card, size_of
 from ultrarefiner_monai.handlers.scores_file import PER_IMAGE, Row, read_rows
-from ultrarefiner_monai.handlers.weights import read_torch
 
 MARKDOWN = "MODEL_CARD.md"
 INTENDED_USE = "Research on lesion segmentation in B-mode breast ultrasound. Not for clinical use."
@@ -36,7 +35,7 @@ WEIGHTS_LICENCES = {
 }
 # Keys of a training's configuration that tell how the weights came about, of those that it has.
 TRAINING_KEYS = (
-    *("seed", "batch_size", "learning_rate", "coarse_rate", "refiner_rate", "lora_rank", "weighting"),
+    *("seed", "batch_size", "learning_rate", "coarse_rate", "refiner_rate", "weighting"),
     *("change_penalty", "prompt_gradient_scale", "normal_share", "pretrained", "sam_checkpoint"),
 )
 # Letterboxd, read_grey and Segmenter in words, for those who feed the network by themselves.
@@ -56,15 +55,15 @@ def describe(model: str | Path) -> dict[str, Any]:
 
     Raises:
         DataError: no card beside it, or one of no trained model.
-        CheckpointError: the weights are absent or damaged.
+        CheckpointError: as `read_card`.
     """
     path = Path(model)
-    card = read_card(path.with_suffix(".json"))
+    card = read_card(path)
     if "prediction" in card:
         return card
     config = _config(path.parent)
     channels = ["coarse"] if card["phase"] == "phase1" else ["coarse", "refined"]
-    settings = {"image_size": size_of(card), "lora_rank": lora_rank(read_torch(path)), "amp": config.get("amp")}
+    settings = {"image_size": size_of(card), "amp": config.get("amp")}
     return {
         **card,
         "prediction": {**settings, "threshold": THRESHOLD, "channels": channels, **PREPARATION},

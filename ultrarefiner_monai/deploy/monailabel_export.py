@@ -27,7 +27,7 @@ COMMANDS = """\
 python3.11 -m venv .venv-monailabel
 .venv-monailabel/bin/pip install torch==2.13.0
 .venv-monailabel/bin/pip install --no-deps -r {out}/requirements.txt
-cp {out}/sitecustomize.py "$(.venv-monailabel/bin/python -c 'import site; print(site.getsitepackages()[0])')"
+cp {out}/torchvision_schemas.* "$(.venv-monailabel/bin/python -c 'import site; print(site.getsitepackages()[0])')"
 .venv-monailabel/bin/python -m monailabel.main start_server --app {out}/{app} --studies PICTURES --host 127.0.0.1 --port 8000
 """
 
@@ -48,7 +48,7 @@ def export_monailabel(
         CheckpointError: weights are absent, damaged or of another network than the card's.
     """
     model, out = Path(model), Path(out)
-    card = read_card(model.with_suffix(".json"))
+    card = read_card(model)
     name = card["phase"] if name is None else str(name)
     _check(name, card, coarse)
     folder = out / APP / "model" / name
@@ -60,7 +60,7 @@ def export_monailabel(
     if coarse is not None:
         _copy_model(Path(coarse), folder / COARSE_MODEL)
     shutil.copyfile(TEMPLATES / "main.py", out / APP / "main.py")
-    for file in ("requirements.txt", "sitecustomize.py"):
+    for file in ("requirements.txt", "torchvision_schemas.py", "torchvision_schemas.pth"):
         shutil.copyfile(TEMPLATES / file, out / file)
     return COMMANDS.format(out=out, app=APP)
 

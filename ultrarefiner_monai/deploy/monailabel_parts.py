@@ -27,8 +27,8 @@ from ultrarefiner_monai.data.errors import DataError
 from ultrarefiner_monai.data.images import read_grey, read_mask
 from ultrarefiner_monai.deploy.ensemble import Ensemble
 from ultrarefiner_monai.deploy.measures import entropy
-from ultrarefiner_monai.deploy.segmenter import THRESHOLD, build_network, check_threshold, lora_rank, read_card, size_of
-from ultrarefiner_monai.handlers.weights import read_torch, save_model
+from ultrarefiner_monai.deploy.segmenter import THRESHOLD, build_network, check_threshold, read_card, size_of
+from ultrarefiner_monai.handlers.weights import save_model
 from ultrarefiner_monai.losses import DiceCELoss, JointLoss, RefinedLoss
 from ultrarefiner_monai.metrics import segmentation_metrics
 from ultrarefiner_monai.networks import PromptGenerator, SamRefiner, UltraRefiner
@@ -46,12 +46,12 @@ PROMPTS = ("positive_points", "negative_points", "box", "mask", "box_margin")  #
 
 def card_of(bundle: str | Path) -> dict[str, Any]:
     """The card of the model that the folder ``bundle`` serves."""
-    return read_card((Path(bundle) / MODEL).with_suffix(".json"))
+    return read_card(Path(bundle) / MODEL)
 
 
 def untrained_network(bundle: str | Path) -> nn.Module:
     """The network that ``bundle`` serves, built from its card; the server loads the weights."""
-    return build_network(card_of(bundle), lora_rank(read_torch(Path(bundle) / MODEL)))
+    return build_network(card_of(bundle))
 
 
 def options_of(card: Mapping[str, Any]) -> dict[str, Any]:

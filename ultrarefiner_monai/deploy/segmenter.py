@@ -97,22 +97,21 @@ def load_segmenter(path: str | Path, amp: bool = True, device: str | torch.devic
         CheckpointError: the weights are absent, damaged or of another network than the card's.
     """
     path = Path(path)
-    card = read_card(path.with_suffix(".json"))
-    network = build_network(card, lora_rank(read_torch(path)))
+    card = read_card(path)
+    network = build_network(card)
     load_model(network, path)
     return Segmenter(network, card["phase"], size_of(card), amp, device)
 
 
-def build_network(card: Mapping[str, Any], lora_rank: int = 0) -> nn.Module:
+def build_network(card: Mapping[str, Any]) -> nn.Module:
     """The network that a card (`model.json`) describes, untrained.
 
     Args:
-        card: `phase`, and what it has of `coarse` and `refiner`, as `bundle.model_card` notes them.
-        lora_rank: rank of the adapters on SAM's image encoder, 0 where there are none.
+        card: `phase`, and what it has of `coarse` and `refiner`, as `read_card` gives them.
     """
     if card["phase"] == "phase1":
         return _build_coarse(card["coarse"])
-    refiner = _build_refiner(card["refiner"], lora_rank)
+    refiner = _build_refiner(card["refiner"])
     return refiner if card["phase"] == "phase2" else UltraRefiner(_build_coarse(card["coarse"]), refiner)
 
 
@@ -120,25 +119,31 @@ def _build_coarse(card: Mapping[str, Any]) -> nn.Module:
     return build_transunet(card["variant"], card["size"])
 
 
-def _build_refiner(card: Mapping[str, Any], lora_rank: int) -> SamRefiner:
+def _build_refiner(card: Mapping[str, Any]) -> SamRefiner:
     prompts = {key.removeprefix("prompt_"): value for key, value in card.items() if key.startswith("prompt_")}
     fusion = {key.removeprefix("fusion_"): value for key, value in card.items() if key.startswith("fusion_")}
-    sam = build_sam(card["variant"], card["image_size"], lora_rank=lora_rank)
+    sam = build_sam(card["variant"], card["image_size"], lora_rank=card["lora_rank"])
     return SamRefiner(sam, PromptGenerator(**prompts), Fusion(**fusion))
 
 
-def read_card(path: Path) -> dict[str, Any]:
-    """The card (`model.json`) of a trained model, checked for what its network is built from.
+def read_card(model: Path) -> dict[str, Any]:
+    """The card (`model.json`) beside a trained model, checked for what its network is built from.
+
+    Cards of older trainings lack the rank of LoRA: it is read from the weights then.
 
     Raises:
         DataError: it cannot be read, or does not say how to build the network.
+        CheckpointError: it has no rank, and the weights are absent or damaged.
     """
+    path = model.with_suffix(".json")
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(f"card {path}: cannot be read ({error}); keep it beside its model.pt") from None
     if not isinstance(card, dict) or card.get("phase") not in PARTS or not PARTS[card["phase"]] <= card.keys():
         raise DataError(f"card {path}: expected phase, coarse and refiner of a trained model; use the one it came with")
+    if "refiner" in card and "lora_rank" not in card["refiner"]:
+        card["refiner"]["lora_rank"] = _lora_rank(read_torch(model))
     return card
 
 
@@ -158,6 +163,6 @@ def check_threshold(value: Any) -> float:
     return float(value)
 
 
-def lora_rank(state: Mapping[str, Tensor]) -> int:
+def _lora_rank(state: Mapping[str, Tensor]) -> int:
     """Rank of the adapters in a state dict: lines of any of their matrices A (rank, inputs)."""
     return next((len(tensor) for name, tensor in state.items() if ".lora_A." in name), 0)

@@ -1,4 +1,4 @@
-"""Let PyPI's torchvision be imported beside a CPU build of torch; copy this file into the server's site-packages.
+"""Let PyPI's torchvision be imported beside a CPU build of torch; the .pth file in site-packages imports this at start.
 
 That torchvision is built for CUDA: its library does not load, and its import then fails for want of the schemas of two
 operations, which nothing here calls. Where torch and torchvision come from one index this does nothing.

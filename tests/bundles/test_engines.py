@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ultrarefiner_monai.bundle import engines
-from ultrarefiner_monai.bundle.engines import LocalEngine, RayEngine, Task, make_engine
+from ultrarefiner_monai.bundle.engines import LocalEngine, RayEngine, Task, _attempt_on_node, make_engine
 from ultrarefiner_monai.data.errors import DataError
 
 
@@ -162,6 +162,16 @@ def test_a_signal_ends_the_tasks_and_then_the_run(number, code, cluster, tmp_pat
     assert (tmp_path / "interrupted").exists()
     assert not (tmp_path / "b").exists()
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_task_can_be_interrupted_on_a_node_that_ignores_interrupts(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            _attempt_on_node(str(tmp_path), {}, partial(signal.raise_signal, signal.SIGINT))
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_working_directory_that_the_nodes_do_not_see_is_a_mistake(cluster, tmp_path, monkeypatch):

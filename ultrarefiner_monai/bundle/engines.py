@@ -211,6 +211,8 @@ def _attempt_on_node(
     except OSError as error:
         return f"{folder}: not seen by node {socket.gethostname()} ({error.strerror}); start where every node can read and write"
     os.environ.update(environment)
+    # A node that a script has started in the background ignores SIGINT, by which Ray interrupts a task.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     return attempt(work, *before)
 
 

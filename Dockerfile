@@ -17,16 +17,17 @@ FROM python AS build
 RUN apt-get update \
     && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends make python3-venv \
     && rm -rf /var/lib/apt/lists/*
+ENV PIP_CACHE_DIR=/pip
 WORKDIR /source
 COPY . .
 
 
 FROM build AS build-ultrarefiner
-RUN --mount=type=cache,target=/root/.cache/pip make install PYTHON=python3 VENV=/opt/venv PACKAGE=".[all]"
+RUN --mount=type=cache,target=/pip make install PYTHON=python3 VENV=/opt/venv PACKAGE=".[all]"
 
 
 FROM build AS build-monailabel
-RUN --mount=type=cache,target=/root/.cache/pip make monailabel-install PYTHON=python3 LABEL_VENV=/opt/venv
+RUN --mount=type=cache,target=/pip make monailabel-install PYTHON=python3 LABEL_VENV=/opt/venv
 
 
 # HOME and USER are for any --user: such a one has no entry in /etc/passwd, where MONAI would look up the name.

@@ -4,12 +4,13 @@ import subprocess
 import sys
 
 import pytest
+from command_line import options
 
 from ultrarefiner_monai.bundle.paths import BUNDLES
 
 
-def monai_run(config, *options, cwd):
-    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(config), *options]
+def monai_run(config, *words, cwd):
+    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(config), *words]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
 
 
@@ -23,8 +24,7 @@ def test_a_mistyped_key_is_refused_from_the_bundles_own_folder():
 def test_runs_from_elsewhere_with_false_read_as_false(phase, tmp_path, small_release):
     keys = {**small_release, "variant": "tiny", "image_size": 64, "epochs": 1, "cache_embeddings": "false"}
     keys |= {"output_dir": "out", "tracking_uri": f"sqlite:///{tmp_path}/m.db", "coarse_predictions": "nowhere"}
-    options = [part for key, value in keys.items() for part in (f"--{key}", str(value))]
-    done = monai_run(BUNDLES / phase / "configs" / "train.json", *options, cwd=tmp_path)
+    done = monai_run(BUNDLES / phase / "configs" / "train.json", *options(keys), cwd=tmp_path)
     assert done.returncode == 1
     assert "run phase 1's inference" in done.stderr.splitlines()[-1]
     assert not (tmp_path / "out").exists()

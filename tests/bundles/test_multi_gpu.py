@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from command_line import options
 
 from ultrarefiner_monai.bundle.paths import BUNDLES
 
@@ -19,9 +20,8 @@ def test_two_processes_train(phase, small_study, small_release, tmp_path):
         keys["coarse_predictions"] = str(small_study.out / "phase1")
     if phase == "phase3":
         keys |= {f"{name}_checkpoint": str(small_study.folder(name, 0) / "model.pt") for name in ("phase1", "phase2")}
-    options = [part for key, value in keys.items() for part in (f"--{key}", str(value))]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    command = [*torchrun, "-m", "monai.bundle", "run", "--config_file", str(configs), *options]
+    command = [*torchrun, "-m", "monai.bundle", "run", "--config_file", str(configs), *options(keys)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
     card = json.loads((tmp_path / "out" / "model.json").read_text())

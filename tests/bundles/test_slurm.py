@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from command_line import options
 
 from ultrarefiner_monai.bundle.paths import BUNDLES
 
@@ -45,10 +46,6 @@ def slurm(tmp_path):
         assert done.returncode == 0, done.stderr[-2000:]
 
     return run
-
-
-def options(keys):
-    return [part for key, value in keys.items() for part in (f"--{key}", str(value))]
 
 
 def test_all_gpus_of_a_job_train_one_fold_and_the_same_job_goes_on(slurm, small_study, small_release, tmp_path):

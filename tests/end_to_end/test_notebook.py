@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOK = ROOT / "docs" / "tutorials" / "quickstart.ipynb"
 CHECKOUT = ("ultrarefiner_monai", "bundles", "data_manifests", "docs/examples")  # what the notebook may use
 LARGEST = 600_000  # bytes of the committed file
-ABSOLUTE = re.compile(r"(?<![\w.)\]/:-])/(?:home|root|tmp|usr|var|opt|mnt|work|Users|private)\b|\b[A-Z]:\\|~/")
+ABSOLUTE = re.compile(r"(?<![\w.*<})\]/:-])(?:~?/|[A-Z]:\\+)[\w.]")
 TIME_OF_DAY = re.compile(r"\d{4}[-/]\d\d[-/]\d\d|\b\d\d:\d\d:\d\d\b")
 
 
@@ -198,7 +198,7 @@ def test_the_committed_notebook_has_no_other_metadata_than_its_language(committe
     assert not any(cell.metadata for cell in committed.cells)
 
 
-@pytest.mark.parametrize("place", ["/tmp/x", "see /home/me", '"/root/a"', "C:\\\\Users", "(/work/main)", "~/.cache"])
+@pytest.mark.parametrize("place", ["/any/x", "see /any/where", '"/any/a"', "C:\\\\any", "(/any/where)", "~/.cache"])
 def test_an_absolute_path_would_be_noticed(place):
     assert ABSOLUTE.search(place)
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from ignite.engine import Engine, Events
 
-from ultrarefiner_monai.handlers import CheckpointError, CheckpointHandler, CompareMasks
-from ultrarefiner_monai.handlers.guard import RunGuard
+from ultrarefiner_monai.handlers import CheckpointError, CheckpointHandler, CompareMasks, guard
+from ultrarefiner_monai.handlers.guard import RunGuard, exit_codes
 
 
 def guarded(folder, work=lambda engine, batch: None):
@@ -86,6 +86,39 @@ def test_a_stopped_training_exits_with_the_shells_code_and_resumes(make_run, tmp
     run.trainer.run()
     assert run.losses == whole.losses[3:]
     assert all(torch.equal(a, b) for a, b in zip(run.network.parameters(), whole.network.parameters(), strict=True))
+
+
+def stopped_slowly(folder):
+    """Train until a signal comes, and take a second to end."""
+    with exit_codes("again"):
+        (folder / "running").touch()
+        try:
+            time.sleep(30)
+        finally:
+            (folder / "stopping").touch()
+            time.sleep(1)
+            (folder / "ended").touch()
+
+
+def test_a_signal_that_comes_twice_does_not_cut_the_end_short(tmp_path, fork):
+    child = fork(lambda: stopped_slowly(tmp_path))
+    wait_for(tmp_path / "running")
+    os.kill(child, signal.SIGTERM)
+    wait_for(tmp_path / "stopping")
+    os.kill(child, signal.SIGTERM)  # as torchrun does after SLURM
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 143
+    assert (tmp_path / "ended").exists()
+
+
+def test_a_later_signal_ends_what_does_not_end(tmp_path, fork, monkeypatch):
+    monkeypatch.setattr(guard, "SAME_S", 0.0)
+    child = fork(lambda: stopped_slowly(tmp_path))
+    wait_for(tmp_path / "running")
+    os.kill(child, signal.SIGTERM)
+    wait_for(tmp_path / "stopping")
+    os.kill(child, signal.SIGTERM)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGTERM
+    assert not (tmp_path / "ended").exists()
 
 
 def test_signal_handlers_are_put_back(tmp_path):

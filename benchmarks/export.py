@@ -19,10 +19,10 @@ import torch
 from torch import Tensor
 
 from ultrarefiner_monai.data.images import read_grey
-from ultrarefiner_monai.deploy.export import Runner, largest_differences, load_onnx, load_torchscript
-from ultrarefiner_monai.deploy.export_parts import Part, parts_of
-from ultrarefiner_monai.deploy.segmenter import load_segmenter
-from ultrarefiner_monai.transforms.letterbox import letterbox
+from ultrarefiner_monai.deploy.export.formats import Runner, largest_differences, load_onnx, load_torchscript
+from ultrarefiner_monai.deploy.export.parts import Part, parts_of
+from ultrarefiner_monai.models.segmenter import load_segmenter
+from ultrarefiner_monai.networks.letterbox import letterbox
 
 COUNT = 6  # pictures, evenly spaced over the folder; a multiple of the batches that are compared
 WARM_UP, RUNS = 3, 9  # TorchScript compiles in its first two calls

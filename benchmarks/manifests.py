@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ultrarefiner_monai.data.entries import Item, item_files
-from ultrarefiner_monai.data.manifest import available, load_manifest, shipped_manifest
-from ultrarefiner_monai.data.readers import find_root
-from ultrarefiner_monai.data.roots import resolve
+from ultrarefiner_monai.data.manifests.items import Item, item_files
+from ultrarefiner_monai.data.manifests.manifest import available, load_manifest, shipped_manifest
+from ultrarefiner_monai.data.releases.readers import find_root
+from ultrarefiner_monai.data.releases.roots import resolve
 
 NAMES = ("BUSI", "BUSBRA", "BUS_UCLM")
 TABLES = ("*.csv", "*.txt")

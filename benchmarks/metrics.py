@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from scipy.special import expit
 
-from ultrarefiner_monai.handlers.comparison import calibrate_image, score_image
 from ultrarefiner_monai.metrics import segmentation_metrics
+from ultrarefiner_monai.metrics.scores import calibrate_image, score_image
 
 IMAGES, SIZE = 1000, 500
 

@@ -20,8 +20,8 @@ import numpy as np
 from planted import CHANGES, Change
 
 from ultrarefiner_monai.data.images import open_image
-from ultrarefiner_monai.data.measuring import phash16, thumbnail
-from ultrarefiner_monai.data.near_duplicates import (
+from ultrarefiner_monai.data.releases.image_facts import phash16, thumbnail
+from ultrarefiner_monai.data.releases.near_duplicates import (
     HASH_BITS,
     MAX_DISTANCE,
     MIN_CORRELATION,
@@ -30,11 +30,11 @@ from ultrarefiner_monai.data.near_duplicates import (
     hash_bits,
     mirrors,
 )
-from ultrarefiner_monai.data.parallel import in_parallel
-from ultrarefiner_monai.data.readers import find_root
-from ultrarefiner_monai.data.records import Record
-from ultrarefiner_monai.data.releases import read_release
-from ultrarefiner_monai.data.roots import Root, resolve
+from ultrarefiner_monai.data.releases.readers import find_root
+from ultrarefiner_monai.data.releases.records import Record
+from ultrarefiner_monai.data.releases.release import read_release
+from ultrarefiner_monai.data.releases.roots import Root, resolve
+from ultrarefiner_monai.parallel import in_parallel
 
 HARD = 90  # pairs of known different images up to this distance are compared by their pixels, too
 RANDOM = 20_000  # and so many of the others

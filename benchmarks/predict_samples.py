@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ultrarefiner_monai.deploy.predict import predict
+from ultrarefiner_monai.deploy.predict.prediction import predict
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
 

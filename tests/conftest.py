@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+pytest_plugins = ("small_releases", "trained_models")
+
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from ultrarefiner_monai import shipped
 from ultrarefiner_monai.cli.tools import bundles
-from ultrarefiner_monai.data.errors import DataError
+from ultrarefiner_monai.errors import DataError
 
 
 @pytest.fixture

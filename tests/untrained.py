@@ -5,8 +5,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ultrarefiner_monai.deploy import build_network
-from ultrarefiner_monai.handlers import save_model
+from ultrarefiner_monai.models import build_network, save_model
 from ultrarefiner_monai.networks import PromptGenerator
 
 SIZE = 64

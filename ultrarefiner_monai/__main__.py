@@ -1,4 +1,4 @@
-"""``python -m ultrarefiner_monai`` is the command line ``ultrarefiner``."""
+"""`python -m ultrarefiner_monai` is the command line `ultrarefiner`."""
 
 from ultrarefiner_monai.cli import main
 

@@ -11,7 +11,7 @@ from monai.bundle import ConfigWorkflow, verify_net_in_out
 from PIL import Image
 
 from ultrarefiner_monai.bundle.paths import BUNDLES
-from ultrarefiner_monai.bundle.study import run_bundle
+from ultrarefiner_monai.cross_validation.tasks import run_bundle
 
 PHASES = ("phase1", "phase2", "phase3")
 KINDS = (("train",), ("train", "evaluate"), ("train", "multi_gpu_train"), ("inference",))
@@ -239,7 +239,7 @@ def test_embeddings_are_computed_once(small_study, small_release, tmp_path, monk
     calls = []
     embed = Sam.embed
     monkeypatch.setattr(Sam, "embed", lambda sam, image: calls.append(len(image)) or embed(sam, image))
-    monkeypatch.setattr("ultrarefiner_monai.bundle.plan.project_root", lambda _: tmp_path)
+    monkeypatch.setattr("ultrarefiner_monai.bundle.preflight.plan.project_root", lambda _: tmp_path)
     keys = {**small_study.settings["phase2"], **small_release, "cache_embeddings": True, "epochs": 2}
     keys |= {"coarse_predictions": str(small_study.out / "phase1"), "output_dir": str(tmp_path / "out")}
     run_bundle("phase2", "train", tracking_uri=f"sqlite:///{tmp_path}/m.db", **keys)

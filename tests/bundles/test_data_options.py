@@ -9,10 +9,11 @@ from types import SimpleNamespace
 import mlflow
 import pytest
 
-from ultrarefiner_monai.bundle.plan import Plan
-from ultrarefiner_monai.bundle.study import run_bundle
-from ultrarefiner_monai.data.manifest import load_manifest
-from ultrarefiner_monai.data.out_of_fold import PredictionIndex, pair_predictions
+from ultrarefiner_monai.bundle.preflight.plan import Plan
+from ultrarefiner_monai.cross_validation.tasks import run_bundle
+from ultrarefiner_monai.data.manifests.manifest import load_manifest
+from ultrarefiner_monai.data.predictions.index import PredictionIndex
+from ultrarefiner_monai.data.predictions.pairing import pair_predictions
 
 
 @pytest.fixture(scope="module")

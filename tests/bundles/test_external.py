@@ -11,13 +11,13 @@ import mlflow
 import pytest
 from PIL import Image, ImageOps
 
-from ultrarefiner_monai.bundle.plan import Plan
-from ultrarefiner_monai.bundle.simulated import simulate_predictions
-from ultrarefiner_monai.bundle.study import run_bundle
-from ultrarefiner_monai.data.manifest import load_manifest
-from ultrarefiner_monai.data.manifest_build import build_document, write_manifest
-from ultrarefiner_monai.data.releases import read_release
-from ultrarefiner_monai.data.splits import Options
+from ultrarefiner_monai.bundle.preflight.plan import Plan
+from ultrarefiner_monai.bundle.preflight.simulated_predictions import simulate_predictions
+from ultrarefiner_monai.cross_validation.tasks import run_bundle
+from ultrarefiner_monai.data.manifests.build import build_document, write_manifest
+from ultrarefiner_monai.data.manifests.manifest import load_manifest
+from ultrarefiner_monai.data.manifests.splits import Options
+from ultrarefiner_monai.data.releases.release import read_release
 
 SIZES = {
     "phase1": {"variant": "tiny", "image_size": 64},
@@ -57,7 +57,9 @@ def trained(small_pair, tmp_path_factory):
 def external(trained):
     """Folder of phase 1's scores on BUS, which nothing is known to be wrong with."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ultrarefiner_monai.bundle.evaluated.shipped_manifest", lambda _: Path(trained.own["manifest"]))
+        patch.setattr(
+            "ultrarefiner_monai.bundle.preflight.provenance.shipped_manifest", lambda _: Path(trained.own["manifest"])
+        )
         evaluate(trained, "phase1", "external", trained.other, checkpoint=trained.models["phase1"])
     return trained.out / "scores" / "external_BUS"
 

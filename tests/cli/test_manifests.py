@@ -11,8 +11,8 @@ import fire
 import pytest
 
 from ultrarefiner_monai.cli.manifests import Manifests
-from ultrarefiner_monai.data.errors import DataError
-from ultrarefiner_monai.data.manifest import load_manifest, shipped_manifest
+from ultrarefiner_monai.data.manifests.manifest import load_manifest, shipped_manifest
+from ultrarefiner_monai.errors import DataError
 
 INVENTORIES = ("BUSI", "BUSBRA", "BUS_UCLM")
 

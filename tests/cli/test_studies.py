@@ -5,9 +5,9 @@ from pathlib import Path
 import fire
 import pytest
 
-from ultrarefiner_monai.bundle.engines import LocalEngine
 from ultrarefiner_monai.cli import VERBS
-from ultrarefiner_monai.data.errors import DataError
+from ultrarefiner_monai.cross_validation.engines import LocalEngine
+from ultrarefiner_monai.errors import DataError
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def asked(monkeypatch):
         seen.update(studies=studies, phases=phases, only_folds=only_folds, engine=engine)
         return ["| table |"] * len(studies)
 
-    monkeypatch.setattr("ultrarefiner_monai.reports.cross_validation.conduct", conduct)
+    monkeypatch.setattr("ultrarefiner_monai.cross_validation.conduct.conduct", conduct)
     return seen
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ultrarefiner_monai.data.readers import find_root, reader
-from ultrarefiner_monai.data.records import Record, Source
+from ultrarefiner_monai.data.releases.readers import find_root, reader
+from ultrarefiner_monai.data.releases.records import Record, Source
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))  # planted.py, which tests and a benchmark share
 

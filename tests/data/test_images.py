@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ultrarefiner_monai.data.errors import DataError
 from ultrarefiner_monai.data.images import read_grey, read_mask
+from ultrarefiner_monai.errors import DataError
 
 HEIGHT, WIDTH = 20, 30  # asymmetric and not square: a transposed or flipped reader cannot pass
 GREY = (np.arange(HEIGHT)[:, None] * 8 + np.arange(WIDTH)[None] * 3).astype(np.uint8)

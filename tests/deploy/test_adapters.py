@@ -9,12 +9,11 @@ import torch
 from monai.bundle import ConfigWorkflow
 from PIL import Image
 
-from ultrarefiner_monai.bundle.simulated import simulate_predictions
-from ultrarefiner_monai.bundle.study import run_bundle
+from ultrarefiner_monai.bundle.preflight.simulated_predictions import simulate_predictions
+from ultrarefiner_monai.cross_validation.tasks import run_bundle
 from ultrarefiner_monai.data.images import read_grey
-from ultrarefiner_monai.data.manifest import load_manifest
-from ultrarefiner_monai.deploy import load_segmenter
-from ultrarefiner_monai.deploy.export import (
+from ultrarefiner_monai.data.manifests.manifest import load_manifest
+from ultrarefiner_monai.deploy.export.formats import (
     ONNX_PACKAGES,
     PARITY,
     export_onnx,
@@ -23,10 +22,11 @@ from ultrarefiner_monai.deploy.export import (
     load_onnx,
     load_torchscript,
 )
-from ultrarefiner_monai.deploy.export_parts import made_samples
-from ultrarefiner_monai.deploy.monailabel_export import export_monailabel
-from ultrarefiner_monai.deploy.monailabel_parts import untrained_network
+from ultrarefiner_monai.deploy.export.parts import made_samples
+from ultrarefiner_monai.deploy.monailabel.export import export_monailabel
+from ultrarefiner_monai.deploy.monailabel.parts import untrained_network
 from ultrarefiner_monai.handlers import load_model
+from ultrarefiner_monai.models import load_segmenter
 
 RANK = 4
 TOLD = {"dataset": "PHANTOM", "fold": 0, "manifest_sha256": "0" * 64, "epoch": 1, "version": "0.1.0", "metric": {}}

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from ultrarefiner_monai.data.errors import DataError
 from ultrarefiner_monai.deploy.model_card import describe, to_markdown
+from ultrarefiner_monai.errors import DataError
 
 FACTS = {"dataset": "BUSI+BUSBRA", "fold": 2, "manifest_sha256": "ab" * 32, "epoch": 4, "version": "0.1.0"}
 

@@ -11,7 +11,7 @@ import pytest
 from browsing import complaints, displayed, opened_browser, requests, served
 from untrained_study import make_study
 
-from ultrarefiner_monai.data.names import PHASES
+from ultrarefiner_monai.data.datasets import PHASES
 from ultrarefiner_monai.reports.report import report
 
 BIN = Path(sys.executable).parent

@@ -7,19 +7,20 @@ import numpy as np
 from ignite.engine import Engine
 from scipy.ndimage import gaussian_filter
 
-from ultrarefiner_monai.bundle.study import DONE, Study
-from ultrarefiner_monai.data.entries import masks_of
+from ultrarefiner_monai.cross_validation.conduct import conduct
+from ultrarefiner_monai.cross_validation.scores import CHANNELS, predictions
+from ultrarefiner_monai.cross_validation.tasks import DONE, Study
 from ultrarefiner_monai.data.images import read_mask
-from ultrarefiner_monai.data.manifest_build import build_document, write_manifest
-from ultrarefiner_monai.data.out_of_fold import PredictionIndex, write_map
-from ultrarefiner_monai.data.phantom import generate_phantom
-from ultrarefiner_monai.data.readers import find_root
-from ultrarefiner_monai.data.releases import read_release
-from ultrarefiner_monai.data.roots import resolve
-from ultrarefiner_monai.data.splits import Options
+from ultrarefiner_monai.data.manifests.build import build_document, write_manifest
+from ultrarefiner_monai.data.manifests.items import masks_of
+from ultrarefiner_monai.data.manifests.splits import Options
+from ultrarefiner_monai.data.phantom.phantom import generate_phantom
+from ultrarefiner_monai.data.predictions.index import PredictionIndex
+from ultrarefiner_monai.data.predictions.maps import write_map
+from ultrarefiner_monai.data.releases.readers import find_root
+from ultrarefiner_monai.data.releases.release import read_release
+from ultrarefiner_monai.data.releases.roots import resolve
 from ultrarefiner_monai.handlers import CompareMasks, Tracker, TrackValidation
-from ultrarefiner_monai.reports.cross_validation import conduct
-from ultrarefiner_monai.reports.scores import CHANNELS, predictions
 
 SHIFT = {"coarse": 5, "refined": 2}  # pixels by which a stage's masks miss the truth, at most
 MODEL = "0" * 64

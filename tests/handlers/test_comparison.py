@@ -12,7 +12,8 @@ import torch.distributed as dist
 from ignite.engine import Engine
 
 from ultrarefiner_monai.handlers import CompareMasks
-from ultrarefiner_monai.handlers.comparison import calibrate_image, comparison_table, score_image, summarise_rows
+from ultrarefiner_monai.handlers.comparison import comparison_table
+from ultrarefiner_monai.metrics.scores import calibrate_image, score_image, summarise_rows
 
 
 def square(rows, size=10):

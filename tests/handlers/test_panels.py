@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ultrarefiner_monai.data.colours import FALSE_ALARM, HIT, MISS
+from ultrarefiner_monai.colours import FALSE_ALARM, HIT, MISS
 from ultrarefiner_monai.handlers import SavePanels
 from ultrarefiner_monai.handlers.panels import save_panel
 

@@ -8,8 +8,8 @@ import pytest
 from ignite.engine import Events
 
 from ultrarefiner_monai.handlers import RunReport
-from ultrarefiner_monai.handlers.metrics_file import append_record
 from ultrarefiner_monai.handlers.run_report import PACKAGE_LOG, final_table
+from ultrarefiner_monai.tracking.metrics_file import append_record
 
 FACTS = {"kind": "training", "phase": "phase3", "fold": 0}
 

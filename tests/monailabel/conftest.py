@@ -11,8 +11,8 @@ import pytest
 import requests
 from untrained import save_untrained
 
-from ultrarefiner_monai.data.phantom import PhantomSettings, generate_phantom
-from ultrarefiner_monai.deploy.monailabel_export import export_monailabel
+from ultrarefiner_monai.data.phantom.phantom import PhantomSettings, generate_phantom
+from ultrarefiner_monai.deploy.monailabel.export import export_monailabel
 
 PYTHON = "MONAILABEL_PYTHON"  # the interpreter of the server's environment, set by `make monailabel-test`
 START_S = 300

@@ -5,9 +5,9 @@ import shutil
 
 import pytest
 
-from ultrarefiner_monai.data.errors import DataError
-from ultrarefiner_monai.data.files import file_sha256 as sha256
-from ultrarefiner_monai.deploy.monailabel_export import export_monailabel
+from ultrarefiner_monai.deploy.monailabel.export import export_monailabel
+from ultrarefiner_monai.errors import DataError
+from ultrarefiner_monai.files import file_sha256 as sha256
 
 
 def test_models_are_added_to_one_app_with_their_weights_unchanged(models, tmp_path):

@@ -10,9 +10,7 @@ import torch
 from ignite.engine import Engine
 from torch import nn
 
-from ultrarefiner_monai.data.errors import DataError
-from ultrarefiner_monai.deploy import load_segmenter
-from ultrarefiner_monai.deploy.monailabel_parts import (
+from ultrarefiner_monai.deploy.monailabel.parts import (
     CoarseMapd,
     KeepBetter,
     MeanDice,
@@ -21,7 +19,9 @@ from ultrarefiner_monai.deploy.monailabel_parts import (
     uncertainty,
     with_prompts,
 )
+from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.handlers import load_model, save_model
+from ultrarefiner_monai.models import load_segmenter
 
 
 class Scores:

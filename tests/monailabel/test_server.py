@@ -10,8 +10,8 @@ import requests
 from PIL import Image
 
 from ultrarefiner_monai.data.images import read_grey, read_mask
-from ultrarefiner_monai.deploy import load_segmenter
-from ultrarefiner_monai.deploy.monailabel_parts import uncertainty
+from ultrarefiner_monai.deploy.monailabel.parts import uncertainty
+from ultrarefiner_monai.models import load_segmenter
 
 pytestmark = pytest.mark.monailabel
 

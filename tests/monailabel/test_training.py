@@ -6,9 +6,9 @@ import logging
 import pytest
 from monai.bundle import ConfigWorkflow
 
-from ultrarefiner_monai.data.phantom import PhantomSettings, generate_phantom
-from ultrarefiner_monai.deploy import load_segmenter
-from ultrarefiner_monai.deploy.monailabel_export import export_monailabel
+from ultrarefiner_monai.data.phantom.phantom import PhantomSettings, generate_phantom
+from ultrarefiner_monai.deploy.monailabel.export import export_monailabel
+from ultrarefiner_monai.models import load_segmenter
 
 
 @pytest.mark.parametrize("phase", ["phase1", "phase2", "phase3"])

@@ -6,13 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ultrarefiner_monai.networks.hybrid_resnet import Bottleneck, GroupNorm, HybridResNet, StandardisedConv2d
-from ultrarefiner_monai.networks.transunet import (
-    Attention,
-    DecoderBlock,
-    TransformerBlock,
-    TransUNet,
-    build_transunet,
-)
+from ultrarefiner_monai.networks.transunet import Attention, DecoderBlock, TransformerBlock, TransUNet, build_transunet
 
 SMALL = {
     "width": 8,

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ultrarefiner_monai.data.entries import SCHEMA
-from ultrarefiner_monai.data.files import file_sha256
-from ultrarefiner_monai.data.out_of_fold import PredictionIndex, write_map
+from ultrarefiner_monai.data.manifests.items import SCHEMA
+from ultrarefiner_monai.data.predictions.index import PredictionIndex
+from ultrarefiner_monai.data.predictions.maps import write_map
+from ultrarefiner_monai.files import file_sha256
 
 HEIGHT, WIDTH = 30, 40
 EVIL = "<script>alert('x')</script>"  # an id that must not become a script

@@ -7,7 +7,7 @@ import numpy as np
 from made_studies import EVIL
 from PIL import Image, ImageColor
 
-from ultrarefiner_monai.data.colours import COARSE, FALSE_ALARM, HIT, MISS, REFINED, TRUTH
+from ultrarefiner_monai.colours import COARSE, FALSE_ALARM, HIT, MISS, REFINED, TRUTH
 from ultrarefiner_monai.reports.cases import WIDTH, cases, tiles
 from ultrarefiner_monai.reports.study_files import read_study
 from ultrarefiner_monai.reports.study_scores import score_study

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ultrarefiner_monai.data.errors import DataError
+from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.handlers.comparison import write_rows
 from ultrarefiner_monai.reports.compare import compare, comparison_text
 from ultrarefiner_monai.reports.report import as_json

@@ -12,9 +12,9 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from ultrarefiner_monai.data.errors import DataError
-from ultrarefiner_monai.data.manifest import Manifest, load_manifest, shipped_manifest
-from ultrarefiner_monai.data.readers import find_root
+from ultrarefiner_monai.data.manifests.manifest import Manifest, load_manifest, shipped_manifest
+from ultrarefiner_monai.data.releases.readers import find_root
+from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.reports.manifest_figure import log_figure, manifest_figure, save_figure
 
 
@@ -194,7 +194,7 @@ def test_the_real_sample(shared_data: Path, tmp_path: Path) -> None:
 def test_drawing_touches_neither_pyplot_nor_torch(tmp_path: Path) -> None:
     program = f"""
 import sys
-from ultrarefiner_monai.data.manifest import load_manifest, shipped_manifest
+from ultrarefiner_monai.data.manifests.manifest import load_manifest, shipped_manifest
 from ultrarefiner_monai.reports.manifest_figure import save_figure
 save_figure(load_manifest(shipped_manifest("PHANTOM")), None, {str(tmp_path / "f.png")!r})
 sys.exit(", ".join({{"matplotlib.pyplot", "torch", "monai", "mlflow"}} & set(sys.modules)) or None)

@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 import pytest
 from made_studies import EVIL, SHIFTS, dice
 
-from ultrarefiner_monai.data.errors import DataError
+from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.reports.page import interval, number, p_value, percent
 from ultrarefiner_monai.reports.report import report
 from ultrarefiner_monai.reports.tables import metric_of

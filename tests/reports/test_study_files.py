@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ultrarefiner_monai.data.errors import DataError
+from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.reports.study_files import read_study
 
 

@@ -3,9 +3,9 @@
 import pytest
 from made_studies import EVIL, SHIFTS, dice
 
-from ultrarefiner_monai.data.errors import DataError
+from ultrarefiner_monai.cross_validation.scores import study_rows
+from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.handlers.comparison import write_rows
-from ultrarefiner_monai.reports.scores import study_rows
 from ultrarefiner_monai.reports.study_files import read_study
 from ultrarefiner_monai.reports.study_scores import score_study
 

@@ -8,14 +8,7 @@ from monai.transforms import Compose, Invertd
 from PIL import Image
 
 from ultrarefiner_monai.data.images import read_mask
-from ultrarefiner_monai.transforms import (
-    Letterboxd,
-    LoadGreyd,
-    LoadMaskd,
-    SaveMaskd,
-    letterbox,
-    undo_letterbox,
-)
+from ultrarefiner_monai.transforms import Letterboxd, LoadGreyd, LoadMaskd, SaveMaskd, letterbox, undo_letterbox
 
 
 @pytest.mark.parametrize(("height", "width"), [(30, 60), (60, 30), (7, 100), (224, 224)])

@@ -5,8 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from ultrarefiner_monai.data.errors import DataError
-from ultrarefiner_monai.data.out_of_fold import write_map
+from ultrarefiner_monai.data.predictions.maps import write_map
+from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.transforms import LoadGreyd, LoadMapd, LoadMaskd, LoadTruthd
 
 

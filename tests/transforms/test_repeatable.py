@@ -5,7 +5,7 @@ import torch
 from monai.data import CacheDataset, DataLoader
 from monai.transforms import Identityd, RandGaussianNoised
 
-from ultrarefiner_monai.handlers.randomness import reseed_transforms
+from ultrarefiner_monai.handlers.random_states import reseed_transforms
 from ultrarefiner_monai.transforms import RepeatableCompose
 
 

@@ -4,7 +4,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ultrarefiner_monai.data.out_of_fold import PredictionIndex, read_map
+from ultrarefiner_monai.data.predictions.index import PredictionIndex
+from ultrarefiner_monai.data.predictions.maps import read_map
 from ultrarefiner_monai.transforms import SaveMapsd, SaveMaskd
 
 INDEX = {"dataset": "D", "phase": 3, "fold": 1, "split": "val", "manifest_sha256": "m"}

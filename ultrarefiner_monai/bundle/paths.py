@@ -9,7 +9,7 @@ BUNDLES = shipped("bundles")
 
 
 def bundle_root(name: str) -> str:
-    """Folder of the bundle ``name`` ("phase1", "phase2", "phase3").
+    """Folder of the bundle `name` ("phase1", "phase2", "phase3").
 
     The folder of the configuration on the command line comes first, so that an exported copy of a bundle works where it is;
     then the bundle that the package is part of, then the bundle that comes with the package.
@@ -28,7 +28,7 @@ def bundle_root(name: str) -> str:
 
 
 def _config_files_on_command_line() -> list[Path]:
-    """Existing files named by ``--config_file`` (one path, or MONAI's list notation)."""
+    """Existing files named by `--config_file` (one path, or MONAI's list notation)."""
     values = []
     for position, argument in enumerate(sys.argv):
         if argument == "--config_file" and position + 1 < len(sys.argv):
@@ -40,15 +40,15 @@ def _config_files_on_command_line() -> list[Path]:
 
 
 def project_root(bundle: str) -> Path:
-    """Folder that holds ``bundles/``, ``data/``, ``runs/`` and the MLflow store; for a bundle that stands alone, itself."""
+    """Folder that holds `bundles/`, `data/`, `runs/` and the MLflow store; for a bundle that stands alone, itself."""
     folder = results_root(bundle)
     return folder.parent.parent if folder.parent.name == "bundles" else folder
 
 
 def results_root(bundle: str) -> Path:
-    """Folder in which a bundle keeps its ``models``: the bundle itself.
+    """Folder in which a bundle keeps its `models`: the bundle itself.
 
-    For a bundle of an installed package it is ``bundles/<name>`` in the working directory: nothing is written into the package.
+    For a bundle of an installed package it is `bundles/<name>` in the working directory: nothing is written into the package.
     """
     folder = Path(bundle)
     return Path.cwd() / "bundles" / folder.name if PACKAGE in folder.parents else folder

@@ -1,4 +1,4 @@
-"""The command line ``ultrarefiner``: one thin function a verb, nothing heavy imported before a verb needs it."""
+"""The command line `ultrarefiner`: one thin function a verb, nothing heavy imported before a verb needs it."""
 
 import os
 import sys
@@ -10,7 +10,7 @@ from ultrarefiner_monai.cli.manifests import Manifests
 from ultrarefiner_monai.cli.reports import compare, report
 from ultrarefiner_monai.cli.studies import cv, quickstart
 from ultrarefiner_monai.cli.tools import bundles, doctor, phantom
-from ultrarefiner_monai.data.errors import DataError
+from ultrarefiner_monai.errors import DataError
 
 VERBS = {
     "quickstart": quickstart,

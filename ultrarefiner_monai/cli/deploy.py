@@ -35,7 +35,7 @@ def predict(
         amp: bf16 autocast.
         device: "cpu" or "cuda"; the first GPU by default, where there is one.
     """
-    from ultrarefiner_monai.deploy.predict import predict as segment
+    from ultrarefiner_monai.deploy.predict.prediction import predict as segment
 
     words = [str(path) for path in paths]
     summary = segment(
@@ -50,7 +50,7 @@ def _exporter(kind: str, writes: str) -> Callable[..., None]:
     """The verb for `deploy.export.export_KIND`."""
 
     def verb(self: "Export", model: str, out: str, overwrite: bool = False) -> None:
-        from ultrarefiner_monai.deploy import export
+        from ultrarefiner_monai.deploy.export import formats as export
 
         _tell(getattr(export, f"export_{kind}")(str(model), str(out), overwrite))
 
@@ -83,7 +83,7 @@ class Export:
             out: folder to write; absent or empty.
             zip: write OUT.zip too.
         """
-        from ultrarefiner_monai.deploy.bundle_export import export_bundle
+        from ultrarefiner_monai.deploy.export.bundle import export_bundle
 
         _tell([export_bundle(Path(str(model)), Path(str(out)), zip)])
 
@@ -96,7 +96,7 @@ class Export:
             name: what clients call the model; its phase by default.
             coarse: model.pt of phase 1, for a model of phase 2.
         """
-        from ultrarefiner_monai.deploy.monailabel_export import export_monailabel
+        from ultrarefiner_monai.deploy.monailabel.export import export_monailabel
 
         print(export_monailabel(str(model), str(out), name, coarse))
 

@@ -7,14 +7,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..data.errors import DataError
-from ..data.files import write_output
-from ..data.manifest import load_manifest, shipped_manifest
-from ..data.names import FIVE
+from ultrarefiner_monai.data.datasets import FIVE
+from ultrarefiner_monai.data.manifests.manifest import load_manifest, shipped_manifest
+from ultrarefiner_monai.errors import DataError
+from ultrarefiner_monai.files import write_output
 
 if TYPE_CHECKING:
-    from ..data.releases import Place, Release
-    from ..data.splits import Options
+    from ultrarefiner_monai.data.manifests.splits import Options
+    from ultrarefiner_monai.data.releases.release import Place, Release
 
 
 class Manifests:
@@ -51,9 +51,9 @@ class Manifests:
             workers: threads that read files; one a core by default.
             cache: reuse what is known of files by their content; False reads everything.
         """
-        from ..data.fact_cache import cache_folder
-        from ..data.releases import read_release
-        from ..data.splits import Options
+        from ultrarefiner_monai.data.manifests.splits import Options
+        from ultrarefiner_monai.data.releases.fact_cache import cache_folder
+        from ultrarefiner_monai.data.releases.release import read_release
 
         if not isinstance(cache, bool):
             raise DataError(f"--cache {cache}: expected True or False; XDG_CACHE_HOME moves the cache")
@@ -85,7 +85,7 @@ class Manifests:
             workers: threads that read files; one a core by default.
             json: file for the report as JSON.
         """
-        from ..data.verify import verify
+        from ultrarefiner_monai.data.integrity.verification import verify
 
         report = verify(_path(name), _place(root), allow_missing, workers, progress="verifying")
         print(report.table())
@@ -110,15 +110,15 @@ class Manifests:
             json: file for the counts as JSON.
             tracking_uri: MLflow store of the figure; the project's own by default.
         """
-        from ..data.manifest_summary import document, summarise, table
+        from ultrarefiner_monai.data.manifests.summary import document, summarise, table
 
         manifest = load_manifest(_path(name))
         summary = summarise(manifest)
         print(table(summary))
         _write_json(json, document(summary))
         if figure:
-            from ..data.readers import find_root
-            from ..reports.manifest_figure import log_figure, save_figure
+            from ultrarefiner_monai.data.releases.readers import find_root
+            from ultrarefiner_monai.reports.manifest_figure import log_figure, save_figure
 
             folder = None if root is None else find_root(manifest.name, _place(root))
             log_figure(manifest, save_figure(manifest, folder, str(figure)), tracking_uri)
@@ -132,7 +132,7 @@ class Manifests:
             b: dataset, or path of a manifest.
             json: file for the differences as JSON.
         """
-        from ..data.manifest_diff import diff, document, table
+        from ultrarefiner_monai.data.manifests.diff import diff, document, table
 
         difference = diff(load_manifest(_path(a)), load_manifest(_path(b)))
         print(table(difference))
@@ -155,9 +155,9 @@ def _place(place: Any) -> Any:
 
 def _write(options: "Options", exclude_duplicates: bool, out: Path, report: str | None, release: "Release") -> None:
     """Write the manifest of one release, and the report of its near-duplicates if one is wanted."""
-    from ..data.manifest_build import build_document, write_manifest
-    from ..data.manifest_summary import summarise, table
-    from ..data.releases import incomplete
+    from ultrarefiner_monai.data.manifests.build import build_document, write_manifest
+    from ultrarefiner_monai.data.manifests.summary import summarise, table
+    from ultrarefiner_monai.data.releases.release import incomplete
 
     path = out / f"{release.name}.json"
     write_manifest(build_document(release, options, exclude_duplicates), path)
@@ -170,8 +170,8 @@ def _write(options: "Options", exclude_duplicates: bool, out: Path, report: str 
 
 
 def _report_duplicates(release: "Release", folder: Path) -> None:
-    from ..data.duplicate_report import write_report
-    from ..data.roots import resolve
+    from ultrarefiner_monai.data.manifests.duplicate_report import write_report
+    from ultrarefiner_monai.data.releases.roots import resolve
 
     locate = None if release.root is None else partial(resolve, release.root)
     write_report(release.pairs, locate, folder)

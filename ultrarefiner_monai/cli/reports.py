@@ -1,6 +1,6 @@
 """Verbs that tell what was found: the report of a study and the comparison of two."""
 
-from ultrarefiner_monai.data.files import write_output
+from ultrarefiner_monai.files import write_output
 
 
 def report(

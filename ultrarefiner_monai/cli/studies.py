@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ultrarefiner_monai.data.errors import DataError
-from ultrarefiner_monai.data.names import PHASES
+from ultrarefiner_monai.data.datasets import PHASES
+from ultrarefiner_monai.errors import DataError
 
 
 def quickstart(out: str = "runs/quickstart") -> None:
@@ -118,9 +118,8 @@ def _conduct(
     engine: dict[str, Any] | None = None,
 ) -> None:
     """Conduct the study of each data set in its folder and print its table."""
-    from ultrarefiner_monai.bundle.engines import make_engine
-    from ultrarefiner_monai.bundle.study import Study
-    from ultrarefiner_monai.reports.cross_validation import conduct
+    from ultrarefiner_monai.cross_validation.conduct import conduct, make_engine
+    from ultrarefiner_monai.cross_validation.tasks import Study
 
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("ultrarefiner_monai").setLevel(logging.INFO)

@@ -32,8 +32,8 @@ def phantom(out: str = "data/PHANTOM", count: int = 60, seed: int = 42, **settin
         settings: --normal and --malignant (shares of the patients), --lesions and --views (most of them a patient),
             --size 150,260 (least and greatest side in pixels), --marks (share of pictures with burnt-in text).
     """
-    from ultrarefiner_monai.data.errors import DataError
-    from ultrarefiner_monai.data.phantom import PhantomSettings, generate_phantom
+    from ultrarefiner_monai.data.phantom.phantom import PhantomSettings, generate_phantom
+    from ultrarefiner_monai.errors import DataError
 
     known = [field.name for field in fields(PhantomSettings)]
     if unknown := sorted(settings.keys() - set(known)):
@@ -51,7 +51,7 @@ def bundles(out: str = "") -> None:
     Args:
         out: folder to copy them to, with manifests and example settings: the README's commands run in there.
     """
-    from ultrarefiner_monai.data.errors import DataError
+    from ultrarefiner_monai.errors import DataError
     from ultrarefiner_monai.shipped import FOLDERS, copy_shipped, shipped
 
     if not out:
@@ -112,7 +112,7 @@ def _weights() -> list[str]:
 
 
 def _data() -> None:
-    from ultrarefiner_monai.data.names import DATASETS
+    from ultrarefiner_monai.data.datasets import DATASETS
 
     for name in DATASETS:
         folder = Path("data") / name
@@ -121,6 +121,6 @@ def _data() -> None:
 
 def _store() -> None:
     from ultrarefiner_monai.bundle.paths import BUNDLES, project_root
-    from ultrarefiner_monai.bundle.running import store_uri
+    from ultrarefiner_monai.bundle.run_facts import store_uri
 
     print(f"MLflow store: {store_uri(project_root(str(BUNDLES / 'phase1')))}")

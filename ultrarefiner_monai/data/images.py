@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .errors import DataError
+from ultrarefiner_monai.errors import DataError
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -1,5 +1,1 @@
-"""Trained models outside of their bundle: a picture in, its mask out."""
-
-from ultrarefiner_monai.deploy.segmenter import Segmenter, build_network, load_segmenter
-
-__all__ = ["Segmenter", "build_network", "load_segmenter"]
+"""Trained models for others: predictions of files, other formats, MLflow and MONAI Label."""

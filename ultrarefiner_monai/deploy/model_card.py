@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from ultrarefiner_monai.data.errors import DataError
-from ultrarefiner_monai.data.files import without_folders
-from ultrarefiner_monai.data.names import parts_of
-from ultrarefiner_monai.data.readers import info
-from ultrarefiner_monai.deploy.segmenter import THRESHOLD, read_card, size_of
-from ultrarefiner_monai.handlers.scores_file import PER_IMAGE, Row, read_rows
+from ultrarefiner_monai.data.datasets import parts_of
+from ultrarefiner_monai.data.releases.readers import info
+from ultrarefiner_monai.errors import DataError
+from ultrarefiner_monai.files import without_folders
+from ultrarefiner_monai.masks import THRESHOLD
+from ultrarefiner_monai.metrics.scores_file import PER_IMAGE, Row, read_rows
+from ultrarefiner_monai.models.card import read_card, size_of
 
 MARKDOWN = "MODEL_CARD.md"
 INTENDED_USE = "Research on lesion segmentation in B-mode breast ultrasound. Not for clinical use."

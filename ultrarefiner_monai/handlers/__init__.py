@@ -5,7 +5,8 @@ from ultrarefiner_monai.handlers.comparison import CompareMasks
 from ultrarefiner_monai.handlers.panels import SavePanels
 from ultrarefiner_monai.handlers.progress import Progress
 from ultrarefiner_monai.handlers.run_report import RunReport
-from ultrarefiner_monai.handlers.tracking import Tracker, TrackTraining, TrackValidation
+from ultrarefiner_monai.handlers.tracking import TrackTraining, TrackValidation
+from ultrarefiner_monai.tracking.tracker import Tracker
 
 __all__ = [
     "CheckpointError",

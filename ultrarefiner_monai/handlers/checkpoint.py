@@ -12,10 +12,10 @@ import torch
 from ignite.engine import Engine, Events
 from torch import nn
 
-from ultrarefiner_monai.handlers.distributed import gather, is_main, rank
-from ultrarefiner_monai.handlers.guard import RunGuard
-from ultrarefiner_monai.handlers.randomness import capture_random_states, reseed_transforms, restore_random_states
-from ultrarefiner_monai.handlers.weights import (
+from ultrarefiner_monai.devices import gather, is_main, rank
+from ultrarefiner_monai.handlers.random_states import capture_random_states, reseed_transforms, restore_random_states
+from ultrarefiner_monai.handlers.run_guard import RunGuard
+from ultrarefiner_monai.models.weights import (
     CheckpointError,
     bare,
     compare_card,

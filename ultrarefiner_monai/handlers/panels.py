@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from ignite.engine import Engine, Events
 
-from ultrarefiner_monai.data.colours import COARSE, OF_CASES, REFINED, TRUTH, error_regions
-from ultrarefiner_monai.data.files import atomic_write
-from ultrarefiner_monai.handlers.comparison import STAGES
-from ultrarefiner_monai.handlers.distributed import is_main
-from ultrarefiner_monai.handlers.tracking import Tracker
+from ultrarefiner_monai.colours import COARSE, OF_CASES, REFINED, TRUTH, error_regions
+from ultrarefiner_monai.devices import is_main
+from ultrarefiner_monai.files import atomic_write
 from ultrarefiner_monai.metrics import overlap_metrics
+from ultrarefiner_monai.metrics.scores import STAGES
+from ultrarefiner_monai.tracking.tracker import Tracker
 
 GREYS = 40  # grey speckle does not compress; few greys keep a panel under 300 kB and its colours exact
 PANEL_INCHES, DPI = 2.6, 130

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from ignite.engine import Engine, Events
 
-from ultrarefiner_monai.handlers.distributed import is_main
-from ultrarefiner_monai.handlers.ending import on_failure
+from ultrarefiner_monai.devices import is_main
+from ultrarefiner_monai.handlers.failure import on_failure
 
 if TYPE_CHECKING:
     from tqdm import tqdm

@@ -13,11 +13,11 @@ from typing import Any
 from ignite.engine import Engine, Events
 
 import ultrarefiner_monai
-from ultrarefiner_monai.data.files import atomic_write
-from ultrarefiner_monai.handlers.distributed import is_main
-from ultrarefiner_monai.handlers.ending import on_failure, was_stopped
-from ultrarefiner_monai.handlers.metrics_file import read_epochs
+from ultrarefiner_monai.devices import is_main
+from ultrarefiner_monai.files import atomic_write
+from ultrarefiner_monai.handlers.failure import on_failure, was_stopped
 from ultrarefiner_monai.handlers.progress import duration
+from ultrarefiner_monai.tracking.metrics_file import read_epochs
 
 logger = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""Losses of the three phases; each keeps the last call's detached parts in ``components``."""
+"""Losses of the three phases; each keeps the last call's detached parts in `components`."""
 
 from ultrarefiner_monai.losses.coarse import DiceCELoss
 from ultrarefiner_monai.losses.joint import JointLoss

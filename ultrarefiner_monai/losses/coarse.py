@@ -9,7 +9,7 @@ from ultrarefiner_monai.losses.dice import check_shapes, dice_loss
 class DiceCELoss(nn.Module):
     """0.5 cross-entropy + 0.5 Dice (Chen et al., TransUNet, arXiv 2102.04306), Dice per image and then averaged.
 
-    ``components`` holds the last call's ``ce`` and ``dice``, detached.
+    `components` holds the last call's `ce` and `dice`, detached.
     """
 
     def __init__(self) -> None:
@@ -17,7 +17,7 @@ class DiceCELoss(nn.Module):
         self.components: dict[str, Tensor] = {}
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Scalar loss of ``logits`` (B, 1, H, W) against ``target`` (B, 1, H, W) in {0, 1}."""
+        """Scalar loss of `logits` (B, 1, H, W) against `target` (B, 1, H, W) in {0, 1}."""
         check_shapes(logits, target)
         ce = F.binary_cross_entropy_with_logits(logits.float(), target.float())
         dice = dice_loss(logits, target).mean()

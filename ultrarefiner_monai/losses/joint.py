@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 class JointLoss(nn.Module):
     """Coarse and refined loss, with learned or fixed weights.
 
-    ``"learned"``: sum_i exp(-s_i) L_i / 2 + s_i / 2 (homoscedastic uncertainty, Kendall et al., CVPR 2018).
-    ``log_variances`` = s (2,) starts at 0 and must be among the optimiser's parameters, without weight decay.
-    ``"fixed"``: coarse_weight * L_coarse + refined_weight * L_refined.
+    `"learned"`: sum_i exp(-s_i) L_i / 2 + s_i / 2 (homoscedastic uncertainty, Kendall et al., CVPR 2018).
+    `log_variances` = s (2,) starts at 0 and must be among the optimiser's parameters, without weight decay.
+    `"fixed"`: coarse_weight * L_coarse + refined_weight * L_refined.
 
-    ``components`` holds the last call's ``coarse`` and ``refined`` losses, their ``coarse_weight`` and
-    ``refined_weight``, and both losses' own components as ``coarse_ce``, ``refined_iou`` and so on, detached.
+    `components` holds the last call's `coarse` and `refined` losses, their `coarse_weight` and
+    `refined_weight`, and both losses' own components as `coarse_ce`, `refined_iou` and so on, detached.
 
     Args:
         weighting: see above.
@@ -55,7 +55,7 @@ class JointLoss(nn.Module):
         self.components: dict[str, Tensor] = {}
 
     def forward(self, parts: "Refinement", target: Tensor) -> Tensor:
-        """Scalar loss of a Refinement against ``target`` (B, 1, H, W) in {0, 1}."""
+        """Scalar loss of a Refinement against `target` (B, 1, H, W) in {0, 1}."""
         losses = torch.stack([self.coarse_loss(parts.coarse_logits, target), self.refined_loss(parts, target)])
         if self.log_variances is None:
             weights, penalty = losses.new_tensor(self.fixed_weights), losses.new_zeros(())

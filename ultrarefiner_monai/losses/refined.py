@@ -21,7 +21,7 @@ class RefinedLoss(nn.Module):
     z being SAM's own logits. The IoU head weights the candidates, so it degenerates unless it is supervised. p is
     detached in the penalty: it holds the refiner back and does not pull the coarse mask along.
 
-    ``components`` holds the last call's ``bce``, ``dice``, ``iou`` and ``change`` before weighting, detached.
+    `components` holds the last call's `bce`, `dice`, `iou` and `change` before weighting, detached.
 
     Args:
         change_penalty: weight of the change penalty, 0 for none.
@@ -41,7 +41,7 @@ class RefinedLoss(nn.Module):
         self.components: dict[str, Tensor] = {}
 
     def forward(self, parts: "Refinement", target: Tensor) -> Tensor:
-        """Scalar loss of a Refinement against ``target`` (B, 1, H, W) in {0, 1}."""
+        """Scalar loss of a Refinement against `target` (B, 1, H, W) in {0, 1}."""
         check_shapes(parts.logits, target)
         target = target.float()
         masks = [parts.logits.float(), parts.mask_logits.float()]
@@ -55,7 +55,7 @@ class RefinedLoss(nn.Module):
 
 @torch.no_grad()
 def true_iou(candidates: Tensor, target: Tensor) -> Tensor:
-    """IoU (B, M) of the ``candidates`` (B, M, h, w), enlarged to the target's grid and cut at logit 0, with ``target``.
+    """IoU (B, M) of the `candidates` (B, M, h, w), enlarged to the target's grid and cut at logit 0, with `target`.
 
     Both blank: 1.
     """

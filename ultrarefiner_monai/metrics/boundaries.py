@@ -17,20 +17,20 @@ Spacing = tuple[float, float]
 
 
 def outline_metrics(pred: np.ndarray, target: np.ndarray, spacing: Spacing | None = None) -> dict[str, float]:
-    """``hd95``, ``assd`` and ``nsd`` of two bool masks (H, W), from the pixels of their outlines.
+    """`hd95`, `assd` and `nsd` of two bool masks (H, W), from the pixels of their outlines.
 
     An outline is made of the mask's pixels that have a neighbour along an axis outside the mask or the picture. Distances
     are Euclidean, between pixel centres, from each outline pixel of either mask to the nearest of the other:
 
-    - ``hd95``: the larger of the two directed 95th percentiles (linear interpolation); NaN where a mask is blank.
-    - ``assd``: mean of all distances, both directions pooled; NaN where a mask is blank.
-    - ``nsd``: share of all distances within 2 px; 0 where one mask is blank, NaN where both are.
+    - `hd95`: the larger of the two directed 95th percentiles (linear interpolation); NaN where a mask is blank.
+    - `assd`: mean of all distances, both directions pooled; NaN where a mask is blank.
+    - `nsd`: share of all distances within 2 px; 0 where one mask is blank, NaN where both are.
 
     Args:
         pred: predicted mask.
         target: true mask.
-        spacing: (row, column) mm per pixel; ``hd95`` and ``assd`` are in mm then, else in pixels. The tolerance of
-            ``nsd`` stays 2 px, where a pixel that is not square counts as the square of the same area.
+        spacing: (row, column) mm per pixel; `hd95` and `assd` are in mm then, else in pixels. The tolerance of
+            `nsd` stays 2 px, where a pixel that is not square counts as the square of the same area.
     """
     pixel = math.sqrt(spacing[0] * spacing[1]) if spacing else 1.0  # mm
     scale = np.divide(spacing, pixel) if spacing else 1.0  # exactly 1 for square pixels: no rounding at the tolerance
@@ -47,14 +47,14 @@ def outline_metrics(pred: np.ndarray, target: np.ndarray, spacing: Spacing | Non
 
 
 def band_width(shape: tuple[int, int]) -> int:
-    """Width in pixels of the band along an outline in a picture of ``shape`` (H, W): 2 % of its diagonal, at least 1."""
+    """Width in pixels of the band along an outline in a picture of `shape` (H, W): 2 % of its diagonal, at least 1."""
     return max(1, round(BAND_SHARE * math.hypot(*shape)))
 
 
 def boundary_iou(pred: np.ndarray, target: np.ndarray, width: int) -> float:
-    """IoU of the bands of ``width`` pixels inside two bool masks' outlines; NaN where both are blank.
+    """IoU of the bands of `width` pixels inside two bool masks' outlines; NaN where both are blank.
 
-    As in the authors' code, a band holds the mask's pixels that ``width`` erosions with a 3 x 3 square remove, and the
+    As in the authors' code, a band holds the mask's pixels that `width` erosions with a 3 x 3 square remove, and the
     outside of the picture counts as background.
     """
     bands = [mask & ~minimum_filter(mask, size=2 * width + 1, mode="constant", cval=0) for mask in (pred, target)]

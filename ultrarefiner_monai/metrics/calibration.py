@@ -54,7 +54,7 @@ def calibration_error(sums: np.ndarray) -> float:
 
 
 def reliability(sums: np.ndarray) -> dict[str, Any]:
-    """A region's reliability diagram as plain values: ``ece``, and lists over bins of pixels, confidence and accuracy.
+    """A region's reliability diagram as plain values: `ece`, and lists over bins of pixels, confidence and accuracy.
 
     Undefined values (empty bins, no pixels at all) are None.
     """

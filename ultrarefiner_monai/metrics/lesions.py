@@ -14,8 +14,8 @@ def lesion_counts(pred: np.ndarray, target: np.ndarray) -> dict[str, float]:
     """Match the connected components (8 neighbours) of two bool masks (H, W).
 
     Returns:
-        ``lesions``: components of ``target``; ``lesions_found``: those that some component of ``pred`` meets with an
-        IoU of at least 0.1; ``false_lesions``: components of ``pred`` that meet no lesion so. A component may meet
+        `lesions`: components of `target`; `lesions_found`: those that some component of `pred` meets with an
+        IoU of at least 0.1; `false_lesions`: components of `pred` that meet no lesion so. A component may meet
         several lesions, and the other way round. Always defined; 0 for a blank mask.
     """
     (predicted, findings), (actual, lesions) = label(pred, EIGHT), label(target, EIGHT)

@@ -6,7 +6,7 @@ NAN = float("nan")
 
 
 def overlap_metrics(pred: np.ndarray, target: np.ndarray) -> dict[str, float]:
-    """``dice``, ``iou``, ``precision``, ``recall`` and ``specificity`` of two bool masks (H, W); NaN where undefined."""
+    """`dice`, `iou`, `precision`, `recall` and `specificity` of two bool masks (H, W); NaN where undefined."""
     both, predicted, actual = (int(np.count_nonzero(mask)) for mask in (pred & target, pred, target))
     either = predicted + actual - both
     return {
@@ -19,5 +19,5 @@ def overlap_metrics(pred: np.ndarray, target: np.ndarray) -> dict[str, float]:
 
 
 def _ratio(part: int, whole: int) -> float:
-    """``part / whole``, undefined where there is no whole."""
+    """`part / whole`, undefined where there is no whole."""
     return part / whole if whole else NAN

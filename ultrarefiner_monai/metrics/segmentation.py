@@ -23,10 +23,10 @@ def segmentation_metrics(pred: Tensor, target: Tensor, spacing: Spacing | None =
     """Compare each predicted mask of a batch with its truth.
 
     From pixel counts: Dice = 2 TP / (2 TP + FP + FN), IoU = TP / (TP + FP + FN), precision = TP / (TP + FP), recall =
-    TP / (TP + FN), specificity = TN / (TN + FP). From outlines: ``hd95``, ``assd``, ``nsd`` (tolerance 2 px) as
-    `outline_metrics` and ``boundary_iou`` as `boundary_iou` define them. Counts of objects: ``lesions``,
-    ``lesions_found``, ``false_lesions`` as in `lesion_counts`. Where the truth is blank: ``false_positive`` (1 if any
-    pixel is predicted, else 0), ``false_positive_area`` (share of the image) and ``false_positive_pixels``.
+    TP / (TP + FN), specificity = TN / (TN + FP). From outlines: `hd95`, `assd`, `nsd` (tolerance 2 px) as
+    `outline_metrics` and `boundary_iou` as `boundary_iou` define them. Counts of objects: `lesions`,
+    `lesions_found`, `false_lesions` as in `lesion_counts`. Where the truth is blank: `false_positive` (1 if any
+    pixel is predicted, else 0), `false_positive_area` (share of the image) and `false_positive_pixels`.
 
     What is undefined is NaN, never 0 or 1; `summarise` counts it. docs/reference/metrics.md has the table of all empty
     cases, in short: where the truth is blank, recall, hd95 and assd are undefined, dice, iou, precision, nsd and
@@ -39,7 +39,7 @@ def segmentation_metrics(pred: Tensor, target: Tensor, spacing: Spacing | None =
         spacing: (row, column) mm per pixel of the whole batch; distances are in mm then, else in pixels.
 
     Returns:
-        The names above: float64 tensors (B,) on the device of ``pred``.
+        The names above: float64 tensors (B,) on the device of `pred`.
 
     Raises:
         ValueError: shapes that differ or are not (B, 1, H, W), values other than 0 and 1 (a probability, a logit), or
@@ -67,7 +67,7 @@ def summarise(values: Mapping[str, Tensor]) -> dict[str, float]:
         values: per-image values (N,) by name, NaN where undefined.
 
     Returns:
-        ``name``: mean over the defined values (NaN when there is none); ``name_undefined``: number of NaN.
+        `name`: mean over the defined values (NaN when there is none); `name_undefined`: number of NaN.
     """
     summary: dict[str, float] = {}
     for name, column in values.items():

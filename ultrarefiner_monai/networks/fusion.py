@@ -10,20 +10,20 @@ LOGIT_EPS = 1e-6  # fused probabilities are clamped to [eps, 1 - eps]; float32 s
 
 
 def safe_logit(prob: Tensor) -> Tensor:
-    """Log-odds of ``prob`` in float32 at least, finite (within +-13.8) for 0 and 1."""
+    """Log-odds of `prob` in float32 at least, finite (within +-13.8) for 0 and 1."""
     return torch.logit(_at_least_float32(prob), eps=LOGIT_EPS)
 
 
 class Fusion(nn.Module):
-    """Fused logits of ``p + g (sigmoid(z) - p)`` for coarse probability p and refined logits z.
+    """Fused logits of `p + g (sigmoid(z) - p)` for coarse probability p and refined logits z.
 
-    The gate g (B, 1, H, W) or number, by ``mode``:
+    The gate g (B, 1, H, W) or number, by `mode`:
 
-    - ``"none"``: 1, the refined logits replace the coarse mask;
-    - ``"mean"``: 0.5;
-    - ``"uncertainty"``: 1 - |2p - 1|^gamma, 0 where the coarse network is sure, 1 where p = 0.5;
-    - ``"learned"``: a small CNN on p, sigmoid(z) and that uncertainty, initialised at 0.5;
-    - ``"hybrid"``: the product of the last two.
+    - `"none"`: 1, the refined logits replace the coarse mask;
+    - `"mean"`: 0.5;
+    - `"uncertainty"`: 1 - |2p - 1|^gamma, 0 where the coarse network is sure, 1 where p = 0.5;
+    - `"learned"`: a small CNN on p, sigmoid(z) and that uncertainty, initialised at 0.5;
+    - `"hybrid"`: the product of the last two.
 
     Args:
         mode: the gate.
@@ -59,7 +59,7 @@ class Fusion(nn.Module):
         return learned * uncertainty if self.mode == "hybrid" else learned
 
     def forward(self, prob: Tensor, logits: Tensor) -> Tensor:
-        """Fuse ``prob`` (B, 1, H, W) in [0, 1] and ``logits`` (B, 1, H, W) to logits (B, 1, H, W), in float32."""
+        """Fuse `prob` (B, 1, H, W) in [0, 1] and `logits` (B, 1, H, W) to logits (B, 1, H, W), in float32."""
         if self.mode == "none":
             return logits
         with torch.autocast(logits.device.type, enabled=False):

@@ -1,8 +1,8 @@
 """Differentiable prompts: a soft mask becomes points, a box and mask logits for Segment Anything.
 
-Conventions. ``prob`` is (B, 1, H, W) in [0, 1]. Coordinates are (x, y) in pixels of that map with pixel centres at
+Conventions. `prob` is (B, 1, H, W) in [0, 1]. Coordinates are (x, y) in pixels of that map with pixel centres at
 integers; a box is x1, y1, x2, y2, inclusive of the pixels it touches. Everything is computed in float32 (float64 for
-float64 maps), whatever autocast says, and every output carries a gradient to ``prob``.
+float64 maps), whatever autocast says, and every output carries a gradient to `prob`.
 
 A map's *level* is the value that counts as lesion: 0.5, or two thirds of the peak of a faint map.
 """
@@ -35,8 +35,8 @@ TINY = 1e-6
 class Prompts(NamedTuple):
     """One prompt set an image; a switched-off prompt is None.
 
-    ``points`` (B, N, 2) with ``labels`` (B, N): 1 lesion, 0 background, -1 ignored; ``boxes`` (B, 4);
-    ``masks`` (B, 1, h, w) logits; ``empty`` (B,) bool: the map held nothing to prompt from (see PromptGenerator).
+    `points` (B, N, 2) with `labels` (B, N): 1 lesion, 0 background, -1 ignored; `boxes` (B, 4);
+    `masks` (B, 1, h, w) logits; `empty` (B,) bool: the map held nothing to prompt from (see PromptGenerator).
     """
 
     points: Tensor | None
@@ -51,12 +51,12 @@ class PromptGenerator(nn.Module):
 
     - positive points: average position around the peak of p * blur(p), weighted by that score; further ones after
       suppressing the surroundings of the former;
-    - negative points: the same on background * distance from the lesion, inside the box grown by ``negative_reach``;
-    - box: expected first and last hit of the column and row maxima (see `expected_gaps`), grown by ``box_margin``;
+    - negative points: the same on background * distance from the lesion, inside the box grown by `negative_reach`;
+    - box: expected first and last hit of the column and row maxima (see `expected_gaps`), grown by `box_margin`;
     - mask: antialiased resize, then logit.
 
-    A map whose values differ by less than ``min_contrast`` (blank, flat, full) or that holds NaN or infinity raises
-    ``empty``: its box is the whole image, its mask logits are zero, its points have label -1, and no gradient flows.
+    A map whose values differ by less than `min_contrast` (blank, flat, full) or that holds NaN or infinity raises
+    `empty`: its box is the whole image, its mask logits are zero, its points have label -1, and no gradient flows.
 
     Args:
         positive_points: number of points on the lesion, 0 switches them off.
@@ -112,7 +112,7 @@ class PromptGenerator(nn.Module):
         self.min_contrast = min_contrast
 
     def forward(self, prob: Tensor, mask_size: tuple[int, int] | None = None) -> Prompts:
-        """Prompts of ``prob`` (B, 1, H, W); ``mask_size`` (h, w) is the grid of the mask logits, None keeps H, W."""
+        """Prompts of `prob` (B, 1, H, W); `mask_size` (h, w) is the grid of the mask logits, None keeps H, W."""
         if prob.ndim != 4 or prob.shape[1] != 1 or min(prob.shape[2:]) < 2:
             raise ValueError(f"prompts need a probability map (B, 1, H, W), H, W >= 2, found {tuple(prob.shape)}")
         with torch.autocast(prob.device.type, enabled=False):
@@ -165,7 +165,7 @@ class PromptGenerator(nn.Module):
 
 
 def lesion_evidence(image: Tensor) -> Tensor:
-    """Log-odds (B, H, W) that a pixel of ``image`` (B, H, W) belongs to the lesion: zero at the map's level."""
+    """Log-odds (B, H, W) that a pixel of `image` (B, H, W) belongs to the lesion: zero at the map's level."""
     peak = image.detach().amax((1, 2), keepdim=True)
     level = (2 / 3 * peak).clamp(TINY, 0.5)
     return SHARPNESS * (image / level - 1)
@@ -201,12 +201,12 @@ def _sensitivity(evidence: Tensor) -> Tensor:
 
 
 def scale_gradient(value: Tensor, scale: float | Tensor) -> Tensor:
-    """The same ``value``, with its gradient multiplied by ``scale``."""
+    """The same `value`, with its gradient multiplied by `scale`."""
     return value.detach() + scale * (value - value.detach())
 
 
 def grow(gaps: Tensor, extent: Tensor, margin: float) -> Tensor:
-    """Shrink the ``gaps`` (B, 4) around a box by ``margin`` times its size; the box spans about one pixel at least."""
+    """Shrink the `gaps` (B, 4) around a box by `margin` times its size; the box spans about one pixel at least."""
     size = (extent - gaps[:, :2] - gaps[:, 2:]).clamp(min=0)
     # sqrt(size^2 + minimum^2) - size, written without cancellation: a whole pixel for size 0, nothing for large ones.
     missing = MINIMUM_SIZE**2 / ((size.square() + MINIMUM_SIZE**2).sqrt() + size)
@@ -225,7 +225,7 @@ def equivalent_radius(evidence: Tensor) -> Tensor:
 
 
 def gaussian_blur(image: Tensor, sigma: Tensor) -> Tensor:
-    """Blur ``image`` (B, H, W) with one ``sigma`` (B,) an image; outside the image counts as zero."""
+    """Blur `image` (B, H, W) with one `sigma` (B,) an image; outside the image counts as zero."""
 
     def kernel(length: int) -> Tensor:
         index = torch.arange(length, dtype=image.dtype, device=image.device)
@@ -237,7 +237,7 @@ def gaussian_blur(image: Tensor, sigma: Tensor) -> Tensor:
 
 
 def log_inside(outer: Tensor, inner: Tensor, image: Tensor) -> Tensor:
-    """Log of a soft membership (B, H, W) in the box with gaps ``outer``; soft over a part of the ring to ``inner``."""
+    """Log of a soft membership (B, H, W) in the box with gaps `outer`; soft over a part of the ring to `inner`."""
     extent = _extent(image)
     box = gaps_to_boxes(outer, extent)
     softness = ((inner - outer) / 4).clamp(min=0.5)
@@ -252,7 +252,7 @@ def log_inside(outer: Tensor, inner: Tensor, image: Tensor) -> Tensor:
 
 
 def soft_peaks(log_score: Tensor, radius: Tensor, count: int) -> Tensor:
-    """Positions (B, count, 2) of the highest peaks of ``log_score`` (B, H, W), best first.
+    """Positions (B, count, 2) of the highest peaks of `log_score` (B, H, W), best first.
 
     Each is the average position in a Gaussian window around the maximum, weighted by the score: differentiable, and
     never half-way between two lesions as a global average is. The window's place carries no gradient.
@@ -271,26 +271,26 @@ def soft_peaks(log_score: Tensor, radius: Tensor, count: int) -> Tensor:
 
 
 def mask_logits(prob: Tensor, size: tuple[int, int] | None = None) -> Tensor:
-    """Logits (B, 1, h, w) of ``prob`` (B, 1, H, W); probabilities are drawn in by MASK_EPS so that none saturates."""
+    """Logits (B, 1, h, w) of `prob` (B, 1, H, W); probabilities are drawn in by MASK_EPS so that none saturates."""
     if size is not None and tuple(size) != tuple(prob.shape[2:]):
         prob = F.interpolate(prob, size, mode="bilinear", align_corners=False, antialias=True)
     return torch.logit(MASK_EPS + (1 - 2 * MASK_EPS) * prob)
 
 
 def _extent(image: Tensor) -> Tensor:
-    """Largest coordinate (2,) in x and y of ``image`` (B, H, W)."""
+    """Largest coordinate (2,) in x and y of `image` (B, H, W)."""
     return torch.tensor([image.shape[2] - 1, image.shape[1] - 1], dtype=image.dtype, device=image.device)
 
 
 def _distance(point: Tensor, image: Tensor) -> Tensor:
-    """Squared distance (B, H, W) of every pixel of ``image`` to ``point`` (B, 2)."""
+    """Squared distance (B, H, W) of every pixel of `image` to `point` (B, 2)."""
     rows = torch.arange(image.shape[1], dtype=image.dtype, device=image.device)
     columns = torch.arange(image.shape[2], dtype=image.dtype, device=image.device)
     return (columns - point[:, :1]).square()[:, None, :] + (rows - point[:, 1:]).square()[:, :, None]
 
 
 def _centroid(weight: Tensor) -> Tensor:
-    """Mean position (B, 2) under ``weight`` (B, H, W) that sums to one."""
+    """Mean position (B, 2) under `weight` (B, H, W) that sums to one."""
     rows = torch.arange(weight.shape[1], dtype=weight.dtype, device=weight.device)
     columns = torch.arange(weight.shape[2], dtype=weight.dtype, device=weight.device)
     return torch.stack([(weight.sum(1) * columns).sum(1), (weight.sum(2) * rows).sum(1)], 1)

@@ -20,9 +20,9 @@ CANDIDATE_TEMPERATURE = 0.1
 class Refinement(NamedTuple):
     """All parts of one refinement.
 
-    ``logits`` (B, 1, H, W): fused, the system's output; ``mask_logits`` (B, 1, H, W): SAM's own mask before fusion;
-    ``coarse_logits`` (B, 1, H, W); ``candidates`` (B, M, h, w): SAM's low-resolution logits; ``iou`` (B, M): predicted,
-    M = 3, for LiteMedSAM 4; ``prompts``: what SAM was asked with.
+    `logits` (B, 1, H, W): fused, the system's output; `mask_logits` (B, 1, H, W): SAM's own mask before fusion;
+    `coarse_logits` (B, 1, H, W); `candidates` (B, M, h, w): SAM's low-resolution logits; `iou` (B, M): predicted,
+    M = 3, for LiteMedSAM 4; `prompts`: what SAM was asked with.
     """
 
     logits: Tensor
@@ -32,6 +32,21 @@ class Refinement(NamedTuple):
     iou: Tensor
     prompts: Prompts
 
+    @property
+    def outputs(self) -> dict[str, Tensor]:
+        """The masks of the stage by name, the baseline first: logits (B, 1, H, W) each."""
+        return {"coarse": self.coarse_logits, "refined": self.logits}
+
+    @property
+    def quality(self) -> Tensor:
+        """IoU with the truth (B,) that SAM predicts for its own mask, before fusion; NaN where the coarse map is empty.
+
+        The candidates' IoUs are weighted as the candidates are in the mask.
+        """
+        iou = self.iou.float()
+        expected = ((iou / CANDIDATE_TEMPERATURE).softmax(1) * iou).sum(1)
+        return expected.masked_fill(self.prompts.empty, torch.nan)
+
 
 class SamRefiner(nn.Module):
     """Refine a coarse mask with Segment Anything.
@@ -39,7 +54,7 @@ class SamRefiner(nn.Module):
     Where the coarse map is empty (see PromptGenerator) SAM is asked with the whole image, but the fused output is the
     coarse mask: there is nothing to refine. A map with NaN counts as empty, its NaN as background.
 
-    A frozen image encoder has no trainable weights but LoRA's, stays in eval mode in ``train()`` and builds no graph
+    A frozen image encoder has no trainable weights but LoRA's, stays in eval mode in `train()` and builds no graph
     unless LoRA needs it.
 
     Args:
@@ -81,7 +96,7 @@ class SamRefiner(nn.Module):
         return self
 
     def embed(self, image: Tensor) -> Tensor:
-        """Image embedding (B, C, h, w) of ``image`` (B, 1, S, S); without a graph where nothing in it is trainable."""
+        """Image embedding (B, C, h, w) of `image` (B, 1, S, S); without a graph where nothing in it is trainable."""
         trainable = any(parameter.requires_grad for parameter in self.sam.image_encoder.parameters())
         with nullcontext() if trainable else torch.no_grad():
             return self.sam.embed(image)
@@ -89,13 +104,13 @@ class SamRefiner(nn.Module):
     def refine(
         self, image: Tensor, coarse: Tensor, embedding: Tensor | None = None, prompt_gradient_scale: float = 1.0
     ) -> Refinement:
-        """Refine ``coarse`` (B, 1, S, S) probability of ``image`` (B, 1, S, S).
+        """Refine `coarse` (B, 1, S, S) probability of `image` (B, 1, S, S).
 
         Args:
             image: in [0, 1], letterboxed to SAM's input size S.
             coarse: probability on the image's grid.
             embedding: the image's embedding where it is already known (a cache).
-            prompt_gradient_scale: factor on the gradient that reaches ``coarse`` through the prompts.
+            prompt_gradient_scale: factor on the gradient that reaches `coarse` through the prompts.
 
         Raises:
             ValueError: when image or coarse is not (B, 1, S, S).
@@ -113,7 +128,7 @@ class SamRefiner(nn.Module):
         return Refinement(fused, mask, coarse_logits, candidates, iou, prompts)
 
     def forward(self, x: Tensor, embedding: Tensor | None = None, return_parts: bool = False) -> Tensor | Refinement:
-        """Fused logits (B, 1, S, S), or the whole Refinement, of ``x`` (B, 2, S, S) = image, coarse probability."""
+        """Fused logits (B, 1, S, S), or the whole Refinement, of `x` (B, 2, S, S) = image, coarse probability."""
         if x.ndim != 4 or x.shape[1] != 2:
             raise ValueError(f"the refiner needs two channels (image, coarse probability), found {tuple(x.shape)}")
         parts = self.refine(x[:, :1], x[:, 1:], embedding)

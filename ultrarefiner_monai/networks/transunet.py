@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .hybrid_resnet import HybridResNet
-from .transunet_npz import load_npz
+from ultrarefiner_monai.networks.hybrid_resnet import HybridResNet
+from ultrarefiner_monai.networks.transunet_npz import load_npz
 
 STRIDE = 16  # image pixels along a token's side
 LAYER_NORM_EPS = 1e-6

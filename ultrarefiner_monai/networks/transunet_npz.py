@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from .hybrid_resnet import Bottleneck, HybridResNet
-    from .transunet import TransformerBlock, TransUNet
+    from ultrarefiner_monai.networks.hybrid_resnet import Bottleneck, HybridResNet
+    from ultrarefiner_monai.networks.transunet import TransformerBlock, TransUNet
 
 POSITIONS = "Transformer/posembed_input/pos_embedding"
 CLASSIFIER = ("cls", "head/", "pre_logits/")  # of the classifier these weights were trained as: not used here

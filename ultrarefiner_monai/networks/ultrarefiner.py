@@ -17,12 +17,12 @@ class UltraRefiner(nn.Module):
     Args:
         coarse: network (B, 1, S, S) -> logits (B, 1, S, S).
         refiner: the refinement stage; its SAM input size is S.
-        outputs: ``"refined"``: forward returns the fused logits; ``"both"``: coarse and fused logits as two channels.
+        outputs: `"refined"`: forward returns the fused logits; `"both"`: coarse and fused logits as two channels.
         prompt_gradient_scale: factor on the gradient that reaches the coarse network through the prompts; 0 cuts it.
             (Scaling all of a network's gradients would do nothing under Adam.)
 
     Raises:
-        ValueError: for an unknown ``outputs``, a negative scale, or a coarse network with other than one channel.
+        ValueError: for an unknown `outputs`, a negative scale, or a coarse network with other than one channel.
     """
 
     def __init__(
@@ -50,11 +50,11 @@ class UltraRefiner(nn.Module):
     def forward(
         self, image: Tensor, embedding: Tensor | None = None, return_parts: bool = False
     ) -> Tensor | Refinement:
-        """Segment ``image`` (B, 1, S, S) in [0, 1].
+        """Segment `image` (B, 1, S, S) in [0, 1].
 
         Returns:
-            fused logits (B, 1, S, S), coarse and fused logits (B, 2, S, S), or with ``return_parts`` the Refinement,
-            whose ``coarse_logits`` are the coarse network's own (they carry its graph).
+            fused logits (B, 1, S, S), coarse and fused logits (B, 2, S, S), or with `return_parts` the Refinement,
+            whose `coarse_logits` are the coarse network's own (they carry its graph).
         """
         coarse_logits = self.coarse(image)
         if coarse_logits.shape[1] != 1:

@@ -1,1 +1,1 @@
-"""What a finished cross-validation says: scores, tables."""
+"""What a cross-validation says: one page, one table, and the comparison of two."""

@@ -10,13 +10,13 @@ from matplotlib.colors import to_rgb
 from PIL import Image, ImageDraw
 from skimage.measure import find_contours
 
-from ultrarefiner_monai.data.colours import COARSE, OF_CASES, REFINED, TRUTH, error_regions
-from ultrarefiner_monai.data.errors import DataError
+from ultrarefiner_monai.colours import COARSE, OF_CASES, REFINED, TRUTH, error_regions
+from ultrarefiner_monai.cross_validation.scores import THRESHOLD
 from ultrarefiner_monai.data.images import read_grey
-from ultrarefiner_monai.data.roots import Root, resolve
+from ultrarefiner_monai.data.releases.roots import Root, resolve
+from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.handlers.comparison import Row
 from ultrarefiner_monai.reports.plots import uri
-from ultrarefiner_monai.reports.scores import THRESHOLD
 from ultrarefiner_monai.reports.study_scores import Scores
 from ultrarefiner_monai.reports.tables import place_of
 

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from ultrarefiner_monai.data.errors import DataError
-from ultrarefiner_monai.data.manifest_summary import aligned
-from ultrarefiner_monai.handlers.comparison import LOWER_IS_BETTER, STAGES, Row, unit_of
-from ultrarefiner_monai.handlers.scores_file import PER_IMAGE, read_rows
+from ultrarefiner_monai.data.manifests.summary import aligned
+from ultrarefiner_monai.errors import DataError
+from ultrarefiner_monai.handlers.comparison import Row
+from ultrarefiner_monai.metrics.scores import LOWER_IS_BETTER, STAGES, unit_of
+from ultrarefiner_monai.metrics.scores_file import PER_IMAGE, read_rows
 from ultrarefiner_monai.metrics.segmentation import DISTANCES, MEANS
-from ultrarefiner_monai.reports.findings import correct
+from ultrarefiner_monai.reports.document import correct
 from ultrarefiner_monai.reports.statistics import METHOD, mean_by_patient, signed_rank
 from ultrarefiner_monai.reports.study_files import read_json
 from ultrarefiner_monai.reports.tables import column, place_of

@@ -16,15 +16,15 @@ from matplotlib.legend import Legend
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from PIL import Image
 
-from ultrarefiner_monai.data.colours import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY_BLUE, VERMILLION, YELLOW
-from ultrarefiner_monai.data.entries import Item, masks_of
-from ultrarefiner_monai.data.errors import DataError
-from ultrarefiner_monai.data.files import atomic_write
+from ultrarefiner_monai.colours import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY_BLUE, VERMILLION, YELLOW
 from ultrarefiner_monai.data.images import read_mask
-from ultrarefiner_monai.data.manifest import Manifest
-from ultrarefiner_monai.data.manifest_summary import dataset_of, places, shares_by_class, summarise
-from ultrarefiner_monai.data.parallel import in_parallel
-from ultrarefiner_monai.data.roots import Root, resolve
+from ultrarefiner_monai.data.manifests.items import Item, masks_of
+from ultrarefiner_monai.data.manifests.manifest import Manifest
+from ultrarefiner_monai.data.manifests.summary import dataset_of, places, shares_by_class, summarise
+from ultrarefiner_monai.data.releases.roots import Root, resolve
+from ultrarefiner_monai.errors import DataError
+from ultrarefiner_monai.files import atomic_write
+from ultrarefiner_monai.parallel import in_parallel
 
 # Told apart by their lightness in grey print too. Classes and data sets share none, so that blue is benign in every panel.
 LIGHT_GREY, GREY = "#E4E4E4", "#999999"
@@ -87,8 +87,8 @@ def log_figure(manifest: Manifest, path: str | Path, tracking_uri: str | None = 
         tracking_uri: MLflow store; where None, the one that `bundle.running.store_uri` decides on.
     """
     from ultrarefiner_monai.bundle.paths import BUNDLES, project_root  # bring torch and MONAI, which no figure needs
-    from ultrarefiner_monai.bundle.running import store_uri
-    from ultrarefiner_monai.handlers.mlflow_run import MlflowRun
+    from ultrarefiner_monai.bundle.run_facts import store_uri
+    from ultrarefiner_monai.tracking.mlflow_run import MlflowRun
 
     name = f"manifest-{manifest.name}-{manifest.sha256[:8]}"
     tags = {"kind": "manifest", "dataset": manifest.name, "manifest_sha256": manifest.sha256}

@@ -6,9 +6,10 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader
 
-from ultrarefiner_monai.data.colours import OF_CASES
-from ultrarefiner_monai.handlers.comparison import CHANGE, LOWER_IS_BETTER, Row
+from ultrarefiner_monai.colours import OF_CASES
+from ultrarefiner_monai.handlers.comparison import Row
 from ultrarefiner_monai.metrics.boundaries import NSD_TOLERANCE
+from ultrarefiner_monai.metrics.scores import CHANGE, LOWER_IS_BETTER
 from ultrarefiner_monai.metrics.segmentation import DISTANCES
 from ultrarefiner_monai.reports.plots import forest, learning_curve, reliability_diagram, scatter
 from ultrarefiner_monai.reports.tables import PLACES, metric_of

@@ -6,10 +6,9 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from ultrarefiner_monai.data.errors import DataError
-from ultrarefiner_monai.data.files import write_atomically
-from ultrarefiner_monai.data.numbers import finite
-from ultrarefiner_monai.reports.findings import findings
+from ultrarefiner_monai.errors import DataError
+from ultrarefiner_monai.files import finite, write_atomically
+from ultrarefiner_monai.reports.document import findings
 from ultrarefiner_monai.reports.study_files import StudyFiles, read_study
 from ultrarefiner_monai.reports.study_scores import Scores, score_study
 

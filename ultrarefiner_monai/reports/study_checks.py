@@ -4,10 +4,10 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ultrarefiner_monai.data.errors import DataError
-from ultrarefiner_monai.data.manifest import Manifest
-from ultrarefiner_monai.data.out_of_fold import PredictionIndex
-from ultrarefiner_monai.reports.scores import CHANNELS
+from ultrarefiner_monai.cross_validation.scores import CHANNELS
+from ultrarefiner_monai.data.manifests.manifest import Manifest
+from ultrarefiner_monai.data.predictions.index import PredictionIndex
+from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.reports.statistics import FEW_PATIENTS
 from ultrarefiner_monai.reports.study_files import RunFiles, StudyFiles
 from ultrarefiner_monai.reports.study_scores import Scores

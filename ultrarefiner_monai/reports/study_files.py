@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from ultrarefiner_monai.bundle.paths import BUNDLES, project_root
-from ultrarefiner_monai.bundle.release import EXCLUDED, default_place
-from ultrarefiner_monai.bundle.running import EXECUTED, store_uri
-from ultrarefiner_monai.bundle.study import DONE, OWN, PLACES, Study
-from ultrarefiner_monai.data.errors import DataError
-from ultrarefiner_monai.data.files import without_folders
-from ultrarefiner_monai.data.manifest import Manifest
-from ultrarefiner_monai.data.names import PHASES
-from ultrarefiner_monai.data.out_of_fold import INDEX_NAME
-from ultrarefiner_monai.data.readers import find_root
-from ultrarefiner_monai.data.roots import Root
-from ultrarefiner_monai.handlers.metrics_file import read_epochs
-from ultrarefiner_monai.handlers.mlflow_run import PROCESS_DEFAULTS, without_credentials
+from ultrarefiner_monai.bundle.preflight.data import EXCLUDED, default_place
+from ultrarefiner_monai.bundle.run_facts import EXECUTED, store_uri
+from ultrarefiner_monai.cross_validation.tasks import DONE, OWN, PLACES, Study
+from ultrarefiner_monai.data.datasets import PHASES
+from ultrarefiner_monai.data.manifests.manifest import Manifest
+from ultrarefiner_monai.data.predictions.index import INDEX_NAME
+from ultrarefiner_monai.data.releases.readers import find_root
+from ultrarefiner_monai.data.releases.roots import Root
+from ultrarefiner_monai.errors import DataError
+from ultrarefiner_monai.files import without_folders
+from ultrarefiner_monai.tracking.metrics_file import read_epochs
+from ultrarefiner_monai.tracking.mlflow_run import PROCESS_DEFAULTS, without_credentials
 
 PROJECT = project_root(str(BUNDLES / PHASES[0]))
 FOLD = re.compile(r"fold(\d+)")

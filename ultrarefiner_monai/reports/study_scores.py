@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from ultrarefiner_monai.data.errors import DataError
-from ultrarefiner_monai.data.parallel import in_parallel
-from ultrarefiner_monai.data.roots import Root
-from ultrarefiner_monai.handlers.comparison import Row, calibrate_image
-from ultrarefiner_monai.handlers.scores_file import PER_IMAGE, read_rows
-from ultrarefiner_monai.reports.scores import Prediction, predictions, score_prediction
+from ultrarefiner_monai.cross_validation.scores import Prediction, predictions, score_prediction
+from ultrarefiner_monai.data.releases.roots import Root
+from ultrarefiner_monai.errors import DataError
+from ultrarefiner_monai.handlers.comparison import Row
+from ultrarefiner_monai.metrics.scores import calibrate_image
+from ultrarefiner_monai.metrics.scores_file import PER_IMAGE, read_rows
+from ultrarefiner_monai.parallel import in_parallel
 from ultrarefiner_monai.reports.study_files import StudyFiles
 from ultrarefiner_monai.reports.tables import place_of
 

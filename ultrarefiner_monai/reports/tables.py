@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from ultrarefiner_monai.handlers.comparison import CHANGE, Row, summarise_rows, unit_of
+from ultrarefiner_monai.cross_validation.scores import TEST
+from ultrarefiner_monai.handlers.comparison import Row
+from ultrarefiner_monai.metrics.scores import CHANGE, summarise_rows, unit_of
 from ultrarefiner_monai.metrics.segmentation import DISTANCES, MEANS
-from ultrarefiner_monai.reports.scores import TEST
 from ultrarefiner_monai.reports.statistics import Estimate, mean_by_patient, ratio_by_patient, signed_rank
 
 OUT_OF_FOLD = "out-of-fold"

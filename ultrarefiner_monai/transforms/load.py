@@ -9,7 +9,7 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
 from ultrarefiner_monai.data.images import read_grey, read_mask
-from ultrarefiner_monai.data.out_of_fold import read_map
+from ultrarefiner_monai.data.predictions.maps import read_map
 
 
 def _grid(item: Mapping[Hashable, Any]) -> tuple[int, int] | None:
@@ -18,23 +18,23 @@ def _grid(item: Mapping[Hashable, Any]) -> tuple[int, int] | None:
 
 
 def _union(paths: str, item: Mapping[Hashable, Any]) -> torch.Tensor:
-    """The union of the masks at ``paths`` (one a line): bool (1, H, W)."""
+    """The union of the masks at `paths` (one a line): bool (1, H, W)."""
     return torch.from_numpy(read_mask(paths.split("\n"), size=_grid(item)))[None]
 
 
 class LoadGreyd(MapTransform):
-    """Read pictures as grey values: path -> ``MetaTensor`` (1, H, W), float32 in [0, 1].
+    """Read pictures as grey values: path -> `MetaTensor` (1, H, W), float32 in [0, 1].
 
-    Every file kind gives the same tensor as its grey original (:func:`ultrarefiner_monai.data.images.read_grey`). The path is
-    kept under ``image_path``; ``meta["filename_or_obj"]`` and ``meta["spatial_shape"]`` are set as MONAI's readers do.
-    Items of a manifest are read on the manifest's grid (``width``, ``height``), where their mask lives.
+    Every file kind gives the same tensor as its grey original (`read_grey`). The path is
+    kept under `image_path`; `meta["filename_or_obj"]` and `meta["spatial_shape"]` are set as MONAI's readers do.
+    Items of a manifest are read on the manifest's grid (`width`, `height`), where their mask lives.
 
     Raises:
         DataError: the file cannot be read.
     """
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return a copy of ``data`` with the pictures read."""
+        """Return a copy of `data` with the pictures read."""
         item = dict(data)
         for key in self.key_iterator(item):
             path = str(item[key])
@@ -45,14 +45,14 @@ class LoadGreyd(MapTransform):
 
 
 class LoadMaskd(MapTransform):
-    """Read lesion masks: one path a line, their union -> ``MetaTensor`` (1, H, W) float32 in {0, 1}.
+    """Read lesion masks: one path a line, their union -> `MetaTensor` (1, H, W) float32 in {0, 1}.
 
     Paths are one text and not a list, because items with different numbers of masks must collate. They are kept under
-    ``<key>_path``.
+    `<key>_path`.
     """
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return a copy of ``data`` with the masks read."""
+        """Return a copy of `data` with the masks read."""
         item = dict(data)
         for key in self.key_iterator(item):
             item[f"{key}_path"] = str(item[key])
@@ -61,7 +61,7 @@ class LoadMaskd(MapTransform):
 
 
 class LoadTruthd(MapTransform):
-    """Read the masks that ``LoadMaskd`` noted again at their own size, for scoring: bool (1, H, W).
+    """Read the masks that `LoadMaskd` noted again at their own size, for scoring: bool (1, H, W).
 
     Used after inference: masks of different sizes could not have travelled in one batch.
 
@@ -75,7 +75,7 @@ class LoadTruthd(MapTransform):
         self.source = source
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return a copy of ``data`` with the masks under ``keys``; untouched where no mask is known."""
+        """Return a copy of `data` with the masks under `keys`; untouched where no mask is known."""
         item = dict(data)
         if self.source not in item:
             return item
@@ -84,10 +84,10 @@ class LoadTruthd(MapTransform):
 
 
 class LoadMapd(MapTransform):
-    """Read probability maps written by an earlier phase: NIfTI path -> ``MetaTensor`` (1, H, W) in [0, 1]."""
+    """Read probability maps written by an earlier phase: NIfTI path -> `MetaTensor` (1, H, W) in [0, 1]."""
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return a copy of ``data`` with the maps read."""
+        """Return a copy of `data` with the maps read."""
         item = dict(data)
         for key in self.key_iterator(item):
             item[key] = MetaTensor(torch.from_numpy(read_map(item[key]))[None])

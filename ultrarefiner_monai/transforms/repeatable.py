@@ -12,17 +12,17 @@ SEED_BYTES = 4  # NumPy's generators take seeds below 2**32
 
 
 class RepeatableCompose(Compose):
-    """``Compose`` that seeds its random transforms anew for every item, from the epoch's seed and the item's ``id``.
+    """`Compose` that seeds its random transforms anew for every item, from the epoch's seed and the item's `id`.
 
     MONAI seeds the transforms once a worker, so that an item's augmentation depends on the number of workers and on the
     items that its worker served before. Here two runs with one seed show the network the same pictures, whatever the
     number of workers.
 
-    The epoch's seed is the one that ``set_random_state`` was last given in the main process; what MONAI's loader gives its
+    The epoch's seed is the one that `set_random_state` was last given in the main process; what MONAI's loader gives its
     workers is ignored, since they start with a copy of the main process's.
 
     Args:
-        transforms: as in ``Compose``; items are dictionaries with ``id``.
+        transforms: as in `Compose`; items are dictionaries with `id`.
     """
 
     epoch_seed = 0
@@ -30,7 +30,7 @@ class RepeatableCompose(Compose):
     def set_random_state(
         self, seed: int | None = None, state: np.random.RandomState | None = None
     ) -> "RepeatableCompose":
-        """Take ``seed`` for the items to come; ignored inside a loader's worker."""
+        """Take `seed` for the items to come; ignored inside a loader's worker."""
         if get_worker_info() is None:
             super().set_random_state(seed, state)
             self.epoch_seed = int(self.R.randint(2**31))
@@ -44,7 +44,7 @@ class RepeatableCompose(Compose):
         threading: bool = False,
         lazy: bool | None = None,
     ) -> Any:
-        """Apply the transforms ``start`` to ``end`` to one item, as ``Compose`` does."""
+        """Apply the transforms `start` to `end` to one item, as `Compose` does."""
         digest = hashlib.sha256(f"{self.epoch_seed} {input_['id']}".encode()).digest()
         super().set_random_state(int.from_bytes(digest[:SEED_BYTES], "big"))
         return super().__call__(input_, start, end, threading, lazy)

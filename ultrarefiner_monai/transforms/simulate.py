@@ -22,11 +22,11 @@ class SimulateCoarsed(RandomizableTransform, MapTransform):
     softened: p = sigmoid(distance / T), T of 2 to 8 px in a picture of 512 px. A blank mask stays blank but for a rare
     island.
 
-    All numbers come from the transform's own ``R``: `set_random_state` makes it repeatable, and MONAI's `DataLoader`
+    All numbers come from the transform's own `R`: `set_random_state` makes it repeatable, and MONAI's `DataLoader`
     seeds every worker and epoch apart.
 
     Simulated errors alone teach little about real ones (measured: a refiner trained on them harmed one in four real
-    masks), so mix: an item that already has a coarse map keeps it with probability ``1 - prob``.
+    masks), so mix: an item that already has a coarse map keeps it with probability `1 - prob`.
 
     Args:
         keys: the true mask, (1, H, W) in {0, 1}.
@@ -53,7 +53,7 @@ class SimulateCoarsed(RandomizableTransform, MapTransform):
         self.softness = softness
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return a copy of ``data`` with a simulated map under ``coarse_key``."""
+        """Return a copy of `data` with a simulated map under `coarse_key`."""
         item = dict(data)
         for key in self.key_iterator(item):
             self.randomize(None)
@@ -120,7 +120,7 @@ def _blob(shape: tuple[int, ...], centre: np.ndarray, radius: float, rng: np.ran
 
 
 def _smooth_field(shape: tuple[int, ...], sigma: float, rng: np.random.RandomState) -> np.ndarray:
-    """Random field of mean 0 and deviation 1, smooth over ``sigma`` pixels."""
+    """Random field of mean 0 and deviation 1, smooth over `sigma` pixels."""
     field = gaussian_filter(rng.standard_normal(shape), max(sigma, 0.5), mode="reflect", truncate=3)
     return (field - field.mean()) / max(field.std(), 1e-9)
 

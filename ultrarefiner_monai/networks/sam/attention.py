@@ -1,6 +1,6 @@
 """Fused attention for segment-anything's modules, beside their eager code.
 
-Both classes add no parameter to the class they extend: :func:`set_attention` exchanges one for the other in place, so
+Both classes add no parameter to the class they extend: `set_attention` exchanges one for the other in place, so
 that checkpoints keep their names and a parity test compares the two on the same weights.
 """
 
@@ -41,7 +41,7 @@ class FusedEncoderAttention(_image_encoder.Attention):  # type: ignore[name-defi
 
 
 def _by_distance(table: Tensor, size: int) -> Tensor:
-    """Row ``query - key + size - 1`` of a (2 size - 1, C) table for each pair of positions, (size, size, C)."""
+    """Row `query - key + size - 1` of a (2 size - 1, C) table for each pair of positions, (size, size, C)."""
     position = torch.arange(size, device=table.device)
     return table[position[:, None] - position[None, :] + size - 1]
 
@@ -66,7 +66,7 @@ _FUSED = {eager: fused for fused, eager in _EAGER.items()}
 
 
 def set_attention(network: nn.Module, *, fused: bool) -> None:
-    """Exchange, in place, the attention classes of every segment-anything module in ``network``."""
+    """Exchange, in place, the attention classes of every segment-anything module in `network`."""
     classes = _FUSED if fused else _EAGER
     for module in network.modules():
         if type(module) in classes:

@@ -25,7 +25,7 @@ def build_sam(
     """Build a SAM in eval mode.
 
     Args:
-        variant: ``vit_b``, ``vit_l``, ``vit_h`` (SAM, MedSAM), ``lite_medsam`` (TinyViT) or ``tiny`` (for tests).
+        variant: `vit_b`, `vit_l`, `vit_h` (SAM, MedSAM), `lite_medsam` (TinyViT) or `tiny` (for tests).
         image_size: input side in pixels, a multiple of the patch (16; 4 for lite_medsam); None: the published one.
         checkpoint: published or fine-tuned weights; None: random weights.
         lora_rank: rank of the adapters on the image encoder's attention, which freeze the rest of it; 0: none.

@@ -12,7 +12,7 @@ _modeling = import_segment_anything("modeling")
 class PromptEncoder(_modeling.PromptEncoder):  # type: ignore[name-defined]
     """segment-anything's prompt encoder with the points embedded by selection instead of indexed assignment.
 
-    Same parameters and numbers; no data-dependent shapes, so a GPU need not wait and ``torch.compile`` need not break.
+    Same parameters and numbers; no data-dependent shapes, so a GPU need not wait and `torch.compile` need not break.
     """
 
     def _embed_points(self, points: Tensor, labels: Tensor, pad: bool) -> Tensor:
@@ -38,7 +38,7 @@ class MaskDecoder(_modeling.MaskDecoder):  # type: ignore[name-defined]
     ) -> tuple[Tensor, Tensor]:
         """Masks (B, tokens, 4h, 4w) and their IoU (B, tokens) from B embeddings and B prompt sets.
 
-        ``image_pe`` is (1, C, h, w): it is only ever added, so it broadcasts.
+        `image_pe` is (1, C, h, w): it is only ever added, so it broadcasts.
         """
         batch = image_embeddings.shape[0]
         outputs = torch.cat([self.iou_token.weight, self.mask_tokens.weight]).expand(batch, -1, -1)

@@ -17,7 +17,7 @@ _MARK = "lora_"
 
 
 def inject_lora(image_encoder: nn.Module, rank: int) -> None:
-    """Add adapters of ``rank`` to every ``attn.qkv`` in place; only they stay trainable in the encoder.
+    """Add adapters of `rank` to every `attn.qkv` in place; only they stay trainable in the encoder.
 
     The second factor starts at zero, so the output does not change until training does. The scale alpha / rank is 1.
 
@@ -36,7 +36,7 @@ def inject_lora(image_encoder: nn.Module, rank: int) -> None:
 
 
 def lora_rank(network: nn.Module) -> int:
-    """Rank of the adapters in ``network``, 0 without any."""
+    """Rank of the adapters in `network`, 0 without any."""
     ranks = [len(parameter) for name, parameter in network.named_parameters() if f"{_MARK}A" in name]
     return ranks[0] if ranks else 0
 
@@ -54,13 +54,13 @@ def save_lora(sam: Sam, path: str | Path) -> None:
     """Write the adapters alone, with the variant, their rank and a digest of the weights they adapt.
 
     Raises:
-        ValueError: ``sam`` has no adapters.
+        ValueError: `sam` has no adapters.
     """
     torch.save({**_card(sam), "adapters": _adapters(sam)}, path)
 
 
 def load_lora(sam: Sam, path: str | Path) -> None:
-    """Load adapters into a ``sam`` built with the same variant, weights and rank.
+    """Load adapters into a `sam` built with the same variant, weights and rank.
 
     Raises:
         ValueError: another variant, rank, base network or set of adapters; the message names which.

@@ -19,9 +19,9 @@ class Sam(nn.Module):
         image_encoder: (B, 3, S, S) -> (B, C, h, w).
         prompt_encoder: prompts in pixels of the S x S image.
         mask_decoder: one prompt set per image.
-        variant: name :func:`build_sam` knows it by.
+        variant: name `build_sam` knows it by.
         scale_pixels: the encoder's pixel scaling, (B, 1, S, S) in [0, 1] -> (B, 3, S, S) with zero padding.
-        candidates: which of the four mask tokens are candidates unless :meth:`decode` is told otherwise. SAM trained
+        candidates: which of the four mask tokens are candidates unless `decode` is told otherwise. SAM trained
             1..3 for ambiguous prompts and 0 for clear ones. LiteMedSAM trained token 0 alone: the other three come last
             by their predicted IoU until fine-tuning makes something of them.
     """
@@ -86,7 +86,7 @@ class Sam(nn.Module):
         """Predict M candidate masks for each image in one batched call.
 
         Args:
-            embedding: (B, C, h, w) from :meth:`embed`.
+            embedding: (B, C, h, w) from `embed`.
             points: (B, N, 2) as (x, y) in pixels of the S x S image, pixel centres at integers.
             labels: (B, N): 1 lesion, 0 background, -1 no point.
             boxes: (B, 4) as x1, y1, x2, y2.

@@ -14,7 +14,7 @@ def valid_area(image: Tensor) -> Tensor:
 
 
 def _up_to_last(flags: Tensor, dim: int) -> Tensor:
-    """True at and before the last True along ``dim``."""
+    """True at and before the last True along `dim`."""
     return flags.int().flip(dim).cumsum(dim).flip(dim) > 0
 
 

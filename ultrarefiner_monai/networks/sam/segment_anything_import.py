@@ -1,6 +1,6 @@
 """Import segment-anything with or without torchvision.
 
-``import segment_anything`` imports torchvision, which the package does not declare, only for its predictor and its
+`import segment_anything` imports torchvision, which the package does not declare, only for its predictor and its
 automatic mask generator. Where torchvision is absent or was built for another torch, a bare package module that carries
 the real search path stands in, so that the network modules, which need torch alone, still import.
 """
@@ -14,7 +14,7 @@ PACKAGE = "segment_anything"
 
 
 def import_segment_anything(submodule: str) -> ModuleType:
-    """Return ``segment_anything.<submodule>``, for example ``"modeling.transformer"``.
+    """Return `segment_anything.<submodule>`, for example `"modeling.transformer"`.
 
     Raises:
         ImportError: segment-anything is not installed.
@@ -27,7 +27,7 @@ def import_segment_anything(submodule: str) -> ModuleType:
 
 
 def _register_bare_package() -> None:
-    """Put an empty ``segment_anything`` with the package's own search path into ``sys.modules``."""
+    """Put an empty `segment_anything` with the package's own search path into `sys.modules`."""
     spec = find_spec(PACKAGE)
     if spec is None or spec.submodule_search_locations is None:
         raise ImportError("segment-anything is not installed; run: pip install segment-anything")

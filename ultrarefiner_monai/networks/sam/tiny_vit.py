@@ -1,6 +1,6 @@
 """TinyViT image encoder of LiteMedSAM (Wu et al., TinyViT, ECCV 2022; Ma et al., MedSAM, 2024).
 
-Parameter names and shapes are those of the published ``lite_medsam.pth``. Feature maps are (B, C, H, W) in
+Parameter names and shapes are those of the published `lite_medsam.pth`. Feature maps are (B, C, H, W) in
 channels-last memory throughout, so the change between convolution and token layout costs nothing.
 """
 
@@ -68,7 +68,7 @@ class MBConv(nn.Module):
 
 
 class Merge(nn.Module):
-    """Change of width, and of resolution by ``stride``, between two stages."""
+    """Change of width, and of resolution by `stride`, between two stages."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -149,7 +149,7 @@ class TransformerBlock(nn.Module):
 
 
 class Stage(nn.Module):
-    """Blocks of one width followed, but for the last stage, by a :class:`Merge`."""
+    """Blocks of one width followed, but for the last stage, by a `Merge`."""
 
     def __init__(self, blocks: Sequence[nn.Module], downsample: nn.Module | None) -> None:
         super().__init__()

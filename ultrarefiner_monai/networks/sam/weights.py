@@ -39,10 +39,10 @@ def lite_medsam_weights() -> Path:
 
 
 def load_checkpoint(sam: Sam, path: str | Path) -> None:
-    """Load a SAM, MedSAM or LiteMedSAM checkpoint, plain or under the key ``model``, before adapters are injected.
+    """Load a SAM, MedSAM or LiteMedSAM checkpoint, plain or under the key `model`, before adapters are injected.
 
     The tables that depend on the input size (absolute positions, relative positions of global attention) are resized to
-    that of ``sam``; every other tensor must match by name and shape.
+    that of `sam`; every other tensor must match by name and shape.
 
     Raises:
         FileNotFoundError: no such file.
@@ -69,7 +69,7 @@ def _read_state(path: Path) -> dict[str, Tensor]:
 
 
 def fit_positions(state: Mapping[str, Tensor], sam: Sam) -> dict[str, Tensor]:
-    """Resize the position tables in ``state`` to the patch grid of ``sam``; leave everything else alone."""
+    """Resize the position tables in `state` to the patch grid of `sam`; leave everything else alone."""
     fitted = dict(state)
     for name, target in sam.image_encoder.named_parameters(prefix="image_encoder"):
         table = state.get(name)

@@ -1,0 +1,119 @@
+"""The report of near-duplicates: what is in it, in which order, and that names and files cannot break it."""
+
+import base64
+import json
+import re
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ultrarefiner_monai.data.manifests.duplicate_report import write_report
+from ultrarefiner_monai.data.releases.near_duplicates import duplicate_pairs
+from ultrarefiner_monai.data.releases.records import Record
+from ultrarefiner_monai.errors import DataError
+
+
+@pytest.fixture
+def records(make_record: Callable[..., Record]) -> list[Record]:
+    """Three pairs that the hash calls alike: one class, opposite classes, lesion and normal."""
+    of = {
+        "a1": ("benign", "00"), "a2": ("benign", "00"),
+        "b1": ("benign", "f0"), "b2": ("malignant", "f0"),
+        "a3": ("benign", "cc"), "a4": ("normal", "cc"),
+    }  # fmt: skip
+    return [make_record(name, label, phash=byte * 32) for name, (label, byte) in of.items()]
+
+
+@pytest.fixture
+def release(records: list[Record], tmp_path: Path) -> Path:
+    """Files of the records: grey 520 x 300 pictures, a square of 100 px as lesion."""
+    root = tmp_path / "release"
+    mask = np.zeros((300, 520), dtype=np.uint8)
+    for record in records:
+        mask[100:200, 200:300] = 255 if record.lesion_pixels else 0
+        for path, pixels in ((record.source.image, np.full_like(mask, 90)), (record.source.masks[0], mask)):
+            (root / path).parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(root / path)
+    return root
+
+
+def _pictures(page: str) -> list[np.ndarray]:
+    uris = re.findall(r'src="data:image/jpeg;base64,([^"]+)"', page)
+    return [np.asarray(Image.open(BytesIO(base64.b64decode(uri)))).astype(int) for uri in uris]
+
+
+def test_json_holds_every_pair_opposite_labels_first(records: list[Record], tmp_path: Path) -> None:
+    write_report(duplicate_pairs(records), None, tmp_path / "new")
+    document = json.loads((tmp_path / "new/duplicates.json").read_text(encoding="utf-8"))
+    assert [(pair["first"], pair["second"]) for pair in document["pairs"]] == [("b1", "b2"), ("a3", "a4"), ("a1", "a2")]
+    assert document["pairs"][0] == {
+        "first": "b1",
+        "second": "b2",
+        "labels": ["benign", "malignant"],
+        "opposite": True,
+        "patients": ["", ""],
+        "same_patient": None,
+        "distance": 0,
+        "mirror": "none",
+        "correlation": None,
+        "verdict": "unchecked",
+    }
+    assert document["counts"] == {"confirmed": 0, "refuted": 0, "unchecked": 3, "opposite": 1}
+    assert sorted(document["excluded"]) == ["a2", "a4", "b2"]
+
+
+def test_sheet_shows_both_pictures_with_the_lesion_outlined(
+    records: list[Record], release: Path, tmp_path: Path
+) -> None:
+    write_report(duplicate_pairs(records), lambda path: release / path, tmp_path)
+    page = (tmp_path / "duplicates.html").read_text(encoding="utf-8")
+    pictures = _pictures(page)
+    assert len(pictures) == 6
+    yellow = [picture[..., 0] - picture[..., 2] > 60 for picture in pictures]
+    assert [bool(mask.any()) for mask in yellow] == [True, True, True, False, True, True]  # a4 is normal
+    rows, columns = np.nonzero(yellow[0])
+    assert pictures[0].shape == (150, 260, 3)
+    assert (abs(np.array([rows.min(), rows.max(), columns.min(), columns.max()]) - (50, 99, 100, 149)) <= 2).all()
+    assert not yellow[0][60:90, 110:140].any()  # the inside stays visible
+    assert page.index(">b1<") < page.index("opposite labels</span>") < page.index(">a3<") < page.index(">a1<")
+    assert "labels differ</span>" in page
+
+
+def test_sheet_runs_no_script_and_loads_nothing(records: list[Record], release: Path, tmp_path: Path) -> None:
+    write_report(duplicate_pairs(records), lambda path: release / path, tmp_path)
+    page = (tmp_path / "duplicates.html").read_text(encoding="utf-8")
+    assert not re.search(r"<script|<link|https?:|@import|url\(", page)
+    assert '<meta name="viewport"' in page
+
+
+def test_names_are_escaped(make_record: Callable[..., Record], tmp_path: Path) -> None:
+    named = [make_record(name, phash="00" * 32) for name in ("<script>alert(1)</script>", '"&ä')]
+    write_report(duplicate_pairs(named), None, tmp_path)
+    page = (tmp_path / "duplicates.html").read_text(encoding="utf-8")
+    assert "<script>" not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert "&#34;&amp;ä" in page
+
+
+def test_no_pair_is_a_report_too(tmp_path: Path) -> None:
+    write_report([], None, tmp_path)
+    assert json.loads((tmp_path / "duplicates.json").read_text(encoding="utf-8"))["pairs"] == []
+    assert "<article" not in (tmp_path / "duplicates.html").read_text(encoding="utf-8")
+
+
+def test_an_unreadable_picture_is_named(records: list[Record], release: Path, tmp_path: Path) -> None:
+    (release / records[0].source.image).write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"a1\.png: cannot be read as an image"):
+        write_report(duplicate_pairs(records), lambda path: release / path, tmp_path)
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(
+        DataError, match=r"file/report/duplicates\.json: cannot be written .*; free space or name another folder"
+    ):
+        write_report([], None, tmp_path / "file/report")

@@ -1,0 +1,279 @@
+"""Files in, results out: whole predictions with small models."""
+
+import csv
+import json
+
+import nibabel
+import numpy as np
+import pytest
+from PIL import Image
+
+from ultrarefiner_monai.data.images import read_grey
+from ultrarefiner_monai.deploy.predict.measures import measure
+from ultrarefiner_monai.deploy.predict.prediction import predict
+from ultrarefiner_monai.errors import DataError
+from ultrarefiner_monai.files import file_sha256
+from ultrarefiner_monai.models import load_segmenter
+
+COARSE = {"coarse_variant": "tiny", "coarse_size": 64, "fusion": "learned"}
+
+
+def written(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def pixels(path):
+    return np.asarray(Image.open(path))
+
+
+@pytest.fixture
+def model(make_model):
+    return make_model("phase3")[0]
+
+
+@pytest.fixture
+def grey(picture):
+    """Stored values of the picture, (H, W) uint8."""
+    return np.asarray(Image.open(picture).convert("L"))
+
+
+@pytest.mark.parametrize(("phase", "keys"), [("phase1", {}), ("phase3", COARSE)])
+def test_the_mask_is_that_of_the_bundles_inference(phase, keys, make_model, picture, predicted_by_bundle, tmp_path):
+    path, _ = make_model(phase)
+    summary = predict(picture, path, tmp_path / "out")
+    expected = predicted_by_bundle(phase, path, picture, **keys)
+    assert 0 < expected.mean() < 1
+    np.testing.assert_array_equal(pixels(tmp_path / "out/masks" / f"{picture.stem}.png"), expected * np.uint8(255))
+    assert summary.exit_code == 0 and summary.rows[0]["area_px"] == expected.sum()
+
+
+def test_the_same_picture_in_every_kind_of_file_gets_the_same_mask(model, grey, tmp_path):
+    pytest.importorskip("pydicom", reason="DICOM is an optional extra")
+    from made_dicom import write_dicom
+
+    folder = tmp_path / "in"
+    folder.mkdir()
+    grey_alpha = np.dstack([grey, np.full_like(grey, 9)])
+    Image.fromarray(grey).save(folder / "grey.png")
+    Image.fromarray(np.repeat(grey[..., None], 3, axis=2)).save(folder / "colour.bmp")
+    Image.fromarray(grey_alpha, "LA").save(folder / "alpha.png")
+    Image.fromarray(np.dstack([grey] * 3 + [grey])).save(folder / "rgba.png")
+    palette = Image.fromarray(255 - grey, "P")
+    palette.putpalette(np.repeat(np.arange(255, -1, -1), 3).astype(np.uint8).tobytes())
+    palette.save(folder / "palette.png")
+    Image.fromarray(grey.astype(np.uint16) * 257).save(folder / "deep.tif")
+    nibabel.save(nibabel.Nifti1Image(grey.T, np.eye(4)), folder / "nifti.nii.gz")
+    write_dicom(folder / "dicom.dcm", grey)
+    write_dicom(folder / "1.2.3", 255 - grey, "MONOCHROME1")
+    summary = predict(folder, model, tmp_path / "out")
+    assert len(summary.rows) == 9 and not summary.failures
+    expected = pixels(tmp_path / "out/masks/grey.png")
+    assert 0 < expected.mean() < 255 and expected.shape == grey.shape
+    for row in summary.rows:
+        np.testing.assert_array_equal(pixels(tmp_path / "out" / row["mask"]), expected, err_msg=row["file"])
+
+
+def test_one_bit_pictures_are_black_and_white(model, grey, tmp_path):
+    Image.fromarray(grey > 100).save(tmp_path / "bit.png")
+    Image.fromarray((grey > 100).astype(np.uint8) * 255).save(tmp_path / "byte.png")
+    predict([tmp_path / "bit.png", tmp_path / "byte.png"], model, tmp_path / "out")
+    np.testing.assert_array_equal(pixels(tmp_path / "out/masks/bit.png"), pixels(tmp_path / "out/masks/byte.png"))
+
+
+def test_the_table_and_the_report_say_what_was_done(model, picture, tmp_path):
+    summary = predict(picture, model, tmp_path / "out", probability=True, uncertainty="entropy", overlay=True)
+    out, name = tmp_path / "out", picture.stem
+    assert written(out) == sorted(
+        [
+            *("measures.csv", "report.json", f"masks/{name}.png", f"overlays/{name}.png"),
+            *(f"probability/{name}.nii.gz", f"uncertainty/{name}.nii.gz"),
+        ]
+    )
+    prediction = load_segmenter(model).predict(read_grey(picture))
+    np.testing.assert_array_equal(
+        np.asarray(nibabel.load(out / "probability" / f"{name}.nii.gz").dataobj).T, prediction.probability
+    )
+    mask = prediction.probability >= 0.5
+    (row,) = csv.DictReader((out / "measures.csv").open())
+    assert (row["file"], row["frame"], row["mask"]) == (str(picture), "1", f"masks/{name}.png")
+    assert (int(row["width"]), int(row["height"])) == mask.shape[::-1]
+    assert int(row["area_px"]) == mask.sum() and row["area_mm2"] == row["spacing_x_mm"] == ""
+    assert float(row["sam_predicted_iou"]) == pytest.approx(prediction.sam_iou)
+    report = json.loads((out / "report.json").read_text())
+    assert report["models"] == [{"file": str(model), "sha256": file_sha256(model)}]
+    assert (report["phase"], report["threshold"], report["failures"]) == ("phase3", 0.5, [])
+    assert report["pictures"][0]["area_mm2"] is None and report["pictures"][0]["area_px"] == mask.sum()
+    assert str(summary).startswith("pictures: 1, files: 1, with a lesion: 1, skipped files: 0; ")
+
+
+def test_the_threshold_decides_what_is_lesion(model, picture, tmp_path):
+    probability = load_segmenter(model)(read_grey(picture))
+    middle = float(np.median(probability))
+    areas = [
+        predict(picture, model, tmp_path / str(threshold), threshold=threshold).rows[0]["area_px"]
+        for threshold in (0, middle, 1.0)
+    ]
+    assert areas == [probability.size, (probability >= middle).sum(), (probability >= 1).sum()]
+
+
+def test_unreadable_files_are_told_and_the_others_predicted(model, picture, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    whole = picture.read_bytes()
+    (folder / "a.png").write_bytes(whole)
+    (folder / "b.png").write_bytes(whole[: len(whole) // 2])
+    (folder / "c.nii.gz").write_text("no NIfTI")
+    (folder / "d.tif").touch()
+    summary = predict([folder, tmp_path / "nowhere.png"], model, tmp_path / "out")
+    assert [row["file"] for row in summary.rows] == [str(folder / "a.png")]
+    assert summary.exit_code == 1
+    failed = {str(folder / name) for name in ("b.png", "c.nii.gz", "d.tif")} | {str(tmp_path / "nowhere.png")}
+    assert {path for path, _ in summary.failures} == failed
+    assert all(reason.startswith(path) and "\n" not in reason for path, reason in summary.failures)
+    assert len(json.loads((tmp_path / "out/report.json").read_text())["failures"]) == 4
+    assert str(summary).count("skipped: ") == 4
+    assert written(tmp_path / "out") == ["masks/a.png", "measures.csv", "report.json"]
+    with pytest.raises(DataError, match=r"^nothing to predict: .*nowhere\.png: no such file"):
+        predict(tmp_path / "nowhere.png", model, tmp_path / "other")
+
+
+def test_nothing_is_overwritten_unless_asked_for(model, picture, tmp_path):
+    out = tmp_path / "out"
+    predict(picture, model, out, threshold=0.1)
+    before = {name: (out / name).read_bytes() for name in written(out)}
+    with pytest.raises(DataError, match=r"already there; name another --out, or replace it with --overwrite$"):
+        predict(picture, model, out, threshold=0.9)
+    assert {name: (out / name).read_bytes() for name in written(out)} == before
+    predict(picture, model, out, threshold=0.9, overwrite=True)
+    assert written(out) == sorted(before) and (out / "measures.csv").read_bytes() != before["measures.csv"]
+
+
+def test_two_files_that_would_write_one_mask_are_refused(model, picture, tmp_path):
+    for name in ("in/a.png", "in/a.bmp", "other/a.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.open(picture).save(tmp_path / name)
+    for paths in ([tmp_path / "in"], [tmp_path / "in/a.png", tmp_path / "other/a.png"]):
+        with pytest.raises(DataError, match=r"a\.(bmp|png), .*a\.png: all would write .*a\.png; rename them"):
+            predict(paths, model, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_picture_is_never_written_over(model, picture, tmp_path):
+    place = tmp_path / "masks" / "a.png"
+    place.parent.mkdir()
+    place.write_bytes(picture.read_bytes())
+    with pytest.raises(DataError, match=r"masks.a\.png: would be overwritten by its own mask; name another --out$"):
+        predict(place, model, tmp_path, overwrite=True)
+    assert place.read_bytes() == picture.read_bytes()
+
+
+def test_results_inside_of_the_folder_are_no_pictures_of_the_next_run(model, picture, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "a.png").write_bytes(picture.read_bytes())
+    for _ in range(2):
+        assert len(predict(folder, model, folder / "out", overlay=True, overwrite=True).rows) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"format": "gif"}, "format gif: expected one of png, nifti, dicom-seg"),
+        ({"threshold": 2}, "threshold 2: expected a probability from 0 to 1"),
+        ({"threshold": "half"}, "threshold half: expected a probability from 0 to 1"),
+        ({"uncertainty": "doubt"}, "uncertainty doubt: expected one of entropy, std"),
+        ({"uncertainty": "std"}, "uncertainty std: needs several models"),
+    ],
+)
+def test_wrong_options_are_refused_before_anything_is_written(options, reason, model, picture, tmp_path):
+    with pytest.raises(DataError, match=reason):
+        predict(picture, model, tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_phase_2_takes_its_coarse_maps_from_phase_1(make_model, picture, tmp_path):
+    coarse, model = make_model("phase1")[0], make_model("phase2")[0]
+    with pytest.raises(DataError, match=r"phase 2 refines .*; predict with phase 3, or name .* \(--coarse MODEL\)$"):
+        predict(picture, model, tmp_path / "out")
+    predict(picture, model, tmp_path / "out", coarse=coarse)
+    grey = read_grey(picture)
+    expected = load_segmenter(model)(grey, load_segmenter(coarse)(grey)) >= 0.5
+    np.testing.assert_array_equal(pixels(tmp_path / "out/masks" / f"{picture.stem}.png") > 0, expected)
+    assert json.loads((tmp_path / "out/report.json").read_text())["coarse_models"][0]["sha256"] == file_sha256(coarse)
+
+
+def test_an_ensemble_writes_how_far_its_models_agree(make_model, picture, tmp_path):
+    models = [make_model(phase)[0] for phase in ("phase1",)] * 2
+    predict(picture, models, tmp_path / "out", uncertainty="std")
+    deviation = np.asarray(nibabel.load(tmp_path / "out/uncertainty" / f"{picture.stem}.nii.gz").dataobj)
+    assert deviation.shape == pixels(picture).shape[1::-1] and not deviation.any()  # a model agrees with itself
+
+
+def test_dicom_in_and_segmentation_out(model, grey, tmp_path):
+    hd = pytest.importorskip("highdicom", reason="DICOM is an optional extra")
+    import pydicom
+    from made_dicom import region, write_dicom
+
+    movie = np.stack([grey, grey[::-1], np.zeros_like(grey)])
+    folder = tmp_path / "in"
+    folder.mkdir()
+    write_dicom(folder / "movie.dcm", movie, SequenceOfUltrasoundRegions=[region(0.01, 0.02)])
+    write_dicom(folder / "still.dcm", grey)
+    Image.fromarray(grey).save(folder / "still.png")
+    summary = predict(folder, model, tmp_path / "out", format="dicom-seg")
+    assert [(row["file"][-9:], row["frame"]) for row in summary.rows] == [
+        *(("movie.dcm", 1), ("movie.dcm", 2), ("movie.dcm", 3), ("still.dcm", 1))
+    ]
+    assert [path for path, _ in summary.failures] == [str(folder / "still.png")]
+    assert written(tmp_path / "out/masks") == ["movie.dcm", "still.dcm"]
+    segmenter = load_segmenter(model)
+    probabilities = [segmenter((frame / 255).astype(np.float32)) for frame in movie]
+    masks = np.stack(probabilities) >= 0.5
+    np.testing.assert_array_equal(pydicom.dcmread(tmp_path / "out/masks/movie.dcm").pixel_array, masks)
+    source = pydicom.dcmread(folder / "movie.dcm")
+    seg = hd.seg.segread(tmp_path / "out/masks/movie.dcm")
+    found = seg.get_pixels_by_source_frame(source.SOPInstanceUID, [1, 2, 3])
+    np.testing.assert_array_equal(found[..., 0], masks)
+    first = summary.rows[0]
+    assert (first["spacing_x_mm"], first["spacing_y_mm"]) == pytest.approx((0.1, 0.2))
+    assert first["area_mm2"] == pytest.approx(masks[0].sum() * 0.02)
+    assert first["diameter_mm"] == measure(masks[0], segmenter_consensus(probabilities[0]), (0.2, 0.1))["diameter_mm"]
+
+
+def segmenter_consensus(probability):
+    from ultrarefiner_monai.models.ensemble import Consensus
+
+    return Consensus(probability, np.zeros_like(probability), float("nan"))
+
+
+def test_frames_of_dicom_as_pictures(model, grey, tmp_path):
+    pytest.importorskip("pydicom", reason="DICOM is an optional extra")
+    from made_dicom import write_dicom
+
+    path = write_dicom(tmp_path / "a.dcm", np.stack([grey, grey[:, ::-1]]))
+    predict(path, model, tmp_path / "out")
+    assert written(tmp_path / "out/masks") == ["a_frame0001.png", "a_frame0002.png"]
+    expected = load_segmenter(model)(np.ascontiguousarray(grey[:, ::-1] / np.float32(255))) >= 0.5
+    np.testing.assert_array_equal(pixels(tmp_path / "out/masks/a_frame0002.png") > 0, expected)
+
+
+def test_frames_before_the_damaged_one_are_kept(model, grey, tmp_path):
+    pytest.importorskip("pydicom", reason="DICOM is an optional extra")
+    from made_dicom import write_dicom
+    from pydicom.uid import RLELossless
+
+    path = write_dicom(tmp_path / "a.dcm", np.stack([grey] * 3), syntax=RLELossless)
+    path.write_bytes(path.read_bytes()[:-200])
+    summary = predict(path, model, tmp_path / "out")
+    assert summary.exit_code == 1 and len(summary.failures) == 1
+    assert [row["mask"] for row in summary.rows] == [f"masks/{name}" for name in written(tmp_path / "out/masks")]
+    seg = predict(path, model, tmp_path / "seg", format="dicom-seg")
+    assert seg.rows == [] and written(tmp_path / "seg") == ["measures.csv", "report.json"]
+
+
+@pytest.mark.slow
+def test_every_real_sample_is_predicted_at_its_own_size(model, shared_data, tmp_path):
+    summary = predict(shared_data / "BUSI", model, tmp_path / "out")
+    assert not summary.failures and len(summary.rows) > 300
+    for row in summary.rows:
+        assert Image.open(tmp_path / "out" / row["mask"]).size == Image.open(row["file"]).size

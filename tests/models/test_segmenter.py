@@ -1,0 +1,73 @@
+"""The network comes back from its card, and predicts what the bundle predicts."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from ultrarefiner_monai.data.images import read_grey
+from ultrarefiner_monai.errors import DataError
+from ultrarefiner_monai.handlers import CheckpointError
+from ultrarefiner_monai.models import load_segmenter
+
+COARSE = {"coarse_variant": "tiny", "coarse_size": 64, "fusion": "learned"}
+
+
+@pytest.mark.parametrize(("phase", "lora_rank"), [("phase1", 0), ("phase2", 0), ("phase2", 3), ("phase3", 2)])
+def test_a_network_is_rebuilt_from_its_card_with_its_weights_and_settings(phase, lora_rank, make_model):
+    path, network = make_model(phase, lora_rank)
+    rebuilt = load_segmenter(path, device="cpu").network
+    assert not rebuilt.training
+    assert all(torch.equal(value, rebuilt.state_dict()[name]) for name, value in network.state_dict().items())
+    assert getattr(rebuilt, "settings", None) == getattr(network, "settings", None)
+
+
+@pytest.mark.parametrize(("phase", "keys"), [("phase1", {}), ("phase3", COARSE)])
+def test_a_picture_gets_the_mask_of_the_bundles_inference(phase, keys, make_model, picture, predicted_by_bundle):
+    path, _ = make_model(phase)
+    mask = load_segmenter(path)(read_grey(picture)) >= 0.5
+    expected = predicted_by_bundle(phase, path, picture, **keys)
+    assert 0 < expected.mean() < 1
+    np.testing.assert_array_equal(mask, expected)
+
+
+def test_phase_2_refines_the_coarse_map_it_is_given(make_model):
+    path, _ = make_model("phase2")
+    segment = load_segmenter(path)
+    grey = np.random.default_rng(0).random((40, 60), dtype=np.float32)
+    coarse = np.zeros((2, 40, 60), dtype=np.float32)
+    coarse[0, 5:20, 5:20], coarse[1, 20:35, 30:55] = 1, 1
+    first, second = (segment(grey, one) for one in coarse)
+    assert first.shape == (40, 60)
+    for answer, own, other in ((first, *coarse), (second, *coarse[::-1])):
+        assert answer[own > 0].mean() > answer[other > 0].mean() + 0.2
+    with pytest.raises(DataError, match="phase2: expected a coarse map to refine beside the picture"):
+        segment(grey)
+    with pytest.raises(DataError, match=r"expected the picture's size \(40, 60\), found \(40, 59\)"):
+        segment(grey, coarse[0, :, :59])
+
+
+def test_phase_1_takes_no_coarse_map(make_model):
+    grey = np.zeros((40, 60), dtype=np.float32)
+    with pytest.raises(DataError, match="phase1: expected no coarse map beside the picture"):
+        load_segmenter(make_model("phase1")[0])(grey, grey)
+
+
+@pytest.mark.parametrize("card", [None, [], {"phase": "phase4"}, {"phase": "phase3", "refiner": {}}, {"refiner": {}}])
+def test_a_model_without_a_card_that_says_how_to_build_it_is_refused(card, make_model):
+    path, _ = make_model("phase1")
+    if card is None:
+        path.with_suffix(".json").unlink()
+    else:
+        path.with_suffix(".json").write_text(json.dumps(card))
+    with pytest.raises(DataError, match=r"^card .*model\.json: "):
+        load_segmenter(path)
+
+
+def test_weights_that_are_not_the_cards_are_refused(make_model):
+    path, network = make_model("phase1")
+    torch.save(network.state_dict(), path)
+    path.write_bytes(path.read_bytes() + b"x")
+    with pytest.raises(CheckpointError, match="model"):
+        load_segmenter(path)

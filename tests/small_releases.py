@@ -1,0 +1,68 @@
+"""Small data sets and the smallest networks, so that whole bundles run in seconds."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ultrarefiner_monai.data.manifests.build import build_document, write_manifest
+from ultrarefiner_monai.data.manifests.splits import Options
+from ultrarefiner_monai.data.phantom.phantom import generate_phantom
+from ultrarefiner_monai.data.releases.release import read_release
+
+SMALL = {"variant": "tiny", "image_size": 64, "epochs": 1, "batch_size": 4}
+TINY = {
+    "phase1": SMALL,
+    "phase2": {**SMALL, "cache_embeddings": False},
+    "phase3": {**SMALL, "cache_embeddings": False, "coarse_variant": "tiny", "coarse_size": 64},
+}
+BUSI = [
+    f"{kind}/{kind} ({n})" for kind, count in (("benign", 4), ("malignant", 4), ("normal", 8)) for n in range(count)
+]
+PAIR = {f"BUSI/{name}.png": f"BUSI/{name}_mask.png" for name in BUSI}
+PAIR |= {f"BUS/original/{n:06}.png": f"BUS/GT/{n:06}.png" for n in range(6)}  # image -> mask of both
+
+
+@pytest.fixture(scope="session")
+def small_release(tmp_path_factory) -> dict[str, str]:
+    """Keys of a run on 16 phantom pictures in two folds."""
+    root = tmp_path_factory.mktemp("release") / "PHANTOM"
+    generate_phantom(root, count=16, seed=3)
+    return keys_of("PHANTOM", root)
+
+
+@pytest.fixture(scope="session")
+def small_pair(tmp_path_factory) -> dict[str, str]:
+    """Keys of a run on two small releases at once, of smoothed noise with squares for lesions and with 8 normals."""
+    root = tmp_path_factory.mktemp("pair")
+    generator = np.random.default_rng(0)
+    for number, (image, mask) in enumerate(PAIR.items()):
+        truth = np.zeros((50, 70), dtype=np.uint8)
+        if "normal" not in image:
+            truth[10:30, 20 : 30 + number] = 255
+        noise = Image.fromarray(generator.integers(0, 256, (10, 14), dtype=np.uint8))
+        for path, picture in ((image, noise.resize((70, 50))), (mask, Image.fromarray(truth))):
+            (root / path).parent.mkdir(parents=True, exist_ok=True)
+            picture.save(root / path)
+    return keys_of("BUSI+BUS", root)
+
+
+def keys_of(name: str, root: Path) -> dict[str, str]:
+    """Keys of a run on the data set ``name`` at ``root``, with a manifest of two folds beside it."""
+    manifest = root.parent / f"{name}.json"
+    write_manifest(build_document(read_release(name, str(root)), Options(folds=2)), manifest)
+    return {"dataset": name, "data_root": str(root), "manifest": str(manifest)}
+
+
+@pytest.fixture(scope="session")
+def small_study(small_release, tmp_path_factory):
+    """A complete cross-validation of the small release: two folds through three phases, with its table."""
+    from ultrarefiner_monai.cross_validation.conduct import conduct
+    from ultrarefiner_monai.cross_validation.tasks import Study
+
+    out = tmp_path_factory.mktemp("study")
+    shared = {"manifest": small_release["manifest"], "tracking_uri": f"sqlite:///{out / 'mlruns.db'}"}
+    study = Study("PHANTOM", small_release["data_root"], Path(out), None, shared, TINY)
+    (study.table,) = conduct([study])
+    return study

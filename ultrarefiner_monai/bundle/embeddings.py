@@ -1,0 +1,181 @@
+"""Image embeddings of a frozen encoder on disk, refused when anything that decided them has changed."""
+
+import hashlib
+import io
+import json
+import logging
+import re
+import zipfile
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from ultrarefiner_monai.bundle.preflight.plan import Plan
+from ultrarefiner_monai.errors import DataError
+from ultrarefiner_monai.files import write_atomically
+from ultrarefiner_monai.networks import Sam
+
+logger = logging.getLogger(__name__)
+
+
+_FORMAT = 1  # part of every signature; raise it when what is stored changes its meaning
+
+
+def encoder_signature(
+    state_dict_hash: str, variant: str, image_size: int, **settings: str | int | float | bool | None
+) -> str:
+    """Name what decides an embedding besides the image: `variant-size-digest`.
+
+    Args:
+        state_dict_hash: hash of the image encoder's weights.
+        variant: name of the SAM variant.
+        image_size: side (px) of the letterboxed input.
+        settings: anything else that changes an embedding, such as the normalisation or autocast's type.
+    """
+    decisive = {**settings, "format": _FORMAT, "weights": state_dict_hash, "variant": variant, "image_size": image_size}
+    digest = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+    return f"{variant}-{image_size}-{digest[:32]}"
+
+
+class EmbeddingCache:
+    """One float16 array an image, in `folder/<first two letters of the key>/<key>.npz` beside its signature.
+
+    Files are written atomically and carry a checksum (the zip container's CRC-32), so several processes may fill and
+    read one cache. Nothing in them is ever unpickled.
+
+    Args:
+        folder: of the cache; made on the first `put`.
+        signature: of the encoder, from `encoder_signature`.
+    """
+
+    def __init__(self, folder: str | Path, signature: str) -> None:
+        self.folder = Path(folder)
+        self.signature = signature
+
+    def get(self, key: str) -> np.ndarray | None:
+        """Read the embedding (C, h, w) float16 of an image, or None if it is not cached.
+
+        Args:
+            key: SHA-256 of the image file's bytes.
+
+        Raises:
+            DataError: the file is corrupt, or another encoder, input size or setting made it.
+        """
+        path = self._path(key)
+        try:
+            return self._read(path)
+        except FileNotFoundError:
+            return None
+
+    def put(self, key: str, array: np.ndarray) -> None:
+        """Store an embedding, cast to float16, in place of any earlier one.
+
+        Raises:
+            ValueError: values that float16 cannot hold (NaN, infinite, beyond 65504).
+            DataError: the file cannot be written; what was there before stays.
+        """
+        with np.errstate(over="ignore"):
+            half = np.asarray(array, dtype=np.float16)
+        if not np.isfinite(half).all():
+            raise ValueError(f"embedding of {key}: NaN or values beyond float16's 65504; check the encoder's weights")
+        content = io.BytesIO()
+        np.savez(content, embedding=half, signature=np.array(self.signature))
+        path = self._path(key)
+        try:
+            write_atomically(path, content.getvalue())
+        except OSError as error:
+            need = f"{content.tell() / 1e6:.1f} MB for each image"
+            raise DataError(
+                f"{path}: cannot be written ({error.strerror}); needs {need}, free some or move the cache"
+            ) from error
+
+    def _read(self, path: Path) -> np.ndarray:
+        """Embedding of one file, its checksum and signature checked."""
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                embedding, signature = stored["embedding"], str(stored["signature"])
+        except FileNotFoundError:
+            raise
+        except (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+            raise DataError(f"{path}: corrupt embedding ({error}); delete the file, it is made anew") from error
+        if signature != self.signature:
+            raise DataError(
+                f"{path}: stale embedding, expected {self.signature}, found {signature}; "
+                f"delete the file, or choose another folder than {self.folder}"
+            )
+        return embedding
+
+    def _path(self, key: str) -> Path:
+        """File of a key; keys that are no plain names are refused."""
+        if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]+", key):
+            raise DataError(f"{key!r} is no key of an embedding: expected the image's SHA-256 in hexadecimal")
+        return self.folder / key[:2] / f"{key}.npz"
+
+
+class CachedEmbeddings:
+    """SAM image embeddings, computed once for each picture and kept on disk in half precision.
+
+    Only valid while the image encoder is frozen and pictures reach it unaugmented; the cache's signature covers the encoder's
+    weights, the variant, the image size and the arithmetic, so another encoder never meets these files.
+
+    Args:
+        sam: the model whose `embed` is cached.
+        folder: where the cache lives; several runs may share it.
+        amp: embed under bf16 autocast.
+    """
+
+    def __init__(self, sam: Sam, folder: str, amp: bool = False) -> None:
+        self.sam = sam
+        self.amp = amp
+        self.folder = Path(folder)
+
+    @cached_property
+    def cache(self) -> EmbeddingCache:
+        """The cache of this encoder; opened at the first batch, when the network holds the weights it will use."""
+        signature = encoder_signature(
+            _weights_hash(self.sam.image_encoder), self.sam.variant, self.sam.image_size, amp=self.amp
+        )
+        return EmbeddingCache(self.folder / signature, signature)
+
+    @torch.no_grad()
+    def __call__(self, image: torch.Tensor, keys: list[str]) -> torch.Tensor:
+        """Embeddings (B, C, h, w) of `image` (B, 1, S, S); `keys` are the sha256 of the picture files."""
+        known = {key: self.cache.get(key) for key in keys}
+        found = {key: array for key, array in known.items() if array is not None}
+        missing = [position for position, key in enumerate(keys) if key not in found]
+        if missing:
+            with torch.autocast(image.device.type, dtype=torch.bfloat16, enabled=self.amp):
+                computed = self.sam.embed(image[missing]).half().cpu().numpy()
+            for position, array in zip(missing, computed, strict=True):
+                self.cache.put(keys[position], array)
+                found[keys[position]] = array
+        return torch.from_numpy(np.stack([found[key] for key in keys])).to(image.device, torch.float32)
+
+
+def _weights_hash(network: nn.Module) -> str:
+    """SHA-256 over names and bytes of all weights of `network`."""
+    digest = hashlib.sha256()
+    for name, tensor in network.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def cached_embeddings(plan: Plan, sam: Sam, wanted: bool, amp: bool = False) -> CachedEmbeddings | None:
+    """The project's embedding cache for `sam`, or None where embeddings may change or caching is not `wanted`.
+
+    Args:
+        plan: says where the project is.
+        sam: the model to embed with.
+        wanted: False when the encoder trains (LoRA) or the user switched the cache off.
+        amp: embed under bf16 autocast.
+    """
+    if not wanted or plan.images is not None:
+        logger.info(
+            "embeddings are not cached: the encoder trains, single pictures are predicted, or cache_embeddings is false"
+        )
+        return None
+    return CachedEmbeddings(sam, str(plan.project / "runs" / "embeddings"), amp)

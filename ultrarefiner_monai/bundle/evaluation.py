@@ -1,0 +1,107 @@
+"""Scoring trained models on a split, and the summary of it in one JSON file."""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ignite.engine import Events
+from monai.engines import SupervisedEvaluator
+from torch import nn
+
+from ultrarefiner_monai import __version__
+from ultrarefiner_monai.bundle.preflight.data import write_excluded
+from ultrarefiner_monai.bundle.preflight.plan import Plan
+from ultrarefiner_monai.bundle.preflight.provenance import EXTERNAL, describe_overlap, overlap_with_training
+from ultrarefiner_monai.bundle.run_facts import SUMMARY, run_facts
+from ultrarefiner_monai.bundle.starting_weights import load_trained
+from ultrarefiner_monai.devices import is_main
+from ultrarefiner_monai.errors import one_line_errors
+from ultrarefiner_monai.files import file_sha256, finite, write_atomically
+from ultrarefiner_monai.handlers import RunReport, Tracker
+from ultrarefiner_monai.handlers.failure import was_stopped
+from ultrarefiner_monai.handlers.run_guard import exit_codes
+from ultrarefiner_monai.metrics.scores_file import PER_IMAGE, read_rows
+
+logger = logging.getLogger(__name__)
+
+
+@one_line_errors
+def evaluate(
+    plan: Plan, network: nn.Module, tracker: Tracker, evaluator: SupervisedEvaluator, split: str
+) -> dict[str, float]:
+    """Score the trained model, or the cascade, on `split`; returns the metrics and tracks them as `<split>_<metric>`.
+
+    Writes `metrics.json` into the tracker's folder beside what the evaluator's handlers write there.
+
+    Raises:
+        SystemExit: a model is missing, damaged, or was trained on something else than the plan says.
+    """
+    load_trained(plan, network)
+    images = len(evaluator.data_loader.dataset)  # type: ignore[union-attr, arg-type]
+    facts = evaluation_facts(plan, split, images)
+    RunReport(tracker.output_dir, facts, lambda: {"metrics": finite(evaluator.state.metrics)}).attach(evaluator)
+    evaluator.add_event_handler(Events.STARTED, lambda _: _warn(facts))
+    tracker.start()
+    try:
+        with exit_codes("start the evaluation again"):
+            write_excluded(plan.excluded, tracker.output_dir)
+            evaluator.run()
+            if is_main():
+                rows = read_rows(tracker.output_dir / PER_IMAGE)
+                write_summary(tracker.output_dir / SUMMARY, facts, evaluator.state.metrics, rows)
+    except BaseException as error:
+        tracker.finish("KILLED" if was_stopped(error) else "FAILED")
+        raise
+    tracker.log_metrics({f"{split}_{name}": value for name, value in evaluator.state.metrics.items()}, step=0)
+    tracker.finish("FINISHED")
+    return dict(evaluator.state.metrics)
+
+
+def evaluation_facts(plan: Plan, split: str, images: int) -> dict[str, Any]:
+    """What `run.json` and `metrics.json` say of the evaluation of `split`, which has so many `images`."""
+    facts = {
+        **run_facts(plan),
+        "split": split,
+        "evaluated_on": {"dataset": plan.dataset, "manifest_sha256": plan.content.sha256, "images": images},
+        "models": {phase: file_sha256(path) for phase, path in plan.models.items()},
+    }
+    if split == EXTERNAL:
+        facts["overlap"] = overlap_with_training(plan.trained_on, plan.content.split(EXTERNAL, 0))
+    return facts
+
+
+def write_summary(
+    path: Path, facts: Mapping[str, Any], metrics: Mapping[str, float], rows: Sequence[Mapping[str, Any]] = ()
+) -> None:
+    """Write `facts`, for each of the `metrics` its `value` (null: undefined) and the `n` it is the mean of, and the
+    scores of each image as `per_image`."""
+    images = facts["evaluated_on"]["images"]
+    summary = {
+        name: {"value": value, "n": count_of(name, metrics, images)}
+        for name, value in finite(metrics).items()
+        if not name.endswith("_undefined") and name != "lesions"
+    }
+    content = {
+        **facts,
+        "version": __version__,
+        "lesions": metrics.get("lesions"),
+        "metrics": summary,
+        "per_image": finite(rows),
+    }
+    write_atomically(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def count_of(name: str, metrics: Mapping[str, float], images: int) -> int:
+    """How many images (for the sensitivity: lesions) the metric `name` is taken from."""
+    if name.endswith("lesion_sensitivity"):
+        return int(metrics["lesions"])
+    source = "delta_dice" if name in ("worse_share", "better_share") else name
+    return images - int(metrics.get(f"{source}_undefined", 0))
+
+
+def _warn(facts: Mapping[str, Any]) -> None:
+    """Tell of images that the model may know; called when the report listens."""
+    if "overlap" in facts and (line := describe_overlap(facts["overlap"], facts["evaluated_on"]["images"])):
+        logger.warning("%s", line)

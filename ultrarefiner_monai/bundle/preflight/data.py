@@ -1,0 +1,143 @@
+"""The files of a run's data set: found, complete and sound before anything is trained or written."""
+
+import json
+import logging
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ultrarefiner_monai.data.datasets import parts_of
+from ultrarefiner_monai.data.images import read_grey
+from ultrarefiner_monai.data.integrity.verification import item_faults
+from ultrarefiner_monai.data.manifests.items import LISTS
+from ultrarefiner_monai.data.manifests.manifest import Manifest, available, load_manifest, shipped_manifest
+from ultrarefiner_monai.data.phantom.phantom import generate_phantom
+from ultrarefiner_monai.data.releases.readers import IMAGE_SUFFIXES
+from ultrarefiner_monai.data.releases.roots import Root, folders_of
+from ultrarefiner_monai.errors import DataError
+from ultrarefiner_monai.files import write_atomically
+from ultrarefiner_monai.parallel import in_parallel
+
+logger = logging.getLogger(__name__)
+
+SHOWN = 5  # faults told before a message refers to the whole list
+EXCLUDED = "excluded.json"
+
+
+def read_manifest(dataset: str, path: str | None, fold: int) -> Manifest:
+    """The manifest of `dataset`, from `path` or as shipped.
+
+    Raises:
+        DataError: unknown data set, unreadable manifest, another data set's manifest, or a fold it does not have.
+    """
+    manifest = load_manifest(path or shipped_manifest(dataset))
+    if manifest.name != dataset:
+        raise DataError(f"manifest {path} is of {manifest.name}, asked for {dataset}; set dataset to {manifest.name}")
+    if fold not in range(manifest.num_folds):
+        raise DataError(f"fold {fold} of {dataset}: expected 0 to {manifest.num_folds - 1}")
+    return manifest
+
+
+def default_place(project: Path, dataset: str) -> Path | None:
+    """Where `dataset` lies unless the user says otherwise, None where it does not.
+
+    `data/<dataset>` of the project, or `data` for a combined data set, each of whose parts has its folder there.
+    """
+    data, parts = project / "data", parts_of(dataset)
+    if not all((data / part).is_dir() for part in parts):
+        return None
+    return data / dataset if len(parts) == 1 else data
+
+
+def present_items(manifest: Manifest, root: Root) -> tuple[Manifest, dict[str, int]]:
+    """The manifest of the items whose files are there, and how many of each fold are absent, of which a warning tells."""
+    manifest, absent = available(manifest, root)
+    if absent:
+        counts = ", ".join(f"{name} {count}" for name, count in absent.items())
+        logger.warning("%s is incomplete, absent items: %s", manifest.name, counts)
+    return manifest, absent
+
+
+def sound_items(manifest: Manifest, root: Root, skip_bad: bool = False) -> tuple[Manifest, list[dict[str, Any]]]:
+    """Read every listed file and refuse, or leave out, items with faulty ones.
+
+    What would make the split unsafe (ids twice, groups in two folds) never comes here: no such manifest loads.
+
+    Args:
+        manifest: what is expected.
+        root: where its files lie.
+        skip_bad: leave faulty items out; a warning names each of the first ones.
+
+    Returns:
+        The manifest of what is sound, and what is left out: `{"id", "reasons"}` each.
+
+    Raises:
+        DataError: one line with the first faults and the command that lists all.
+    """
+    items = manifest.items()
+    found = in_parallel(lambda item: item_faults(item, root), items)
+    bad = {item["id"]: [str(fault) for fault in faults] for item, faults in zip(items, found, strict=True) if faults}
+    if bad and not skip_bad:
+        raise DataError(_refusal(manifest.name, root, [fault for faults in bad.values() for fault in faults]))
+    for faults in list(bad.values())[:SHOWN]:
+        logger.warning("left out: %s", "; ".join(faults))
+    if len(bad) > SHOWN:
+        logger.warning("left out: %d more items, see %s", len(bad) - SHOWN, EXCLUDED)
+    kept: dict[str, Any] = {name: [item for item in getattr(manifest, name) if item["id"] not in bad] for name in LISTS}
+    return replace(manifest, **kept), [{"id": name, "reasons": faults} for name, faults in bad.items()]
+
+
+def write_excluded(excluded: list[dict[str, Any]], folder: Path) -> None:
+    """Write `folder/excluded.json`, what a run has left out and why; remove an earlier run's where this one has all."""
+    path = folder / EXCLUDED
+    if excluded:
+        write_atomically(path, (json.dumps(excluded, indent=1, ensure_ascii=False) + "\n").encode())
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _refusal(name: str, root: Root, faults: list[str]) -> str:
+    more = f" and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
+    places = ", ".join(str(folder) for folder in folders_of(root).values())
+    return (
+        f"{name} at {places}: {'; '.join(faults[:SHOWN])}{more}; see 'ultrarefiner manifests verify {name}', "
+        "or leave these items out with --skip_bad true"
+    )
+
+
+def make_phantom(folder: Path) -> Path:
+    """`folder` with the embedded synthetic data set, written unless it is there; an interrupted try leaves nothing."""
+    if folder.is_dir():
+        return folder
+    unfinished = folder.with_name(f".{folder.name}.{os.getpid()}")
+    try:
+        generate_phantom(unfinished)
+        if not folder.is_dir():  # another process may have been quicker
+            unfinished.replace(folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return folder
+
+
+def find_pictures(source: str) -> list[Path]:
+    """The picture file `source`, or all pictures of the folder `source`, sorted by name, each of them readable.
+
+    Raises:
+        DataError: there is no picture, one cannot be read, or two would write the same mask.
+    """
+    path = Path(source)
+    listed = [path] if path.is_file() else [p for p in sorted(path.glob("*")) if not p.name.startswith(".")]
+    found = [picture for picture in listed if picture.suffix.lower() in IMAGE_SUFFIXES]
+    if not found:
+        raise DataError(f"{source}: no picture there; expected a file or a folder with {', '.join(IMAGE_SUFFIXES)}")
+    stems = [picture.stem for picture in found]
+    doubled = sorted({stem for stem in stems if stems.count(stem) > 1})
+    if doubled:
+        raise DataError(
+            f"{source}: several pictures named {', '.join(doubled)}, whose masks would overwrite each other"
+        )
+    for picture in found:
+        read_grey(picture)
+    return found

@@ -1,0 +1,37 @@
+"""What a batch of the refinement phases hands to the network: image, coarse map, cached embedding."""
+
+from typing import Any
+
+import torch
+from monai.engines import PrepareBatch
+
+from ultrarefiner_monai.bundle.embeddings import CachedEmbeddings
+
+
+class PrepareRefinement(PrepareBatch):
+    """Turn a dictionary batch into `(inputs, target, args, kwargs)` for a refining network.
+
+    Args:
+        coarse: whether a coarse map travels in the batch (phase 2): inputs are (B, 2, S, S), else (B, 1, S, S).
+        embeddings: source of cached embeddings, or None to let the network embed each picture.
+        return_parts: ask the network for its named parts, which the losses need.
+    """
+
+    def __init__(self, coarse: bool, embeddings: CachedEmbeddings | None = None, return_parts: bool = False) -> None:
+        self.coarse = coarse
+        self.embeddings = embeddings
+        self.return_parts = return_parts
+
+    def __call__(
+        self, batchdata: dict[str, Any], device: Any = None, non_blocking: bool = False, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor | None, tuple, dict]:
+        """Move the batch to `device` and add the embedding."""
+        image = batchdata["image"].to(device, non_blocking=non_blocking)
+        extra: dict[str, Any] = {"return_parts": True} if self.return_parts else {}
+        if self.embeddings is not None:
+            extra["embedding"] = self.embeddings(image.as_subclass(torch.Tensor), batchdata["sha256"])
+        if self.coarse:
+            image = torch.cat((image, batchdata["coarse"].to(device, non_blocking=non_blocking)), dim=1)
+        label = batchdata.get("label")  # still a path where nothing is learnt from it
+        target = label.to(device, non_blocking=non_blocking) if isinstance(label, torch.Tensor) else None
+        return image, target, (), extra

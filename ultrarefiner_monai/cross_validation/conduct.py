@@ -1,0 +1,122 @@
+"""Conduct studies as one MLflow parent run each, and sum each up when all its folds are done."""
+
+import logging
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ultrarefiner_monai.bundle.paths import BUNDLES, project_root
+from ultrarefiner_monai.bundle.run_facts import store_uri
+from ultrarefiner_monai.cross_validation.engines import Engine, LocalEngine
+from ultrarefiner_monai.cross_validation.ray_engine import RayEngine
+from ultrarefiner_monai.cross_validation.scores import markdown, study_rows, summary
+from ultrarefiner_monai.cross_validation.tasks import Study
+from ultrarefiner_monai.data.datasets import PHASES
+from ultrarefiner_monai.data.releases.readers import find_root
+from ultrarefiner_monai.errors import DataError
+from ultrarefiner_monai.files import write_atomically
+from ultrarefiner_monai.handlers import Tracker
+from ultrarefiner_monai.handlers.failure import was_stopped
+from ultrarefiner_monai.metrics.scores_file import PER_IMAGE, write_rows
+
+if TYPE_CHECKING:
+    pass
+
+logger = logging.getLogger(__name__)
+
+
+def conduct(
+    studies: Sequence[Study],
+    phases: Sequence[str] = PHASES,
+    only_folds: Sequence[int] | None = None,
+    engine: Engine | None = None,
+) -> list[str | None]:
+    """Do `phases` of all `studies`, and write the table of each that has every fold done by then.
+
+    Writes `per_image.csv` and `summary.md` into a study's folder, and their numbers into its parent run: as
+    `<phase>_<metric>_mean` and `_sd` those over folds, as `_test` those of the test set.
+
+    Args:
+        studies: one a data set.
+        phases: phases to do.
+        only_folds: see `tasks`.
+        engine: does the tasks of all studies; None is this process.
+
+    Returns:
+        The table of each study in Markdown, None where folds are left to do.
+
+    Raises:
+        DataError: a study cannot run, told before anything is written; or some tasks could not be done, told after all others.
+    """
+    for study in studies:
+        study.check(phases, only_folds)
+    parents = [_start_parent(study) for study in studies]
+    tasks = [study.tasks(phases, only_folds) for study in studies]
+    try:
+        mistakes = (engine or LocalEngine()).run([task for own in tasks for task in own])
+        failed = [any(task.name in mistakes for task in own) for own in tasks]
+        tables = [_conclude(*one) for one in zip(studies, parents, failed, strict=True)]
+    except BaseException as error:
+        for parent in parents:
+            parent.finish("KILLED" if was_stopped(error) else "FAILED")
+        raise
+    if mistakes:
+        reasons = "; ".join(dict.fromkeys(mistakes.values()))
+        raise DataError(f"{len(mistakes)} tasks are not done, the same command goes on with them: {reasons}")
+    return tables
+
+
+def _start_parent(study: Study) -> Tracker:
+    tracker = Tracker(
+        uri=store_uri(project_root(str(BUNDLES / PHASES[0])), study.shared.get("tracking_uri")),
+        experiment=study.dataset,
+        run_name=f"cv-{study.dataset}-{datetime.now():%Y%m%dT%H%M%S}",
+        output_dir=study.out,
+        params={"dataset": study.dataset, "manifest_sha256": study.manifest.sha256, **study.shared, **study.settings},
+        tags={"kind": "cross-validation"},
+        resume=True,
+    )
+    tracker.start()
+    study.parent_run = tracker.run_id
+    return tracker
+
+
+def _conclude(study: Study, parent: Tracker, failed: bool) -> str | None:
+    table = _sum_up(study, parent) if study.is_complete() else None
+    parent.finish("FAILED" if failed else "FINISHED")
+    return table
+
+
+def _sum_up(study: Study, tracker: Tracker) -> str:
+    root = study.data_root or str(project_root(str(BUNDLES / "phase1")) / "data" / study.dataset)
+    rows = study_rows(study, find_root(study.dataset, root))
+    lines = summary(rows)
+    table = markdown(lines)
+    write_rows(study.out / PER_IMAGE, rows)
+    write_atomically(study.out / "summary.md", (table + "\n").encode())
+    for line in lines:
+        if line["fold"] in ("mean", "sd", "test"):
+            numbers = {name: value for name, value in line.items() if isinstance(value, float)}
+            tracker.log_metrics(
+                {f"{line['phase']}_{name}_{line['fold']}": value for name, value in numbers.items()}, step=0
+            )
+    for name in (PER_IMAGE, "summary.md"):
+        tracker.log_artifact(Path(study.out) / name)
+    return table
+
+
+def make_engine(name: str, **options: Any) -> Engine:
+    """The engine "local" or "ray"; `options` that are None are left to their defaults.
+
+    Raises:
+        DataError: an unknown name, or options of the other engine.
+    """
+    given = {key: value for key, value in options.items() if value is not None}
+    if name == "ray":
+        return RayEngine(**given)
+    if name != "local":
+        raise DataError(f"engine '{name}': expected local or ray")
+    if given:
+        raise DataError(f"{', '.join(given)}: only for the engine 'ray'")
+    return LocalEngine()

@@ -1,0 +1,126 @@
+"""Scores of a finished cross-validation, read from its prediction maps at every file's own size."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ultrarefiner_monai.cross_validation.tasks import Study
+from ultrarefiner_monai.data.images import read_mask
+from ultrarefiner_monai.data.manifests.items import Item, masks_of
+from ultrarefiner_monai.data.predictions.index import PredictionIndex
+from ultrarefiner_monai.data.predictions.maps import read_map
+from ultrarefiner_monai.data.releases.roots import Root, resolve
+from ultrarefiner_monai.handlers.comparison import Row
+from ultrarefiner_monai.metrics.scores import score_image, summarise_rows
+
+THRESHOLD = 0.5
+TEST = "test"
+CHANNELS = {"phase1": ("coarse",), "phase2": ("coarse", "refined"), "phase3": ("coarse", "refined")}
+COLUMNS = ("dataset", "id", "image", "patient", "class", "fold", "phase")
+SUMMARY = ("coarse_dice", "refined_dice", "delta_dice", "coarse_iou", "refined_iou", "coarse_hd95", "refined_hd95")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a phase predicts for one image: `fold` is None for the mean of all folds' models on a test image."""
+
+    phase: str
+    fold: int | None
+    item: Item
+    files: tuple[Path, ...]
+
+    def read(self, root: Root) -> tuple[Tensor, Tensor]:
+        """Its maps (1 or 2, H, W), coarse first, and the truth (1, H, W).
+
+        Raises `DataError` where a file is missing or unreadable.
+        """
+        size = (self.item["width"], self.item["height"])
+        truth = read_mask([resolve(root, mask) for mask in masks_of(self.item)], size=size)
+        return torch.from_numpy(np.stack([read_map(file) for file in self.files])), torch.from_numpy(truth)[None]
+
+
+def study_rows(study: Study, root: Root) -> list[Row]:
+    """One row an image and phase: validation images by the model of their fold, test images by the mean of all folds' models.
+
+    Args:
+        study: with all its predictions made.
+        root: where its data set's files lie.
+    """
+    return [
+        score_prediction(prediction, study.dataset, *prediction.read(root))
+        for phase in ("phase2", "phase3")
+        for fold in (*study.folds_of(phase), None)
+        for prediction in predictions(study, phase, fold)
+    ]
+
+
+def predictions(study: Study, phase: str, fold: int | None) -> list[Prediction]:
+    """The predictions of a phase's fold on its validation images, or (None) of all folds on the test images.
+
+    Raises `DataError` where there is no index of them.
+    """
+    folders = [study.maps(phase, fold, channel) for channel in CHANNELS[phase]]
+    files = {entry["id"]: entry["file"] for entry in PredictionIndex.load(folders[-1]).items}
+    return [
+        Prediction(phase, fold, item, tuple(folder / files[item["id"]] for folder in folders))
+        for item in study.manifest.items()
+        if item["id"] in files
+    ]
+
+
+def score_prediction(prediction: Prediction, dataset: str, maps: Tensor, truth: Tensor) -> Row:
+    """The row of one image: its names, its scores, and the lesions' share of its area."""
+    item, place = prediction.item, TEST if prediction.fold is None else prediction.fold
+    names = (item.get("dataset", dataset), *(item[key] for key in COLUMNS[1:5]), place, prediction.phase)
+    scores = score_image(maps, truth, THRESHOLD, item["id"], item.get("spacing"))
+    return dict(zip(COLUMNS, names, strict=True)) | scores | {"lesion_share": float(truth.double().mean())}
+
+
+def summary(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """One line a phase and fold, then the mean and deviation over folds, then the test set."""
+    lines = []
+    for phase in sorted({row["phase"] for row in rows}):
+        of_phase = [row for row in rows if row["phase"] == phase]
+        folds = sorted({row["fold"] for row in of_phase} - {TEST})
+        by_fold = [_line(of_phase, phase, fold) for fold in folds]
+        lines += [*by_fold, *_over_folds(phase, by_fold), _line(of_phase, phase, TEST)]
+    return lines
+
+
+def _line(rows: Sequence[Row], phase: str, fold: int | str) -> dict[str, Any]:
+    chosen = [row for row in rows if row["fold"] == fold]
+    metrics = summarise_rows(chosen)
+    names = (*SUMMARY, "worse_share", "better_share")
+    return {"phase": phase, "fold": fold, "images": len(chosen)} | {name: metrics[name] for name in names}
+
+
+def _over_folds(phase: str, lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    if len(lines) < 2:
+        return []
+    names = [name for name in lines[0] if name not in ("phase", "fold", "images")]
+    head = {"phase": phase, "images": sum(line["images"] for line in lines)}
+    means = {name: float(np.mean([line[name] for line in lines])) for name in names}
+    deviations = {name: float(np.std([line[name] for line in lines], ddof=1)) for name in names}
+    return [{**head, "fold": "mean", **means}, {**head, "fold": "sd", **deviations}]
+
+
+def markdown(lines: Sequence[dict[str, Any]]) -> str:
+    """The summary as a Markdown table: Dice, IoU, HD95 in pixels, shares of images changed by more than 0.02 Dice."""
+    head = ("phase", "fold", "images", *SUMMARY, "worse", "better")
+    table = [" | ".join(head).join(("| ", " |")), "|" + " --- |" * len(head)]
+    for line in lines:
+        decimals = {name: 1 if "hd95" in name else 4 for name in SUMMARY}
+        scores = [
+            f"{line[name]:{'+' if 'delta' in name and line['fold'] != 'sd' else ''}.{decimals[name]}f}"
+            for name in SUMMARY
+        ]
+        shares = [f"{100 * line[name]:.1f} %" for name in ("worse_share", "better_share")]
+        table.append(
+            " | ".join((line["phase"], str(line["fold"]), str(line["images"]), *scores, *shares)).join(("| ", " |"))
+        )
+    return "\n".join(table)

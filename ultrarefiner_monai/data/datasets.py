@@ -1,0 +1,27 @@
+"""Names of phases and of data sets: one, or several joined by `+` for a manifest over all of them."""
+
+from difflib import get_close_matches
+
+from ultrarefiner_monai.errors import DataError
+
+PHASES = ("phase1", "phase2", "phase3")
+DATASETS = ("BUSI", "BUSBRA", "BUS", "BUS_UC", "BUS_UCLM", "UDIAT", "PHANTOM")
+FIVE = DATASETS[:5]  # what `manifests build ALL` builds; UDIAT is a second name for BUS, PHANTOM is synthetic
+
+
+def check_name(name: str) -> None:
+    """Raise `DataError`, with the name probably meant, if `name` is neither a data set nor a combination of some."""
+    parts = str(name).split("+")
+    for part in parts:
+        if part not in DATASETS:
+            close = get_close_matches(part.upper().replace("-", "_"), DATASETS, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"expected one of {', '.join(DATASETS)}"
+            raise DataError(f"unknown dataset {part!r}: {hint}")
+    if parts != (ordered := [known for known in DATASETS if known in parts]):
+        raise DataError(f"combined dataset {name!r}: name each once and in this order: {'+'.join(ordered)}")
+
+
+def parts_of(name: str) -> list[str]:
+    """Data sets that a checked name combines; the name itself where it is a single one."""
+    check_name(name)
+    return name.split("+")

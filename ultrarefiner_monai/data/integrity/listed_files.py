@@ -1,0 +1,89 @@
+"""Reading one listed file once: its hash and its picture, or the reason why there is none."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from io import BytesIO
+
+import numpy as np
+
+from ultrarefiner_monai.data.images import Size, to_planes
+from ultrarefiner_monai.data.releases.roots import Root, resolve, unsafe
+from ultrarefiner_monai.errors import DataError
+
+# Bytes that a complete file of a format holds, by those it starts with: PNG's IEND chunk with its checksum (ISO 15948,
+# 11.2.5) and JPEG's EOI marker (ITU-T T.81, B.1.1.3). Pillow reads a file whose last bytes were lost without complaint.
+END_MARKS = {b"\x89PNG\r\n\x1a\n": b"IEND\xaeB`\x82", b"\xff\xd8\xff": b"\xff\xd9"}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong with one file: a kind of `faults.KINDS` and the sentence about it."""
+
+    kind: str
+    message: str
+
+
+@dataclass
+class Reading:
+    """What a listed file holds.
+
+    `path` is the manifest's; `changed` says that the bytes are not those the manifest knows; `size` is (width, height)
+    in pixels and `planes` the stored values (height, width, channels), alpha dropped. Without a picture, `problem` is
+    the reason and `size` is (0, 0).
+    """
+
+    path: str
+    changed: bool = False
+    size: Size = (0, 0)
+    planes: np.ndarray = field(default_factory=lambda: np.zeros((0, 0, 1), np.uint8))
+    problem: Problem | None = None
+
+
+def read_listed(root: Root, path: str, sha256: str | None) -> Reading:
+    """Read the file `path` of a manifest under `root`, whose hash is to be `sha256` where that is known."""
+    try:
+        file = resolve(root, path)
+        if not file.is_file():
+            return Reading(path, problem=Problem("missing", "missing"))
+        content = file.read_bytes()
+    except (DataError, RuntimeError):  # the latter is pathlib's for links that lead to each other
+        return Reading(path, problem=Problem("unsafe_path", _why_outside(root, path)))
+    except OSError as error:
+        return Reading(path, problem=Problem("unreadable", f"cannot be read ({error.strerror or error})"))
+    changed = sha256 not in (None, hashlib.sha256(content).hexdigest())
+    if problem := _incomplete(content):
+        return Reading(path, changed, problem=problem)
+    return _decoded(Reading(path, changed), content)
+
+
+def _why_outside(root: Root, path: str) -> str:
+    """Why a manifest's path leads to no place under `root`."""
+    if isinstance(root, Mapping) and path.partition("/")[0] not in root:
+        return f"path {path!r} starts with none of {', '.join(root)}"
+    return unsafe(path) or "a link leads out of the dataset root; copy the file into the root"
+
+
+def _incomplete(content: bytes) -> Problem | None:
+    if not content:
+        return Problem("empty", "empty (0 bytes); copy it again from the release")
+    for start, end in END_MARKS.items():
+        if content.startswith(start) and end not in content:
+            return Problem("truncated", f"truncated after {len(content)} bytes; copy it again from the release")
+    return None
+
+
+def _decoded(reading: Reading, content: bytes) -> Reading:
+    """The reading with its picture; any failure of a decoder becomes its problem."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(BytesIO(content)) as image:
+            image.load()
+            reading.size, reading.planes = image.size, to_planes(image)
+    except UnidentifiedImageError:
+        reading.problem = Problem("unreadable", "is no picture of a known format; copy it again from the release")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        kind = "truncated" if "truncated" in str(error).lower() else "unreadable"
+        reading.problem = Problem(kind, f"cannot be decoded ({error}); copy it again from the release")
+    return reading

@@ -1,0 +1,166 @@
+"""Checking a release against its manifest: every listed file is read, every fault is told, in one list."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ultrarefiner_monai.data.faults import Fault
+from ultrarefiner_monai.data.images import Size, lesion
+from ultrarefiner_monai.data.integrity.listed_files import Problem, Reading, read_listed
+from ultrarefiner_monai.data.integrity.report import Report
+from ultrarefiner_monai.data.manifests.items import LISTS, Item, item_files, masks_of, place_of
+from ultrarefiner_monai.data.manifests.manifest import read_document
+from ultrarefiner_monai.data.manifests.validate import document_faults, listed_paths, top_faults, well_formed
+from ultrarefiner_monai.data.releases.readers import IMAGE_SUFFIXES, find_root, reader, unread_folders
+from ultrarefiner_monai.data.releases.roots import Root, folders_of, unsafe
+from ultrarefiner_monai.errors import DataError
+from ultrarefiner_monai.parallel import in_parallel
+
+CHANGED = "sha256 differs from the manifest's"
+
+
+def verify(
+    path: str | Path,
+    place: str | Path | Mapping[str, str],
+    allow_missing: bool = False,
+    workers: int | None = None,
+    progress: str = "",
+) -> Report:
+    """Check a manifest, also one that `load_manifest` refuses, and every file it lists.
+
+    Args:
+        path: the manifest file.
+        place: where the release lies, as for `find_root`.
+        allow_missing: an absent file is no fault.
+        workers: threads; None is one a core.
+        progress: name of a progress bar; none where empty.
+
+    Raises:
+        DataError: the manifest is no JSON, or there is no such release at `place`.
+    """
+    document, sha256 = read_document(Path(path))
+    if unreadable := top_faults(document):
+        return Report(Path(path).stem, sha256, 0, 0, {}, tuple(unreadable))
+    faults = document_faults(document)
+    known = well_formed(document)
+    root = find_root(known["name"], place)
+    placed = [(place_of(key, item), item) for key in LISTS for item in known[key]]
+    of_items = in_parallel(lambda pair: item_faults(pair[1], root), placed, workers, progress)
+    lacking = (where for (where, _), found in zip(placed, of_items, strict=True) if any(map(_is_missing, found)))
+    absent = Counter(lacking)
+    present = len(placed) - absent.total()
+    faults += [fault for found in of_items for fault in found if not (allow_missing and _is_missing(fault))]
+    faults += extra_files(listed_paths(document), known, root)
+    entries = sum(len(document[key]) for key in LISTS)
+    return Report(known["name"], sha256, entries, present, dict(sorted(absent.items())), tuple(dict.fromkeys(faults)))
+
+
+def item_faults(item: Item, root: Root) -> list[Fault]:
+    """Faults of one item's image and masks, at most one a file: what is most particular about it.
+
+    That a file's bytes were changed is a fault of its own only where nothing else is wrong with it.
+    """
+    hashes = item.get("label_sha256", [None] * len(masks_of(item)))
+    expected = [item["sha256"], *(hashes if isinstance(hashes, list) else [hashes])]
+    image, *masks = (read_listed(root, path, h) for path, h in zip(item_files(item), expected, strict=True))
+    grid = (item["width"], item["height"])
+    image.problem = image.problem or _size_problem(image, tuple(item.get("image_size", grid)), "size")
+    for mask in masks:
+        kind = "size" if mask.size == image.size else "mask_size"
+        mask.problem = mask.problem or _size_problem(mask, grid, kind) or _value_problem(mask)
+    if not any(mask.problem for mask in masks):
+        _check_lesion(item, masks)
+    found = ((reading.path, _with_hash(reading)) for reading in (image, *masks))
+    return [Fault(p.kind, item["id"], "" if unsafe(path) else path, p.message) for path, p in found if p]
+
+
+def extra_files(listed: set[str], document: Mapping[str, Any], root: Root) -> list[Fault]:
+    """Pictures under `root` that are neither `listed` nor excluded by the manifest; hidden files are no pictures."""
+    excluded = {item["id"] for item in document["excluded"]}
+    faults = []
+    for prefix, folder in folders_of(root).items():
+        try:
+            known = listed | _files_of(excluded, prefix, folder, document["name"])
+        except DataError as error:
+            known = listed
+            message = str(error).replace(f"{folder}/", prefix)
+            faults.append(Fault("structure", "", "", f"files of excluded images cannot be told: {message}"))
+        found = sorted(
+            prefix + path for path in _pictures(folder, unread_folders(prefix[:-1] or document["name"], folder))
+        )
+        faults += [Fault("extra", "", p, "extra, the manifest does not list it") for p in found if p not in known]
+    return faults
+
+
+def _pictures(folder: Path, unread: Sequence[str]) -> Iterator[str]:
+    """Relative paths of the pictures below a release folder, but for hidden ones and those of `unread` folders."""
+    for file in folder.rglob("*"):
+        path = file.relative_to(folder)
+        if (
+            path.parts[0] not in unread
+            and file.suffix.lower() in IMAGE_SUFFIXES
+            and file.name[0] != "."
+            and file.is_file()
+        ):
+            yield path.as_posix()
+
+
+def _files_of(excluded: set[str], prefix: str, folder: Path, name: str) -> set[str]:
+    """Files of the excluded images of one release folder, which the manifest names by their id alone."""
+    if not any(key.startswith(prefix) for key in excluded):
+        return set()
+    sources = reader(prefix.rstrip("/") or name).scan(folder)
+    return {prefix + path for s in sources if prefix + s.id in excluded for path in (s.image, *s.masks)}
+
+
+def _is_missing(fault: Fault) -> bool:
+    return fault.kind == "missing"
+
+
+def _size_problem(reading: Reading, expected: Size, kind: str) -> Problem | None:
+    if reading.size == expected:
+        return None
+    (width, height), (found_width, found_height) = expected, reading.size
+    return Problem(kind, f"size: expected {width}x{height}, found {found_width}x{found_height}")
+
+
+def _value_problem(mask: Reading) -> Problem | None:
+    """A mask holds one colour beside black; anything else would be read by the half-way rule of `images.read_mask`."""
+    lit = mask.planes[reduce(np.bitwise_or, np.moveaxis(mask.planes, 2, 0)) > 0]  # many times faster than any(axis=2)
+    if (lit == lit[:1]).all():
+        return None
+    colours = np.unique(lit, axis=0).tolist()
+    shown = ", ".join(str(c[0] if len(c) == 1 else tuple(c)) for c in colours[:4]) + ", ..." * (len(colours) > 4)
+    return Problem("mask_values", f"mask values: expected one beside 0, found {len(colours)}: {shown}")
+
+
+def _check_lesion(item: Item, masks: Sequence[Reading]) -> None:
+    """Give the masks that are to blame a problem where their union has not the lesion pixels of the manifest."""
+    lesions = [lesion(mask.planes) for mask in masks]
+    pixels = int(np.logical_or.reduce(lesions).sum())
+    expected = item.get("lesion_pixels")
+    if pixels == expected or (expected is None and (pixels or item["class"] == "normal")):
+        return
+    blank = [mask for mask, part in zip(masks, lesions, strict=True) if not part.any()] if expected != 0 else []
+    for mask in blank:
+        wanted = "lesion pixels" if expected is None else f"{expected} lesion pixels"
+        mask.problem = Problem("blank", f"mask is blank: expected {wanted}")
+    if not blank:
+        blamed = next((mask for mask in masks if mask.changed), masks[0])
+        blamed.problem = Problem("lesion", f"lesion pixels: expected {expected}, found {pixels}")
+
+
+def _with_hash(reading: Reading) -> Problem | None:
+    """The reading's problem, with what its hash says about it."""
+    problem = reading.problem
+    if not reading.changed or (problem and problem.kind == "empty"):
+        return problem
+    if problem is None:
+        return Problem("hash", f"{CHANGED}, the file was changed")
+    if problem.kind == "lesion":
+        return Problem("hash", f"{CHANGED}, the file was changed; {problem.message}")
+    return Problem(problem.kind, f"{problem.message}; {CHANGED}")

@@ -1,0 +1,158 @@
+"""Writing a dataset manifest: records into training folds, test set, normals and exclusions.
+
+Nothing but the records, the seed and the options decides the bytes: no clock, folder order, locale or platform.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ultrarefiner_monai.data.datasets import parts_of
+from ultrarefiner_monai.data.manifests.groups import excluded_duplicates, group_records
+from ultrarefiner_monai.data.manifests.items import SCHEMA
+from ultrarefiner_monai.data.manifests.splits import TEST, Options, Places, split
+from ultrarefiner_monai.data.manifests.validate import document_faults
+from ultrarefiner_monai.data.releases.near_duplicates import MAX_DISTANCE
+from ultrarefiner_monai.data.releases.readers import info
+from ultrarefiner_monai.data.releases.records import Record
+from ultrarefiner_monai.data.releases.release import Release, shown_sizes
+from ultrarefiner_monai.errors import DataError, raise_problems
+from ultrarefiner_monai.files import write_output
+
+GROUPING = (
+    "connected components of same patient and of near-duplicates (phash16 distance <= {distance} of 256 bits,"
+    " mirror images included), named after their first id; an item without a known patient has its group as patient"
+)
+
+
+def build_document(release: Release, options: Options, exclude_duplicates: bool = False) -> dict[str, Any]:
+    """Content of the manifest of a release.
+
+    Args:
+        release: usable images and exclusions.
+        options: how to split.
+        exclude_duplicates: keep one image of each group of near-duplicates that the pixels confirm.
+
+    Raises:
+        DataError: options, ids or the published split do not allow a manifest.
+    """
+    name = release.name
+    if not release.records:
+        raise DataError(f"{name}: no usable images found; name the folder of the unpacked release")
+    dropped = excluded_duplicates(release.pairs) if exclude_duplicates else {}
+    reasons = dict(release.excluded) | dropped
+    kept = [record for record in release.records if record.source.id not in dropped]
+    group = group_records(kept, [pair for pair in release.pairs if dropped.keys().isdisjoint(pair.ids)])
+    place, warnings = split(name, kept, group, options, _published_test(name))
+    lists = _lists(kept, group, place)
+    document = {
+        **_header(name, lists, warnings + _notes(release)),
+        **lists,
+        "excluded": [{"id": key, "reason": reason} for key, reason in sorted(reasons.items())],
+        "num_folds": 1 + max((item["fold"] for item in lists["training"]), default=-1),
+        "seed": options.seed,
+        "split": "official" if options.official else "stratified",
+        "test_fraction": _test_share(lists) if options.official else options.test_fraction,
+    }
+    raise_problems(f"manifest of {name}", map(str, document_faults(document)))
+    return document
+
+
+def write_manifest(document: Mapping[str, Any], path: Path) -> None:
+    """Write a manifest atomically; `DataError` where that cannot be done."""
+    write_output("manifest", path, encode(document))
+
+
+def encode(document: Mapping[str, Any]) -> bytes:
+    """JSON bytes of a manifest: lists one entry a line, so that a change of one item is a change of one line."""
+    lines = []
+    for key in sorted(document):
+        value = document[key]
+        if isinstance(value, list) and value:
+            value = "[\n  " + ",\n  ".join(_json(entry) for entry in value) + "\n ]"
+        else:
+            value = _json(value)
+        lines.append(f" {_json(key)}: {value}")
+    return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
+
+
+def _published_test(name: str) -> frozenset[str]:
+    """Patients that the authors published as their test set; combined data sets have no published split."""
+    return info(name).official_test if len(parts_of(name)) == 1 else frozenset()
+
+
+def _test_share(lists: Mapping[str, Sequence[Any]]) -> float:
+    return round(len(lists["testing"]) / (len(lists["testing"]) + len(lists["training"])), 4)
+
+
+def _lists(kept: Iterable[Record], group: Mapping[str, str], place: Places) -> dict[str, list[dict[str, Any]]]:
+    """The manifest's three lists of items. A normal item carries the fold of its group unless that is held out."""
+    lists: dict[str, list[dict[str, Any]]] = {"training": [], "testing": [], "normal": []}
+    for record in kept:
+        where = place[group[record.source.id]]
+        item = _item(record, group[record.source.id])
+        if where != TEST:
+            item["fold"] = int(where)
+        lists["normal" if not record.lesion_pixels else TEST if where == TEST else "training"].append(item)
+    return lists
+
+
+def _item(record: Record, group: str) -> dict[str, Any]:
+    source, (width, height) = record.source, record.mask_sizes[0]
+    item: dict[str, Any] = {
+        "id": source.id,
+        "image": source.image,
+        "label": _one_or_list(source.masks),
+        "class": source.label,
+        "patient": source.patient or group,
+        "group": group,
+        "width": width,
+        "height": height,
+        "sha256": record.sha256,
+        "label_sha256": _one_or_list(record.mask_sha256),
+        "lesion_pixels": record.lesion_pixels,
+        "phash16": record.phash16,
+    }
+    if record.size != (width, height):
+        item["image_size"] = list(record.size)
+    return item | ({"dataset": source.dataset} if source.dataset else {})
+
+
+def _one_or_list(values: tuple[str, ...]) -> str | list[str]:
+    return values[0] if len(values) == 1 else list(values)
+
+
+def _header(name: str, lists: Mapping[str, list[dict[str, Any]]], warnings: list[str]) -> dict[str, Any]:
+    about = [info(part) for part in parts_of(name)]
+    return {
+        "schema": SCHEMA,
+        "name": name,
+        "description": "; ".join(part.description for part in about),
+        "reference": "; ".join(part.reference for part in about),
+        "licence": "; ".join(part.licence for part in about),
+        "labels": {"0": "background", "1": "lesion"},
+        "modality": {"0": "ultrasound"},
+        "grouping": GROUPING.format(distance=MAX_DISTANCE),
+        "numTraining": len(lists["training"]),
+        "numTest": len(lists["testing"]),
+        "numNormal": len(lists["normal"]),
+        "classes": {key: dict(Counter(item["class"] for item in items)) for key, items in lists.items()},
+        "warnings": warnings,
+    }
+
+
+def _notes(release: Release) -> list[str]:
+    """What users should know about single images: opposite labels on one picture, images stretched onto their masks."""
+    both = [(pair.first.source, pair.second.source) for pair in release.pairs if pair.opposite]
+    notes = [f"near-duplicates with opposite labels: {a.id} ({a.label}) and {b.id} ({b.label})" for a, b in both]
+    return notes + [
+        f"{r.source.id}: image {shown_sizes(r.size)} is stretched onto its mask's grid {shown_sizes(r.mask_sizes[0])}"
+        for r in release.records
+        if r.size != r.mask_sizes[0]
+    ]
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, sort_keys=True)

@@ -1,0 +1,118 @@
+"""Report of near-duplicates: `duplicates.json` for programs, `duplicates.html` as a contact sheet for people.
+
+The sheet is one file that loads nothing else and runs no script.
+"""
+
+import json
+from base64 import b64encode
+from collections.abc import Callable, Mapping, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ultrarefiner_monai.data.images import Size, open_image, read_mask, to_grey
+from ultrarefiner_monai.data.manifests.groups import excluded_duplicates
+from ultrarefiner_monai.data.releases.near_duplicates import MAX_DISTANCE, MIN_CORRELATION, DuplicatePair
+from ultrarefiner_monai.data.releases.records import Record
+from ultrarefiner_monai.files import write_output
+from ultrarefiner_monai.parallel import in_parallel
+
+JSON_NAME, HTML_NAME = "duplicates.json", "duplicates.html"
+SIDE = 260  # px of the longer side: two fit side by side on a phone, and a picture takes about 10 KB
+QUALITY = 75
+OUTLINE = (255, 214, 0)  # yellow, which no grey or Doppler blue and red hides
+
+
+def write_report(pairs: Sequence[DuplicatePair], locate: Callable[[str], Path] | None, folder: str | Path) -> None:
+    """Write `duplicates.json` and `duplicates.html` into `folder`, pairs with opposite labels first, then other differing labels.
+
+    Args:
+        pairs: of `duplicate_pairs`.
+        locate: turns a path of a record's source into that of its file; None shows no pictures.
+        folder: made where absent; an older report in it is replaced.
+
+    Raises:
+        DataError: a picture cannot be read, or the folder cannot be written to.
+    """
+    pairs = sorted(pairs, key=_concern)
+    document = _document(pairs, excluded_duplicates(pairs))
+    pictures = _pictures(pairs, locate) if locate else {}
+    files = {
+        JSON_NAME: json.dumps(document, ensure_ascii=False, indent=1) + "\n",
+        HTML_NAME: _page(document | {"pictures": pictures}),
+    }
+    for name, text in files.items():
+        write_output("report", Path(folder) / name, text.encode())
+
+
+def _concern(pair: DuplicatePair) -> tuple[bool, bool, str, str]:
+    """Place of a pair in the report."""
+    return not pair.opposite, pair.labels[0] == pair.labels[1], *pair.ids
+
+
+def _document(pairs: Sequence[DuplicatePair], excluded: Mapping[str, str]) -> dict[str, Any]:
+    entries = [_entry(pair) for pair in pairs]
+    verdicts = [entry["verdict"] for entry in entries]
+    return {
+        "max_distance": MAX_DISTANCE,
+        "min_correlation": MIN_CORRELATION,
+        "counts": {
+            **{verdict: verdicts.count(verdict) for verdict in ("confirmed", "refuted", "unchecked")},
+            "opposite": sum(pair.opposite for pair in pairs),
+        },
+        "pairs": entries,
+        "excluded": dict(excluded),
+    }
+
+
+def _entry(pair: DuplicatePair) -> dict[str, Any]:
+    return {
+        "first": pair.first.source.id,
+        "second": pair.second.source.id,
+        "labels": list(pair.labels),
+        "opposite": pair.opposite,
+        "patients": list(pair.patients),
+        "same_patient": pair.same_patient,
+        "distance": pair.distance,
+        "mirror": pair.mirror,
+        "correlation": None if pair.correlation is None else round(pair.correlation, 4),
+        "verdict": "confirmed" if pair.confirmed else "refuted" if pair.refuted else "unchecked",
+    }
+
+
+def _page(document: Mapping[str, Any]) -> str:
+    from jinja2 import Environment, PackageLoader
+
+    environment = Environment(loader=PackageLoader(__package__), autoescape=True, trim_blocks=True)
+    return environment.get_template(HTML_NAME).render(document)
+
+
+def _pictures(pairs: Sequence[DuplicatePair], locate: Callable[[str], Path]) -> dict[str, str]:
+    """Data URI by id of every image that occurs in a pair."""
+    shown = {record.source.id: record for pair in pairs for record in (pair.first, pair.second)}
+    uris = in_parallel(lambda record: _picture(record, locate), shown.values(), progress="contact sheet")
+    return dict(zip(shown, uris, strict=True))
+
+
+def _picture(record: Record, locate: Callable[[str], Path]) -> str:
+    """Data URI of a small JPEG: the image in grey, its lesion outlined."""
+    from PIL import Image
+
+    with open_image(locate(record.source.image)) as image:
+        grey = Image.fromarray(np.round(to_grey(image) * 255).astype(np.uint8))
+    grey.thumbnail((SIDE, SIDE))
+    pixels = np.stack([np.asarray(grey)] * 3, axis=-1)
+    pixels[_outline([locate(mask) for mask in record.source.masks], grey.size)] = OUTLINE
+    stream = BytesIO()
+    Image.fromarray(pixels).save(stream, "JPEG", quality=QUALITY)
+    return f"data:image/jpeg;base64,{b64encode(stream.getvalue()).decode()}"
+
+
+def _outline(masks: Sequence[Path], size: Size) -> np.ndarray:
+    """Bool (H, W): the innermost pixels of the lesion's border."""
+    from scipy.ndimage import binary_erosion
+
+    lesion = read_mask(masks, size)
+    return lesion & ~binary_erosion(lesion)

@@ -1,0 +1,168 @@
+"""Faults a manifest has in itself, before any file is opened."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from itertools import chain
+from pathlib import PurePosixPath
+from typing import Any
+
+from ultrarefiner_monai.data.faults import Fault
+from ultrarefiner_monai.data.manifests.items import LISTS, SCHEMA, Item, item_files, masks_of
+from ultrarefiner_monai.data.releases.roots import unsafe
+
+TOP_TYPES = {"name": "text", "num_folds": "a whole number", "seed": "a whole number"} | dict.fromkeys(
+    (*LISTS, "excluded"), "a list"
+)
+EXCLUDED_TYPES = {"id": "text", "reason": "text"}
+ITEM_TYPES = {
+    "id": "text",
+    "image": "text",
+    "label": "text or a list of texts",
+    "class": "text",
+    "patient": "text",
+    "group": "text",
+    "width": "a whole number",
+    "height": "a whole number",
+    "sha256": "text",
+}
+OPTIONAL_TYPES = {
+    "fold": "a whole number",
+    "label_sha256": "text or a list of texts",
+    "lesion_pixels": "a whole number",
+    "image_size": "two whole numbers",
+    "spacing": "two numbers above 0",
+}
+
+
+def document_faults(document: Any) -> list[Fault]:
+    """Every fault of a manifest's JSON content: keys and types, ids and images twice, unsafe paths, folds, groups.
+
+    Entries of the wrong structure are told as such and take no further part.
+    """
+    if faults := top_faults(document):
+        return faults
+    entries = [
+        Fault("structure", "", "", f"{key}[{position}]: {problem}")
+        for key in (*LISTS, "excluded")
+        for position, entry in enumerate(document[key])
+        for problem in _entry_problems(key, entry)
+    ]
+    sound = well_formed(document)
+    return [*entries, *_path_faults(sound), *_repetitions(sound), *_fold_faults(sound), *_straddling(sound)]
+
+
+def top_faults(document: Any) -> list[Fault]:
+    """What makes a manifest's content unreadable as a whole: another schema, lists or counts missing or mistyped."""
+    if not isinstance(document, dict):
+        problems = [f"expected a JSON object, found {type(document).__name__}"]
+    elif document.get("schema") != SCHEMA:
+        problems = [f"expected schema {SCHEMA!r}, found {document.get('schema')!r}; build it again"]
+    else:
+        problems = [f"{key}: expected {kind}" for key, kind in TOP_TYPES.items() if not _is(document.get(key), kind)]
+    return [Fault("structure", "", "", problem) for problem in problems]
+
+
+def well_formed(document: Mapping[str, Any]) -> dict[str, Any]:
+    """A manifest's content, which has no `top_faults`, without the entries that lack keys or have wrong types."""
+    lists = {key: [e for e in document[key] if not _entry_problems(key, e)] for key in (*LISTS, "excluded")}
+    return {**document, **lists}
+
+
+def listed_paths(document: Mapping[str, Any]) -> set[str]:
+    """Paths that the entries of a manifest name, in one spelling; also those of entries that are not well formed."""
+    entries = [entry for key in LISTS for entry in document[key] if isinstance(entry, dict)]
+    labels = (label if isinstance(label, list) else [label] for label in (entry.get("label") for entry in entries))
+    named = [*(entry.get("image") for entry in entries), *chain.from_iterable(labels)]
+    return {str(PurePosixPath(path)) for path in named if isinstance(path, str)}
+
+
+def _entry_problems(key: str, entry: Any) -> list[str]:
+    """What is wrong with the keys of an entry of the list `key`."""
+    if not isinstance(entry, dict):
+        return [f"expected an object, found {type(entry).__name__}"]
+    if key == "excluded":
+        return _mistyped(entry, EXCLUDED_TYPES)
+    optional = {
+        name: kind for name, kind in OPTIONAL_TYPES.items() if name in entry or (name, key) == ("fold", LISTS[0])
+    }
+    problems = _mistyped(entry, ITEM_TYPES | optional)
+    if entry.get("label") == []:
+        problems.append("key 'label': expected at least one mask, found none")
+    if not problems and "label_sha256" in entry and _count(entry["label_sha256"]) != len(masks_of(entry)):
+        problems.append("key 'label_sha256': expected one hash a mask")
+    return problems
+
+
+def _mistyped(entry: Mapping[str, Any], types: Mapping[str, str]) -> list[str]:
+    return [f"key {key!r}: expected {kind}" for key, kind in types.items() if not _is(entry.get(key), kind)]
+
+
+def _is(value: Any, kind: str) -> bool:
+    """Whether a JSON value is of a kind, in the words of the messages."""
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    items = value if isinstance(value, list) else []
+    return {
+        "text": isinstance(value, str),
+        "a whole number": whole,
+        "a list": isinstance(value, list),
+        "text or a list of texts": isinstance(value, str | list) and all(_is(part, "text") for part in items),
+        "two numbers above 0": len(items) == 2 and all(isinstance(part, int | float) and part > 0 for part in items),
+        "two whole numbers": len(items) == 2 and all(_is(part, "a whole number") for part in items),
+    }[kind]
+
+
+def _count(value: str | list[str]) -> int:
+    return len(value) if isinstance(value, list) else 1
+
+
+def _items(document: Mapping[str, Any]) -> list[Item]:
+    return [item for key in LISTS for item in document[key]]
+
+
+def _path_faults(document: Mapping[str, Any]) -> list[Fault]:
+    files = ((item["id"], path) for item in _items(document) for path in item_files(item))
+    return [Fault("unsafe_path", name, "", problem) for name, path in files if (problem := unsafe(path))]
+
+
+def _repetitions(document: Mapping[str, Any]) -> list[Fault]:
+    """Ids that occur more than once, and images that occur under more than one id."""
+    items = _items(document)
+    images = {(item["image"], item["id"]) for item in items}
+    return [
+        *(Fault("duplicate_id", n, "", f"id occurs {c} times") for n, c in _repeated(item["id"] for item in items)),
+        *(
+            Fault("duplicate_image", "", path, f"image occurs {count} times")
+            for path, count in _repeated(image for image, _ in sorted(images))
+        ),
+    ]
+
+
+def _repeated(values: Iterable[str]) -> list[tuple[str, int]]:
+    return sorted((value, count) for value, count in Counter(values).items() if count > 1)
+
+
+def _fold_faults(document: Mapping[str, Any]) -> list[Fault]:
+    folds = range(document["num_folds"])
+    return [
+        Fault("structure", item["id"], "", f"fold {item['fold']} is not one of 0 to {len(folds) - 1}")
+        for item in _items(document)
+        if "fold" in item and item["fold"] not in folds
+    ]
+
+
+def _straddling(document: Mapping[str, Any]) -> list[Fault]:
+    """Groups and patients whose images lie in more than one fold, or both in training and testing.
+
+    A normal image belongs where its fold says, or with the test set when it has none.
+    """
+    faults = []
+    for unit in ("group", "patient"):
+        places: dict[str, set[str]] = {}
+        for item in _items(document):
+            places.setdefault(item[unit], set()).add(f"fold {item['fold']}" if "fold" in item else "testing")
+        faults += [
+            Fault("group", "", "", f"{unit} {name!r} is in {' and '.join(sorted(found))}")
+            for name, found in sorted(places.items())
+            if len(found) > 1
+        ]
+    return faults

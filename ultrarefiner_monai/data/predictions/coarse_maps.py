@@ -1,0 +1,60 @@
+"""Where phase 2 finds the coarse maps that phase 1 has predicted."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ultrarefiner_monai.data.manifests.items import Item
+from ultrarefiner_monai.data.manifests.manifest import Manifest
+from ultrarefiner_monai.data.predictions.index import INDEX_NAME
+from ultrarefiner_monai.data.predictions.mean import mean_of_maps
+from ultrarefiner_monai.data.predictions.pairing import pair_predictions
+from ultrarefiner_monai.errors import DataError
+
+
+@dataclass(frozen=True)
+class CoarseMaps:
+    """The predictions of all folds of phase 1 for one manifest.
+
+    Args:
+        folder: holds `fold<k>/predictions`, `fold<k>/predictions_test` and `fold<k>/model.json`.
+        manifest: the manifest that they are of.
+    """
+
+    folder: Path
+    manifest: Manifest
+
+    def are_there(self) -> bool:
+        """Whether every fold has predicted."""
+        return all(folder.is_dir() for folder in self._of_folds("predictions"))
+
+    def pair(self, items: Iterable[Item], split: str) -> list[dict[str, Any]]:
+        """The items of `split` with the paths of their coarse maps, see `pair_predictions`.
+
+        Test images get the mean of all folds' maps, which is written to `<folder>/test` if it is not there.
+
+        Raises:
+            DataError: maps are missing, doubled, stale or of the wrong size, or `split` has none.
+        """
+        return pair_predictions(items, self._folders(split), self.manifest, self._models())
+
+    def _of_folds(self, name: str) -> list[Path]:
+        return [self.folder / f"fold{fold}" / name for fold in range(self.manifest.num_folds)]
+
+    def _folders(self, split: str) -> list[Path]:
+        if split == "normal":
+            raise DataError("phase 2 has no coarse maps of normal images; evaluate them with phase 1 or 3")
+        if split != "test":
+            return self._of_folds("predictions")
+        mean = self.folder / "test"
+        folds = self._of_folds("predictions_test")
+        if not (mean / INDEX_NAME).is_file() and all((folder / INDEX_NAME).is_file() for folder in folds):
+            mean_of_maps(folds, mean)
+        return [mean]
+
+    def _models(self) -> dict[int | None, str]:
+        """Hash of each fold's phase 1 model, where it lies beside its predictions: maps of an older model are stale."""
+        cards = enumerate(self._of_folds("model.json"))
+        return {fold: json.loads(card.read_text(encoding="utf-8"))["sha256"] for fold, card in cards if card.is_file()}

@@ -1,0 +1,96 @@
+"""`predictions.json`: which model of which fold made a folder's maps, and from which manifest."""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from ultrarefiner_monai.data.predictions.maps import map_name
+from ultrarefiner_monai.data.releases.roots import unsafe
+from ultrarefiner_monai.errors import DataError
+from ultrarefiner_monai.files import write_atomically
+
+INDEX_NAME = "predictions.json"
+SCHEMA = "ultrarefiner_monai/predictions/1"
+_LISTED = 50  # ids named for each kind of fault before the message says "and N more"
+
+
+@dataclass
+class PredictionIndex:
+    """What `predictions.json` says of a prediction folder.
+
+    Attributes:
+        dataset: name of the dataset.
+        phase: training phase whose model predicted (1, 2 or 3).
+        fold: fold of the model, which is the fold it was validated on; None for the mean of all folds' models.
+        split: "val", "test", "normal" ...: which of the manifest's items were predicted.
+        manifest_sha256: hash of the manifest's bytes.
+        model_sha256: hash of the model's weights.
+        items: `{"id", "file", "dice", "width", "height"}` a prediction; dice None where undefined or unknown.
+    """
+
+    dataset: str
+    phase: int
+    fold: int | None
+    split: str
+    manifest_sha256: str
+    model_sha256: str
+    items: list[dict[str, Any]] = field(default_factory=list)
+
+    def add(self, item: Mapping[str, Any], dice: float | None = None) -> str:
+        """Enter a manifest item's prediction and return the name of its map inside the folder."""
+        known = None if dice is None or math.isnan(dice) else float(dice)
+        size = {"width": int(item["width"]), "height": int(item["height"])}
+        self.items.append({"id": item["id"], "file": map_name(item["image"]), "dice": known, **size})
+        return self.items[-1]["file"]
+
+    def write(self, folder: str | Path) -> Path:
+        """Write `folder/predictions.json` atomically, items sorted by id.
+
+        Raises:
+            DataError: an image entered twice, or two images that share a map (names that differ only in the suffix).
+        """
+        for key in ("id", "file"):
+            doubled = [name for name, count in Counter(entry[key] for entry in self.items).items() if count > 1]
+            if doubled:
+                raise DataError(
+                    f"{folder}: predictions with the same {key}: {_some(doubled)}; each image is predicted once"
+                )
+        content = {"schema": SCHEMA, **asdict(self), "items": sorted(self.items, key=lambda entry: entry["id"])}
+        path = Path(folder) / INDEX_NAME
+        write_atomically(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+        return path
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Read `folder/predictions.json`.
+
+        Raises:
+            DataError: missing, unreadable, or not this schema.
+        """
+        path = Path(folder) / INDEX_NAME
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            schema = content.pop("schema")
+            index = cls(**content)
+            sound = all(entry.keys() >= {"id", "file", "width", "height"} for entry in index.items)
+            sound = sound and not any(unsafe(entry["file"]) for entry in index.items)
+        except FileNotFoundError as error:
+            raise DataError(f"{path}: missing; run phase 1's inference for this fold first") from error
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DataError(f"{path}: not an index of predictions ({error}); run the inference again") from error
+        if schema != SCHEMA or not sound:
+            raise DataError(
+                f"{path}: expected schema {SCHEMA} with complete items and paths inside the folder, found {schema}"
+            )
+        return index
+
+
+def _some(names: Iterable[str]) -> str:
+    """The names in one line, cut where a reader would stop."""
+    names = list(names)
+    rest = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return ", ".join(names[:_LISTED]) + rest

@@ -1,0 +1,84 @@
+"""Records from a table of facts, for building a manifest without the files.
+
+One row an image; the columns are those of `COLUMNS`. Several masks are separated by `;`, sizes are WIDTHxHEIGHT.
+Building from a release's files and from its inventory gives the same bytes.
+"""
+
+from pathlib import Path
+
+from ultrarefiner_monai.data.releases.readers import reader
+from ultrarefiner_monai.data.releases.readers.tables import read_lines
+from ultrarefiner_monai.data.releases.records import Record, Size, Source
+from ultrarefiner_monai.errors import DataError, raise_problems
+
+COLUMNS = (
+    "dataset",
+    "image",
+    "masks",
+    "width",
+    "height",
+    "mask_size",
+    "lesion_pixels",
+    "image_sha256",
+    "mask_sha256",
+    "phash16",
+    "label",
+    "patient",
+    "official_fold",
+)
+OFFICIAL = ("", "test", *map(str, range(1, 11)))
+
+
+def read_inventory(name: str, path: str | Path) -> list[Record]:
+    """Records of the dataset `name` from the CSV file `path`; every malformed row is named in one `DataError`."""
+    header, *lines = read_lines(Path(path)) or [[]]
+    if missing := [column for column in COLUMNS if column not in header]:
+        raise DataError(f"inventory {path}: expected columns {', '.join(COLUMNS)}; missing {', '.join(missing)}")
+    records, problems = [], []
+    for line, values in enumerate(lines, start=2):
+        try:
+            records.append(_record(name, header, values))
+        except ValueError as error:
+            problems.append(f"line {line}: {error}")
+    raise_problems(f"inventory {path}", problems)
+    return records
+
+
+def _record(name: str, header: list[str], values: list[str]) -> Record:
+    if len(values) != len(header):
+        raise DataError(f"expected {len(header)} values, found {len(values)}")
+    row = dict(zip(header, values, strict=True))
+    if row["dataset"] != name:
+        raise DataError(f"expected dataset {name}, found {row['dataset']!r}")
+    masks, sizes, hashes = (_split(row[key]) for key in ("masks", "mask_size", "mask_sha256"))
+    if not len(masks) == len(sizes) == len(hashes):
+        raise DataError(f"{row['image']}: {len(masks)} masks, {len(sizes)} mask sizes, {len(hashes)} mask hashes")
+    if row["official_fold"] not in OFFICIAL:
+        raise DataError(
+            f"{row['image']}: official_fold: expected 1 to 10, test or nothing, found {row['official_fold']!r}"
+        )
+    return Record(
+        source=Source(
+            id=reader(name).identify(row["image"]),
+            image=row["image"],
+            masks=masks,
+            label=row["label"],
+            patient=row["patient"],
+            official=row["official_fold"],
+        ),
+        size=(int(row["width"]), int(row["height"])),
+        mask_sizes=tuple(_size(text) for text in sizes),
+        lesion_pixels=int(row["lesion_pixels"]),
+        sha256=row["image_sha256"],
+        mask_sha256=hashes,
+        phash16=row["phash16"],
+    )
+
+
+def _split(text: str) -> tuple[str, ...]:
+    return tuple(text.split(";")) if text else ()
+
+
+def _size(text: str) -> Size:
+    width, height = text.split("x")
+    return int(width), int(height)

@@ -1,0 +1,142 @@
+"""All records of a data set, single or combined, from the files of its releases or from tables of facts."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+from ultrarefiner_monai.data.datasets import parts_of
+from ultrarefiner_monai.data.releases.fact_cache import FactCache
+from ultrarefiner_monai.data.releases.image_facts import measure
+from ultrarefiner_monai.data.releases.inventory import read_inventory
+from ultrarefiner_monai.data.releases.near_duplicates import DuplicatePair, duplicate_pairs
+from ultrarefiner_monai.data.releases.readers import Info, find_root, info, reader
+from ultrarefiner_monai.data.releases.records import Record, Source, merge_patients, prefixed
+from ultrarefiner_monai.data.releases.roots import Root
+from ultrarefiner_monai.errors import DataError, raise_problems
+
+LESION_CLASSES = ("benign", "malignant")
+
+Place = str | Path | Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Release:
+    """The images of a data set.
+
+    `records` are usable images in order of their ids; `excluded` tells by id why an image can be used for nothing.
+    `root` is where the files lie; None where the records come from tables.
+    """
+
+    name: str
+    records: tuple[Record, ...]
+    excluded: Mapping[str, str]
+    root: Root | None = None
+
+    @cached_property
+    def pairs(self) -> list[DuplicatePair]:
+        """Near-duplicates among the records."""
+        return duplicate_pairs(self.records)
+
+
+def read_release(
+    name: str,
+    root: Place | None = None,
+    inventory: Place | None = None,
+    *,
+    cache: Path | None = None,
+    workers: int | None = None,
+    skip_bad: bool = False,
+) -> Release:
+    """Records of `name` from the table `inventory` if given, else from the files under `root` (see `find_root`).
+
+    Args:
+        name: a data set, or several joined by `+`, whose ids, paths and patients then start with the data set's name.
+        root: release folder, folder above it, archive, or a mapping of those by name.
+        inventory: CSV file, or a mapping of those by name.
+        cache: folder of the facts known by content; None keeps nothing.
+        workers: threads that read; None is one a core.
+        skip_bad: exclude images with unreadable or missing files in place of refusing the release.
+
+    Raises:
+        DataError: neither is given, `root` is no such release, or files are bad; all of them are listed.
+    """
+    parts = parts_of(name)
+    roots = None
+    if inventory is not None:
+        tables = inventory if isinstance(inventory, Mapping) else dict.fromkeys(parts, str(inventory))
+        found = {part: (read_inventory(part, tables[part]), dict[str, str]()) for part in parts}
+    elif root is not None:
+        roots = find_root(name, root)
+        folders = roots if isinstance(roots, Mapping) else {name: Path(roots)}
+        facts = FactCache(cache)
+        found = {part: measure(_sources(part, folders[part]), folders[part], facts, workers) for part in parts}
+    else:
+        raise DataError(f"{name}: nothing to build from; give --root RELEASE_FOLDER or --inventory CSV")
+    bad = [f"{id}: {reason}" for _, faults in found.values() for id, reason in sorted(faults.items())]
+    if not skip_bad:
+        raise_problems(f"{name}: {len(bad)} images cannot be read (--skip_bad leaves them out)", bad)
+    releases = {part: usable(part, records, faults) for part, (records, faults) in found.items()}
+    if len(parts) == 1:
+        return replace(releases[name], root=roots)
+    return Release(
+        name,
+        tuple(prefixed(record, part) for part, release in releases.items() for record in release.records),
+        {f"{part}/{id}": reason for part, release in releases.items() for id, reason in release.excluded.items()},
+        roots,
+    )
+
+
+def incomplete(release: Release) -> list[str]:
+    """A line for each data set of which another number of images was found than its releases are known to hold."""
+    found = Counter(record.source.dataset or release.name for record in release.records)
+    found.update(id.partition("/")[0] if "+" in release.name else release.name for id in release.excluded)
+    return [
+        f"note: {count} images of {name} were found, the complete release has {' or '.join(map(str, complete))}"
+        for name, count in found.items()
+        if (complete := info(name).complete) and count not in complete
+    ]
+
+
+def usable(name: str, records: Sequence[Record], bad: Mapping[str, str] | None = None) -> Release:
+    """A single data set without what can be used for nothing; one patient code a person; sorted by id.
+
+    `bad` tells by id why an image could not be read.
+    """
+    about = info(name)
+    _check_unique(name, [record.source for record in records])
+    reasons = dict(bad or {}) | {r.source.id: reason for r in records if (reason := exclusion(r, about))}
+    kept = sorted((r for r in records if r.source.id not in reasons), key=lambda record: record.source.id)
+    return Release(name, tuple(merge_patients(kept, about.same_patient)), dict(sorted(reasons.items())))
+
+
+def _sources(name: str, folder: Path) -> list[Source]:
+    sources = reader(name).scan(folder)
+    _check_unique(name, sources)
+    return sources
+
+
+def _check_unique(name: str, sources: Iterable[Source]) -> None:
+    counts = Counter(source.id for source in sources)
+    raise_problems(name, (f"id {key!r} occurs {count} times" for key, count in counts.items() if count > 1))
+
+
+def exclusion(record: Record, about: Info) -> str | None:
+    """Why an image can be used for nothing, or None."""
+    if not record.source.masks:
+        return "no mask file"
+    if len(set(record.mask_sizes)) > 1:
+        return f"masks of different sizes: {shown_sizes(*record.mask_sizes)}"
+    if record.size != record.mask_sizes[0] and not about.stretched:
+        return f"image is {shown_sizes(record.size)}, mask is {shown_sizes(record.mask_sizes[0])}"
+    if record.source.label in LESION_CLASSES and not record.lesion_pixels:
+        return f"blank mask although the class is {record.source.label}"
+    if record.source.label == "normal" and record.lesion_pixels:
+        return f"{record.lesion_pixels} lesion pixels although the class is normal"
+    return None
+
+
+def shown_sizes(*sizes: tuple[int, int]) -> str:
+    """Sizes (width, height) for people."""
+    return ", ".join(f"{width}x{height}" for width, height in sizes)

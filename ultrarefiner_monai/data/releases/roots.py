@@ -1,0 +1,47 @@
+"""Where a manifest's files lie, and the way from an entry of the manifest to its file that leads nowhere else."""
+
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ultrarefiner_monai.errors import DataError
+
+# Release folder; of a combined data set one folder a name, which the entries' paths start with.
+Root = str | Path | Mapping[str, Path]
+
+
+def unsafe(path: Any) -> str | None:
+    """Say why a manifest path may not be used, or return None. Paths are relative to the dataset root, with `/`."""
+    if not isinstance(path, str) or not path:
+        return f"path {path!r} is not text"
+    if "\0" in path or "\\" in path:
+        return f"path {path!r} holds a NUL or a backslash"
+    if PurePosixPath(path).is_absolute() or path[1:2] == ":":
+        return f"path {path!r} is absolute"
+    if ".." in PurePosixPath(path).parts:
+        return f"path {path!r} leaves the dataset root"
+    return None
+
+
+def resolve(root: Root, relative: str) -> Path:
+    """Path of a manifest entry under `root`; `DataError` when it is unsafe or a link leads out of the root."""
+    if fault := unsafe(relative):
+        raise DataError(f"{fault}: expected a path below {root}")
+    if isinstance(root, Mapping):
+        name, _, relative = relative.partition("/")
+        if name not in root:
+            raise DataError(f"path {name}/{relative}: expected it to start with one of {', '.join(root)}")
+        root = root[name]
+    path = Path(root) / relative
+    if not path.resolve().is_relative_to(Path(root).resolve()):
+        raise DataError(
+            f"{path}: a link leads out of the dataset root to {path.resolve()}; copy the file into the root"
+        )
+    return path
+
+
+def folders_of(root: Root) -> dict[str, Path]:
+    """Release folders of a root by the prefix of their entries' paths ("" for a single data set)."""
+    if isinstance(root, Mapping):
+        return {f"{name}/": folder for name, folder in root.items()}
+    return {"": Path(root)}

@@ -1,0 +1,176 @@
+"""A trained model as a MONAI bundle that stands alone: configurations, weights and the package itself in one folder."""
+
+import importlib.metadata
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ultrarefiner_monai.bundle.paths import BUNDLES
+from ultrarefiner_monai.data.manifests.manifest import shipped_manifest
+from ultrarefiner_monai.deploy.model_card import describe, to_markdown
+from ultrarefiner_monai.errors import DataError
+from ultrarefiner_monai.models.segmenter import load_segmenter
+from ultrarefiner_monai.shipped import PACKAGE
+
+CONFIGS = ("train", "multi_gpu_train", "evaluate", "inference")
+NETWORK_KEYS = ("variant", "image_size", "coarse_variant", "coarse_size", "points")  # a plan may complete these
+WEIGHTS = "$@bundle_root + '/models/model.pt'"
+VERSIONS = {"monai_version": "monai", "pytorch_version": "torch", "numpy_version": "numpy"}
+TOLD = ("dataset", "fold", "sha256")  # of the card
+
+PICTURES = "--images FOLDER --predictions_dir masks"
+COMMANDS = {"phase1": PICTURES, "phase2": "--data_root FOLDER --coarse_predictions FOLDER", "phase3": PICTURES}
+USE = """
+## Use
+
+``
+python -m monai.bundle run --config_file configs/inference.json {command}
+``
+
+from this folder, or from any other with the path to the file. Python needs MONAI and the packages named in
+`configs/metadata.json`, but not `ultrarefiner_monai`, which is in this folder. `train.json` trains a new model of the same
+kind, `train.json` with `evaluate.json` scores this one on the test set.
+"""
+
+
+def export_bundle(model: Path, out: Path, zip: bool = False) -> Path:
+    """Write the bundle of a trained model, which runs where MONAI is installed and this package is not.
+
+    Its `train.json` and `inference.json` are complete in themselves and set to the model's data set, fold and networks;
+    `models/` holds the weights, unchanged, with their complete card; `docs/README.md` is the card as a page.
+
+    Args:
+        model: `model.pt` with its card beside it.
+        out: folder to write; absent or empty.
+        zip: write `<out>.zip` too.
+
+    Returns:
+        The folder, or the archive where one was asked for.
+
+    Raises:
+        DataError: `out` or its archive is in the way, or the card does not say what the model was trained on.
+        CheckpointError: the weights are absent, damaged or of another network than the card's.
+    """
+    _check_free(out, zip)
+    load_segmenter(model, device="cpu")  # what does not load here would load nowhere
+    card = describe(model)
+    if missing := [key for key in TOLD if key not in card]:
+        raise DataError(
+            f"card {model.with_suffix('.json')}: no {', '.join(missing)}; export the model.pt of a training"
+        )
+    unfinished = out.with_name(f".{out.name}.partial")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    try:
+        _write_bundle(unfinished, model, card)
+        unfinished.replace(out)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return Path(shutil.make_archive(str(out), "zip", out.parent, out.name)) if zip else out
+
+
+def _check_free(out: Path, zip: bool) -> None:
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise DataError(f"{out}: expected an absent or empty folder; name another or remove it")
+    if zip and (archive := out.with_name(f"{out.name}.zip")).exists():
+        raise DataError(f"{archive}: already there; name another folder or remove it")
+
+
+def _write_bundle(folder: Path, model: Path, card: Mapping[str, Any]) -> None:
+    source = BUNDLES / card["phase"]
+    configs = {name: _read(source / "configs" / f"{name}.json") for name in CONFIGS}
+    metadata = _metadata(_read(source / "configs" / "metadata.json"), card)
+    for name, config in {**_stand_alone(configs, card), "metadata": metadata}.items():
+        _write(config, folder / "configs" / f"{name}.json")
+    _write(card, folder / "models" / "model.json")
+    shutil.copyfile(model, folder / "models" / "model.pt")
+    for name in ("LICENSE", "configs/logging.conf"):
+        shutil.copyfile(source / name, folder / name)
+    (folder / "docs").mkdir()
+    page = to_markdown(card) + USE.format(command=COMMANDS[card["phase"]])
+    (folder / "docs" / "README.md").write_text(page, encoding="utf-8")
+    _copy_package(folder, card["dataset"])
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _write(content: Mapping[str, Any], path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=4, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _stand_alone(configs: Mapping[str, dict[str, Any]], card: Mapping[str, Any]) -> dict[str, dict]:
+    """The bundle's configurations, set to the model and with their `initialize` at the head of `run`.
+
+    MONAI puts a bundle's folder on Python's path before `run` and not before `initialize`, which needs the package too.
+    """
+    network = _network_keys(card) | {"fold": card["fold"]}
+    changes = {
+        "train": network | {"dataset": card["dataset"]},
+        "multi_gpu_train": {},
+        "evaluate": {"checkpoint": WEIGHTS},
+        "inference": network | {"dataset_name": card["dataset"], "checkpoint": WEIGHTS},
+    }
+    made = {name: config | changes[name] for name, config in configs.items()}
+    made["inference"] = _without_plan(made["inference"])
+    for config in made.values():
+        config["run"] = [*config.pop("initialize"), *config.get("run", configs["train"]["run"])]
+    return made
+
+
+def _network_keys(card: Mapping[str, Any]) -> dict[str, Any]:
+    """Top-level keys that build the network of `card`, by their names in the configurations of its phase."""
+    if card["phase"] == "phase1":
+        return {"variant": card["coarse"]["variant"], "image_size": card["coarse"]["size"]}
+    refiner = card["refiner"]
+    keys = {"variant": refiner["variant"], "image_size": refiner["image_size"], "fusion": refiner["fusion_mode"]}
+    keys |= {"points": refiner["prompt_positive_points"], "lora_rank": refiner["lora_rank"]}
+    if card["phase"] == "phase3":
+        keys |= {"coarse_variant": card["coarse"]["variant"], "coarse_size": card["coarse"]["size"]}
+    return keys
+
+
+def _without_plan(config: dict[str, Any]) -> dict[str, Any]:
+    """`config` whose components take the network's keys as they are, not as a plan completes them.
+
+    Nothing is left to complete, and tools that build only the network or the transforms name no data for a plan to check.
+    """
+    text = json.dumps({name: part for name, part in config.items() if name != "plan"})
+    for key in NETWORK_KEYS:
+        if key in config["plan"]:
+            text = text.replace(f'"$@plan.{key}"', f'"{config["plan"][key]}"')
+    changed = json.loads(text)
+    return {name: changed.get(name, part) for name, part in config.items()}
+
+
+def _metadata(metadata: dict[str, Any], card: Mapping[str, Any]) -> dict[str, Any]:
+    """`metadata.json` with the model's sizes and figures, and the versions that it was exported with."""
+    size = card["prediction"]["image_size"]
+    data_format = metadata["network_data_format"]
+    for part in (*data_format["inputs"].values(), *data_format["outputs"].values()):
+        part["spatial_shape"] = [size, size]
+    versions = {key: _version(name) for key, name in VERSIONS.items()}
+    required = {name: _version(name) for name in metadata["required_packages_version"]}
+    scores = {f"{card['dataset']}, fold {card['fold']}, {name}": table for name, table in card["metrics"].items()}
+    return {**metadata, **versions, "required_packages_version": required, "eval_metrics": scores}
+
+
+def _version(package: str) -> str:
+    """Version of an installed package without the build's own label ("+cpu")."""
+    return importlib.metadata.version(package).partition("+")[0]
+
+
+def _copy_package(folder: Path, dataset: str) -> None:
+    """Copy this package with the manifests that a training of the bundle takes where none is named."""
+    unwanted = shutil.ignore_patterns("__pycache__", "_shipped", "*.partial")
+    shutil.copytree(PACKAGE, folder / PACKAGE.name, ignore=unwanted)
+    manifests = folder / PACKAGE.name / "_shipped" / "data_manifests"
+    manifests.mkdir(parents=True)
+    for name in (dataset, "PHANTOM"):
+        try:
+            shutil.copy(shipped_manifest(name), manifests)
+        except DataError:  # the model was trained with a manifest of the user's own
+            continue

@@ -1,0 +1,105 @@
+"""What is exported of a trained model: plain networks from tensors to one tensor, each with inputs to try it with.
+
+Images are (B, 1, S, S) float32 in [0, 1], letterboxed to the side S of the model's card; S is fixed, the batch is not.
+"""
+
+from copy import deepcopy
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ultrarefiner_monai.models.segmenter import Segmenter
+from ultrarefiner_monai.networks import SamRefiner, UltraRefiner
+from ultrarefiner_monai.networks.sam import Sam
+from ultrarefiner_monai.networks.sam.lora import lora_rank, merge_lora
+
+BACKGROUND, LESION = 0.6, 0.15  # grey values of the made pictures
+
+
+class Part(NamedTuple):
+    """A network to export.
+
+    `inputs` are the names of its arguments, `output` is that of its result, `samples` one tensor an argument: a batch
+    of three, on which no branch may go unseen (two lesions, nothing, everything).
+    """
+
+    network: nn.Module
+    inputs: tuple[str, ...]
+    output: str
+    samples: tuple[Tensor, ...]
+
+
+class BothMasks(nn.Module):
+    """Coarse and fused logits (B, 2, S, S) of a phase 2 or 3, from what its network takes, (B, 2 or 1, S, S)."""
+
+    def __init__(self, network: SamRefiner | UltraRefiner) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Segment a batch."""
+        parts = self.network(x, return_parts=True)
+        return torch.cat((parts.coarse_logits, parts.logits), dim=1).float()
+
+
+class Encoder(nn.Module):
+    """SAM's embedding (B, C, h, w) of images (B, 1, S, S), which all refinements of an image share."""
+
+    def __init__(self, sam: Sam) -> None:
+        super().__init__()
+        kept = {id(sam.image_encoder): sam.image_encoder, id(sam.mask_decoder): nn.Identity()}
+        self.sam = deepcopy(sam, kept)  # a trace would store the decoder's weights, too
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Embed a batch."""
+        return self.sam.embed(image)
+
+
+class Decoder(nn.Module):
+    """Prompt generator, SAM's prompt encoder and mask decoder, fusion: fused logits (B, 1, S, S)."""
+
+    def __init__(self, refiner: SamRefiner) -> None:
+        super().__init__()
+        self.refiner = deepcopy(refiner, {id(refiner.sam.image_encoder): nn.Identity()})
+
+    def forward(self, coarse: Tensor, embedding: Tensor) -> Tensor:
+        """Refine probabilities (B, 1, S, S) with their images' embeddings (B, C, h, w)."""
+        image = coarse  # beside an embedding, of which nothing but the size is used
+        return self.refiner.refine(image, coarse, embedding).logits
+
+
+def parts_of(segmenter: Segmenter) -> dict[str, Part]:
+    """The networks to export: `model`, and of phases 2 and 3 its halves `encoder` and `decoder`.
+
+    Adapters (LoRA) are added to the weights they adapt, in place.
+    """
+    network = segmenter.network.requires_grad_(False)
+    image, coarse = (sample.to(segmenter.device) for sample in made_samples(segmenter.size))
+    if not isinstance(network, SamRefiner | UltraRefiner):
+        return {"model": Part(network, ("image",), "logits", (image,))}
+    refiner = network if isinstance(network, SamRefiner) else network.refiner
+    if lora_rank(refiner.sam.image_encoder):
+        merge_lora(refiner.sam)
+    whole = (
+        ("image", image) if isinstance(network, UltraRefiner) else ("image_and_coarse", torch.cat((image, coarse), 1))
+    )
+    with torch.no_grad():
+        embedding = refiner.embed(image)
+    return {
+        "model": Part(BothMasks(network).eval(), whole[:1], "logits", whole[1:]),
+        "encoder": Part(Encoder(refiner.sam).eval(), ("image",), "embedding", (image,)),
+        "decoder": Part(Decoder(refiner).eval(), ("coarse", "embedding"), "logits", (coarse, embedding)),
+    }
+
+
+def made_samples(size: int) -> tuple[Tensor, Tensor]:
+    """Pictures and coarse probabilities, (3, 1, size, size) each: two lesions above padding, nothing at all, lesion only."""
+    noise = torch.rand(3, 1, size, size, generator=torch.Generator().manual_seed(0))
+    rows, columns = torch.meshgrid(torch.arange(size) / size, torch.arange(size) / size, indexing="ij")
+    discs = [(rows - y) ** 2 + (columns - x) ** 2 - radius**2 for y, x, radius in ((0.3, 0.25, 0.12), (0.5, 0.7, 0.17))]
+    coarse = torch.stack([torch.sigmoid(-400 * torch.minimum(*discs)), torch.zeros(size, size), torch.ones(size, size)])
+    image = (BACKGROUND + (LESION - BACKGROUND) * coarse[:, None]) * (0.5 + noise)
+    image[0, :, size * 3 // 4 :] = 0
+    image[1] = 0
+    return image, coarse[:, None]

@@ -1,0 +1,70 @@
+"""NIfTI files of one plane."""
+
+import gzip
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ultrarefiner_monai.data.images import MAX_16_BIT
+from ultrarefiner_monai.deploy.images.image_file import PictureFile, Spacing
+from ultrarefiner_monai.errors import DataError, one_line
+
+if TYPE_CHECKING:
+    from nibabel import Nifti1Image
+
+
+MILLIMETRES = {"meter": 1000.0, "mm": 1.0, "micron": 0.001}  # nibabel's names of NIfTI's units
+
+
+class NiftiFile(PictureFile):
+    """A plane in NIfTI: (W, H) or (W, H, 1), the first axis along a row.
+
+    The array is taken as stored, whatever its orientation matrix says. Integers of 8 and 16 bits are divided by 255 and
+    65535; other values have to lie in [0, 1].
+    """
+
+    def __init__(self, path: Path) -> None:
+        image = _read_nifti(path)
+        self.header, self.affine, self.shape = image.header, image.affine, image.shape
+        super().__init__(path, spacing=_nifti_spacing(image))
+
+    def frames(self) -> Iterator[np.ndarray]:
+        """As `PictureFile.frames`."""
+        values = np.asarray(_read_nifti(self.path).dataobj).reshape(self.shape[:2]).T
+        top = {"uint8": 255, "uint16": MAX_16_BIT}.get(values.dtype.name, 1)  # scaled integers are floats by now
+        grey = np.ascontiguousarray(values, dtype=np.float32) / np.float32(top)
+        if not ((grey >= 0) & (grey <= 1)).all():
+            expected = "expected uint8, uint16 or values in [0, 1]"
+            raise DataError(
+                f"{self.path}: {expected}, found {values.dtype} from {values.min():g} to {values.max():g}; rescale it"
+            )
+        yield grey
+
+
+def _read_nifti(path: Path) -> "Nifti1Image":
+    """The plane in a NIfTI file, completely read, since only that finds every damage."""
+    import nibabel
+    from nibabel.filebasedimages import ImageFileError
+    from nibabel.spatialimages import HeaderDataError
+    from nibabel.wrapstruct import WrapStructError
+
+    try:
+        content = path.read_bytes()
+        image = nibabel.Nifti1Image.from_bytes(gzip.decompress(content) if path.suffix == ".gz" else content)
+        np.asarray(image.dataobj)
+    except (OSError, EOFError, ValueError, zlib.error, ImageFileError, HeaderDataError, WrapStructError) as error:
+        raise DataError(f"{path}: cannot be read as NIfTI ({one_line(error)}); copy it again from its source") from None
+    if image.shape not in {(*image.shape[:2],), (*image.shape[:2], 1)} or image.get_data_dtype().kind not in "uif":
+        found = f"{image.shape} of {image.get_data_dtype()}"
+        raise DataError(f"{path}: expected a grey plane (W, H) or (W, H, 1), found {found}; save its slices one by one")
+    return image
+
+
+def _nifti_spacing(image: "Nifti1Image") -> Spacing | None:
+    """Size of a pixel, where the header states a unit of length."""
+    unit = MILLIMETRES.get(image.header.get_xyzt_units()[0])
+    along_row, down_column = (float(zoom) for zoom in image.header.get_zooms()[:2])
+    return None if unit is None else (down_column * unit, along_row * unit)

@@ -1,0 +1,200 @@
+"""A trained model in MLflow: logged by a training, loaded by `mlflow.pyfunc` or served by `mlflow models serve`."""
+
+import base64
+import binascii
+import importlib.metadata
+import json
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model, ModelSignature
+from mlflow.pyfunc import PythonModel, save_model
+from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+from PIL import Image
+
+import ultrarefiner_monai
+from ultrarefiner_monai.data.images import MAX_16_BIT, to_grey
+from ultrarefiner_monai.data.phantom.phantom import PhantomSettings, generate_phantom
+from ultrarefiner_monai.errors import DataError
+from ultrarefiner_monai.masks import THRESHOLD, check_threshold
+from ultrarefiner_monai.models.segmenter import load_segmenter
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+NAME = "model"
+# What predicting imports, directly or through MONAI; the rest of setup.cfg is for training and reports.
+REQUIREMENTS = (
+    "mlflow",
+    "monai",
+    "nibabel",
+    "numpy",
+    "pandas",
+    "peft",
+    "pillow",
+    "pytorch-ignite",
+    "scikit-image",
+    "scipy",
+    "segment-anything",
+    "torch",
+)
+
+
+class SegmentationModel(PythonModel):
+    """Pictures in, masks out: a table with a column `image` of PNG or JPEG files as base64 text.
+
+    Phase 2 refines what phase 1 has found and needs a column `coarse` too: a probability map as a grey PNG of the picture's
+    size. The answer has a line a picture: `mask`, a PNG (0 and 255) and `probability`, a 16-bit PNG (65535 is 1), both as
+    base64 text at the picture's own size, and `lesion_pixels`. The parameter `threshold` is the probability from which a
+    pixel is lesion.
+    """
+
+    def load_context(self, context: Any) -> None:
+        """Rebuild the network from the model's card and load its weights."""
+        self.segmenter = load_segmenter(context.artifacts["weights"], amp=context.model_config["amp"])
+
+    def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
+        """Segment every picture of the column `image`.
+
+        Raises:
+            MlflowException: a cell is no picture, a size differs, or the threshold is no probability; a server answers with the
+                line and status 400.
+        """
+        inputs = enumerate(model_input.to_dict("records"))
+        try:
+            threshold = check_threshold((params or {}).get("threshold", THRESHOLD))
+            answers = [self._segment(row, number, threshold) for number, row in inputs]
+        except DataError as error:
+            raise MlflowException.invalid_parameter_value(str(error)) from error
+        return pd.DataFrame(answers, columns=["mask", "probability", "lesion_pixels"])
+
+    def _segment(self, row: dict[str, str], number: int, threshold: float) -> dict[str, Any]:
+        planes = [
+            decode_grey(row[name], f"{name} of line {number}")
+            for name in ("image", "coarse")
+            if row.get(name) is not None
+        ]
+        probability = self.segmenter(*planes)
+        mask = probability >= threshold
+        levels = np.rint(np.nan_to_num(probability) * MAX_16_BIT).astype(np.uint16)
+        return {
+            "mask": encode_png(mask.astype(np.uint8) * 255),
+            "probability": encode_png(levels),
+            "lesion_pixels": int(mask.sum()),
+        }
+
+
+def decode_grey(text: str, name: str) -> np.ndarray:
+    """Grey values (H, W) float32 in [0, 1] of a picture file in base64 text; `name` is what an error calls it.
+
+    Raises:
+        DataError: the text is no base64, or its bytes are no picture.
+    """
+    try:
+        with Image.open(BytesIO(base64.b64decode(text, validate=True))) as image:
+            image.load()
+            return to_grey(image)
+    except (binascii.Error, OSError, SyntaxError, TypeError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(
+            f"{name}: expected a PNG or JPEG file as base64 text ({error}); encode the file's bytes"
+        ) from None
+
+
+def encode_png(pixels: np.ndarray) -> str:
+    """A grey PNG of (H, W) uint8 or uint16 values, as base64 text."""
+    buffer = BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG")
+    return base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def signature_of(phase: str) -> ModelSignature:
+    """What a model of `phase` takes and gives."""
+    inputs = ["image", "coarse"] if phase == "phase2" else ["image"]
+    outputs = [ColSpec(DataType.string, name) for name in ("mask", "probability")]
+    return ModelSignature(
+        Schema([ColSpec(DataType.string, name) for name in inputs]),
+        Schema([*outputs, ColSpec(DataType.long, "lesion_pixels")]),
+        ParamSchema([ParamSpec("threshold", DataType.double, THRESHOLD)]),
+    )
+
+
+def example_of(phase: str) -> pd.DataFrame:
+    """One synthetic picture, about 100 pixels wide, as a model of `phase` takes it; no patient's, since it is published."""
+    with TemporaryDirectory() as folder:
+        generate_phantom(folder, count=1, settings=PhantomSettings(normal=0, lesions=1, size=(96, 120), marks=0))
+        files = {"image": next(Path(folder, "images").iterdir()), "coarse": next(Path(folder, "masks").iterdir())}
+        columns = ["image", "coarse"] if phase == "phase2" else ["image"]
+        return pd.DataFrame({name: [encode_png(np.asarray(Image.open(files[name])))] for name in columns})
+
+
+def save(weights: Path, target: str | Path, amp: bool = True, model: Model | None = None) -> None:
+    """Write an MLflow model: weights and card, this package as its code, signature, example and requirements.
+
+    The code is loaded from its text; nothing is pickled.
+
+    Args:
+        weights: `model.pt` with its card beside it.
+        target: folder to write.
+        amp: bf16 autocast, as in the training.
+        model: MLflow's description to complete, None for a model outside of a store.
+    """
+    card = json.loads(weights.with_suffix(".json").read_text(encoding="utf-8"))
+    save_model(
+        str(target),
+        python_model=str(Path(__file__).with_name("served.py")),
+        artifacts={"weights": weights.as_uri(), "card": weights.with_suffix(".json").as_uri()},
+        code_paths=[str(Path(ultrarefiner_monai.__file__).parent)],
+        model_config={"amp": amp},
+        signature=signature_of(card["phase"]),
+        input_example=example_of(card["phase"]),
+        pip_requirements=requirements(),
+        metadata=card,
+        mlflow_model=model or Model(),
+    )
+
+
+def requirements() -> list[str]:
+    """The packages that predicting needs, at the versions at hand, without the build's own label ("+cpu")."""
+    return [f"{name}=={importlib.metadata.version(name).partition('+')[0]}" for name in REQUIREMENTS]
+
+
+def logged_model(output_dir: str | Path, amp: bool) -> "Callable[[MlflowClient, str], None]":
+    """The operation that logs the best model of a training to its run, as `runs:/<run>/model`; once for the same weights.
+
+    Args:
+        output_dir: folder of the training, with `model.pt` and `model.json` by the time it ends.
+        amp: whether the training used bf16 autocast.
+    """
+
+    def log(client: "MlflowClient", run_id: str) -> None:
+        weights = Path(output_dir).resolve() / "model.pt"
+        card = json.loads(weights.with_suffix(".json").read_text(encoding="utf-8"))
+        experiment = client.get_run(run_id).info.experiment_id
+        if not _is_logged(client, experiment, run_id, card["sha256"]):
+            _log(client, experiment, run_id, weights, card, amp)
+
+    return log
+
+
+def _is_logged(client: "MlflowClient", experiment: str, run_id: str, sha256: str) -> bool:
+    found = client.search_logged_models([experiment], filter_string=f"source_run_id = '{run_id}'")
+    return any(model.tags.get("sha256") == sha256 for model in found)
+
+
+def _log(client: "MlflowClient", experiment: str, run_id: str, weights: Path, card: dict[str, Any], amp: bool) -> None:
+    from mlflow.entities import LoggedModelOutput, LoggedModelStatus
+
+    tags = {name: str(card[name]) for name in ("phase", "dataset", "fold", "sha256")}
+    logged = client.create_logged_model(experiment, NAME, source_run_id=run_id, tags=tags, model_type="segmentation")
+    description = Model(artifact_path=logged.artifact_location, run_id=run_id, model_id=logged.model_id)
+    with TemporaryDirectory() as folder:
+        save(weights, Path(folder, NAME), amp, description)
+        client.log_model_artifacts(logged.model_id, str(Path(folder, NAME)))
+    client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
+    client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=card["epoch"])])

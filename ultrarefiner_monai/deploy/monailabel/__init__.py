@@ -1,0 +1,1 @@
+"""A trained model as an app of a MONAI Label server."""

@@ -1,0 +1,128 @@
+"""Masks of a DICOM file as a DICOM segmentation that refers to it, frame by frame."""
+
+from collections.abc import Sequence
+from copy import deepcopy
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+import ultrarefiner_monai
+from ultrarefiner_monai.deploy.images.dicom import DicomFile, import_dicom
+from ultrarefiner_monai.errors import DataError, one_line
+
+if TYPE_CHECKING:
+    from highdicom.seg import Segmentation, SegmentDescription
+    from pydicom import Dataset
+
+MAKER = "UltraRefiner"
+SERIES_NUMBER = 100  # beyond the numbers that scanners give to the series of a study
+FRAME_CONTENT = 0x00209111  # Frame Content Sequence
+TEMPORAL_POSITION = 0x00209128  # Temporal Position Index, from 1
+
+
+def segmentation(source: DicomFile, masks: Sequence[np.ndarray], model: str, threshold: float) -> "Segmentation":
+    """The segmentation of all frames of `source`, also of those without a lesion.
+
+    highdicom writes the first frame, without a frame of reference, which ultrasound seldom has. It writes no more than one
+    of those, so the others are added here (DICOM PS3.3, sections A.51 and C.7.6.16).
+
+    Args:
+        source: the file that was segmented.
+        masks: bool (H, W) of each of its frames.
+        model: name of the model, for the header.
+        threshold: probability from which a pixel is lesion, for the header.
+
+    Raises:
+        DataError: highdicom is not installed, or the file lacks what a segmentation has to repeat.
+    """
+    seg_module = import_dicom("highdicom.seg")
+    import highdicom as hd
+    from pydicom.uid import ExplicitVRLittleEndian
+
+    try:
+        result: Segmentation = seg_module.Segmentation(
+            source_images=[_single_frame(source.header)],
+            pixel_array=masks[0].astype(np.uint8)[None],
+            segmentation_type=seg_module.SegmentationTypeValues.BINARY,
+            segment_descriptions=[_description()],
+            series_instance_uid=hd.UID(),
+            series_number=SERIES_NUMBER,
+            sop_instance_uid=hd.UID(),
+            instance_number=1,
+            manufacturer=MAKER,
+            manufacturer_model_name=model,
+            software_versions=ultrarefiner_monai.__version__,
+            device_serial_number="none",
+            transfer_syntax_uid=ExplicitVRLittleEndian,
+            omit_empty_frames=False,
+            series_description=f"Lesion, p >= {threshold:g}, not for clinical use",
+        )
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        reason = one_line(error)
+        raise DataError(f"{source.path}: no segmentation can refer to it ({reason}); write --format png") from None
+    _restore_class(result, source.header.SOPClassUID)
+    if source.count > 1:
+        _add_frames(result, masks)
+    return result
+
+
+def _single_frame(header: "Dataset") -> "Dataset":
+    """The header of a multi-frame picture as that of a single one; highdicom treats other ones as enhanced CT or MR."""
+    from pydicom.uid import UltrasoundImageStorage
+
+    single = deepcopy(header)
+    single.SOPClassUID = UltrasoundImageStorage
+    for keyword in ("NumberOfFrames", "FrameOfReferenceUID"):
+        if keyword in single:
+            del single[keyword]
+    return single
+
+
+def _description() -> "SegmentDescription":
+    """Lesion of the breast, found by a program (codes of SNOMED CT and DICOM)."""
+    import highdicom as hd
+    from pydicom.sr.codedict import codes
+
+    algorithm = hd.AlgorithmIdentificationSequence(
+        name=MAKER, family=codes.cid7162.ArtificialIntelligence, version=ultrarefiner_monai.__version__
+    )
+    return hd.seg.SegmentDescription(
+        segment_number=1,
+        segment_label="Lesion",
+        segmented_property_category=codes.SCT.MorphologicallyAbnormalStructure,
+        segmented_property_type=codes.SCT.Lesion,
+        algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+        algorithm_identification=algorithm,
+        anatomic_regions=[codes.SCT.Breast],
+    )
+
+
+def _restore_class(result: "Dataset", sop_class: str) -> None:
+    """Refer to the source by its own kind of object."""
+    result.SourceImageSequence[0].ReferencedSOPClassUID = sop_class
+    result.ReferencedSeriesSequence[0].ReferencedInstanceSequence[0].ReferencedSOPClassUID = sop_class
+    derivation = result.PerFrameFunctionalGroupsSequence[0].DerivationImageSequence[0]
+    derivation.SourceImageSequence[0].ReferencedSOPClassUID = sop_class
+
+
+def _add_frames(result: "Dataset", masks: Sequence[np.ndarray]) -> None:
+    """Make one frame a mask of a segmentation with one frame; time becomes a dimension."""
+    from pydicom.pixels import pack_bits
+
+    first = result.PerFrameFunctionalGroupsSequence[0]
+    result.PerFrameFunctionalGroupsSequence = [_frame_group(first, number + 1) for number in range(len(masks))]
+    dimension = deepcopy(result.DimensionIndexSequence[0])
+    dimension.DimensionIndexPointer, dimension.FunctionalGroupPointer = TEMPORAL_POSITION, FRAME_CONTENT
+    dimension.DimensionDescriptionLabel = "Temporal Position Index"
+    result.DimensionIndexSequence.append(dimension)
+    result.NumberOfFrames = len(masks)
+    result.PixelData = pack_bits(np.concatenate([mask.ravel() for mask in masks]).astype(np.uint8))
+
+
+def _frame_group(first: "Dataset", number: int) -> "Dataset":
+    """What belongs to one frame of the segmentation; `number` starts at 1."""
+    group = deepcopy(first)
+    group.DerivationImageSequence[0].SourceImageSequence[0].ReferencedFrameNumber = number
+    group.FrameContentSequence[0].TemporalPositionIndex = number
+    group.FrameContentSequence[0].DimensionIndexValues = [1, number]
+    return group

@@ -1,0 +1,73 @@
+"""A predicted mask in numbers: area, diameters, parts, confidence."""
+
+import math
+
+import numpy as np
+
+from ultrarefiner_monai.deploy.images.image_file import Spacing
+from ultrarefiner_monai.models.ensemble import Consensus
+
+
+def measure(mask: np.ndarray, consensus: Consensus, spacing: Spacing | None) -> dict[str, float]:
+    """What is known of a mask bool (H, W) and the probability it was cut from; NaN where undefined.
+
+    Returns:
+        `area_px` and `area_mm2` of all parts; `components`: parts, pixels that touch at a corner belonging
+        together; of the largest part `diameter_px` and `diameter_mm`, the longest one, and `perpendicular_px` and
+        `perpendicular_mm`, see `diameters`; `mean_probability` over the mask; `max_probability` over the picture;
+        `sam_predicted_iou`: see `Consensus`. Without a spacing, values in millimetres are NaN; in a blank mask the
+        diameters and the mean probability are.
+    """
+    from skimage.measure import label
+
+    parts, count = label(mask, connectivity=2, return_num=True)
+    largest = parts == 1 + np.bincount(parts.ravel())[1:].argmax() if count else mask
+    in_mm = (math.nan, math.nan) if spacing is None else diameters(largest, spacing)
+    in_px = diameters(largest)
+    return {
+        "area_px": int(mask.sum()),
+        "area_mm2": math.nan if spacing is None else int(mask.sum()) * spacing[0] * spacing[1],
+        "components": count,
+        "diameter_px": in_px[0],
+        "perpendicular_px": in_px[1],
+        "diameter_mm": in_mm[0],
+        "perpendicular_mm": in_mm[1],
+        "mean_probability": float(consensus.probability[mask].mean()) if count else math.nan,
+        "max_probability": float(consensus.probability.max()),
+        "sam_predicted_iou": consensus.sam_iou,
+    }
+
+
+def diameters(mask: np.ndarray, spacing: Spacing = (1.0, 1.0)) -> tuple[float, float]:
+    """Longest diameter of a mask bool (H, W), and its extent at right angles to that one; NaN, NaN of a blank one.
+
+    The longest diameter is the maximal Feret diameter (Feret, "La grosseur des grains", 1930): the longest distance
+    between two points of the outline, which runs half a pixel outside of the pixels' centres. scikit-image's
+    `feret_diameter_max` has the same outline for a convex mask, up to a pixel. Both are in the units of `spacing`,
+    (down a column, along a row).
+    """
+    from scipy.spatial import ConvexHull
+    from scipy.spatial.distance import pdist, squareform
+    from skimage.measure import find_contours
+
+    if not mask.any():
+        return math.nan, math.nan
+    outline = np.vstack(find_contours(np.pad(mask, 1).astype(float), 0.5)) * spacing
+    hull = outline[ConvexHull(outline).vertices]
+    distances = squareform(pdist(hull))
+    first, second = np.unravel_index(distances.argmax(), distances.shape)
+    along = (hull[second] - hull[first]) / distances[first, second]
+    across = hull @ np.array([-along[1], along[0]])
+    return float(distances[first, second]), float(np.ptp(across))
+
+
+def entropy(probability: np.ndarray) -> np.ndarray:
+    """Uncertainty of a probability map in bits, float32 in [0, 1]: -p log2 p - (1 - p) log2 (1 - p).
+
+    Of an ensemble's mean p it is the predictive entropy (Lakshminarayanan et al., "Simple and scalable predictive
+    uncertainty estimation using deep ensembles", NeurIPS 2017).
+    """
+    from scipy.special import entr
+
+    p = probability.astype(np.float64)
+    return ((entr(p) + entr(1 - p)) / math.log(2)).clip(0, 1).astype(np.float32)

@@ -1,0 +1,110 @@
+"""One training per output folder, and a clean end when it is told to stop."""
+
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import FrameType
+
+from filelock import FileLock, Timeout
+from ignite.engine import Engine, Events
+
+from ultrarefiner_monai.devices import is_main
+from ultrarefiner_monai.handlers.failure import on_failure
+from ultrarefiner_monai.models.weights import CheckpointError
+
+logger = logging.getLogger(__name__)
+
+# Seconds in which another signal is the same request come by another way: a terminal or SLURM tells every process, and so does
+# torchrun its own.
+SAME_S = 2.0
+
+
+@contextmanager
+def exit_codes(advice: str) -> Iterator[None]:
+    """Let SIGINT and SIGTERM end what runs meanwhile as SystemExit with the shells' codes, 130 and 143.
+
+    Once stopped, further signals of the next `SAME_S` seconds are ignored, so that what was stopped can end; a later one does
+    what it did before. Only the main thread can do so; in others nothing changes.
+
+    Args:
+        advice: how to go on, for the log.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    owner = os.getpid()
+    stopped_at: list[float] = []
+
+    def stop(number: int, _: FrameType | None) -> None:
+        if os.getpid() != owner:  # a data worker inherited this handler: behave as if it had not
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+            return
+        if stopped_at:
+            if time.monotonic() - stopped_at[0] >= SAME_S:
+                put_back()
+                os.kill(os.getpid(), number)
+            return
+        stopped_at.append(time.monotonic())
+        logger.warning("stopped by %s; %s", signal.Signals(number).name, advice)
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def put_back() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    try:
+        yield
+    finally:
+        if not stopped_at:
+            put_back()
+
+
+class RunGuard:
+    """Locks the output folder of a trainer and turns SIGINT and SIGTERM into exit codes 130 and 143 while it runs.
+
+    The folder is locked at once, before any other handler writes into it. The lock belongs to the process and goes with
+    it, however it ends; nothing stale is left. Stopping loses at most the epoch in progress: the checkpoint of the epoch
+    before is complete on the disk, and a resumed run repeats this one from the same random state.
+    """
+
+    def __init__(self, output_dir: str | Path) -> None:
+        self._folder = Path(output_dir)
+        self._lock = FileLock(self._folder / ".lock", blocking=False)
+        self._signals = ExitStack()
+
+    def attach(self, trainer: Engine) -> None:
+        """Lock the folder and guard every run of `trainer`.
+
+        Raises `CheckpointError` where another training has the folder.
+        """
+        self._acquire()
+        trainer.add_event_handler(Events.STARTED, self._enter)
+        trainer.add_event_handler(Events.COMPLETED, self._leave)
+        on_failure(trainer, self._leave)
+
+    def _enter(self, _: Engine) -> None:
+        self._acquire()
+        self._signals.enter_context(exit_codes("resume=true goes on from the last complete epoch"))
+
+    def _leave(self, _: Engine | BaseException) -> None:
+        self._signals.close()
+        self._lock.release()
+
+    def _acquire(self) -> None:
+        if self._lock.is_locked or not is_main():
+            return
+        self._folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self._lock.acquire()
+        except Timeout as error:
+            raise CheckpointError(
+                f"{self._folder} is in use by another training; wait for it or set another output_dir"
+            ) from error

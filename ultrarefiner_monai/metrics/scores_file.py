@@ -1,0 +1,51 @@
+"""`per_image.csv`: the scores of every image, a line each, as evaluations, trainings and studies write it."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ultrarefiner_monai.errors import DataError
+from ultrarefiner_monai.files import atomic_write
+
+PER_IMAGE = "per_image.csv"
+NAMES = ("dataset", "id", "image", "patient", "class", "phase", "unit")  # columns of text; the others are numbers
+NEEDED = {"patient", "class", "coarse_dice"}
+
+Row = dict[str, Any]
+
+
+def write_rows(path: Path, rows: Sequence[Row]) -> None:
+    """Write the rows as CSV, atomically; columns as in the first row."""
+    with atomic_write(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]) if rows else ["id"])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of a `per_image.csv`; folds are numbers, other texts stay what they are, empty numbers are NaN.
+
+    Raises `DataError` where the file is absent, unreadable or no such table.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file, strict=True)
+            if not set(reader.fieldnames or ()) >= NEEDED:
+                raise DataError(f"{path}: expected columns such as patient, class and coarse_dice, found others")
+            rows = [{name: _value(name, text) for name, text in line.items()} for line in reader]
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); run the study or evaluation again") from None
+    except (ValueError, csv.Error, TypeError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{path}: not a table of images ({error}); run the study or evaluation again") from None
+    return [{"id": row.get("image"), **row} for row in rows]
+
+
+def _value(name: str, text: str | None) -> Any:
+    if text is None:
+        raise ValueError("a line is cut short")
+    if name == "fold":
+        return int(text) if text.isdigit() else text
+    return text if name in NAMES else float(text or "nan")

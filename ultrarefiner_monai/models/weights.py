@@ -1,0 +1,172 @@
+"""Reading and writing weights: atomic, checked, and never executing what a file says."""
+
+import json
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from ultrarefiner_monai.errors import DataError, one_line
+from ultrarefiner_monai.files import atomic_write, file_sha256
+
+MISSING = object()
+# Cards of older trainings lack these; a network that differs in them refuses the weights by itself.
+LATER = frozenset({"refiner.lora_rank"})
+
+
+class CheckpointError(DataError):
+    """A file of weights that cannot be used or written; the message is one line with the path and the next step."""
+
+
+def save_model(network: nn.Module, path: str | Path, card: Mapping[str, Any]) -> Path:
+    """Write `network`'s flat state dict to `path` (model.pt) and its card, with a SHA-256, beside it (model.json).
+
+    Args:
+        network: a module, bare or wrapped for distributed training or `torch.compile`.
+        path: file to write; the card takes the same name with the suffix `.json`.
+        card: plain values that decide a prediction or tell where the weights come from.
+
+    Raises:
+        CheckpointError: the disk refuses; whatever was there before is intact.
+    """
+    path = Path(path)
+    write_torch(bare(network).state_dict(), path)
+    text = json.dumps({**card, "sha256": file_sha256(path)}, indent=2, ensure_ascii=False)
+    with atomic_write(path.with_suffix(".json"), "w", encoding="utf-8") as file:
+        file.write(text + "\n")
+    return path
+
+
+def load_model(network: nn.Module, path: str | Path, expect: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Load a model.pt strictly into `network` and return its card ({} where the file came without one).
+
+    Args:
+        network: the module to fill, on any device.
+        path: a flat state dict as `save_model` writes it.
+        expect: settings the card must hold with these very values; None compares nothing.
+
+    Raises:
+        CheckpointError: absent, damaged, not a plain state dict, other settings, or weights of another architecture.
+    """
+    path = Path(path)
+    card = _read_card(path)
+    if expect is not None:
+        compare_card(path, card, expect)
+    load_strictly(bare(network), read_torch(path), path)
+    return card
+
+
+def compare_card(path: Path, card: Mapping[str, Any], expect: Mapping[str, Any]) -> None:
+    """Raise CheckpointError on the first key of `expect` (nested: dotted) that the card lacks or holds otherwise."""
+    found = dict(_flatten(json.loads(json.dumps(card))))
+    for key, expected in _flatten(json.loads(json.dumps(expect))):
+        value = found.get(key, MISSING)
+        if value is MISSING and key in LATER:
+            continue
+        if value is MISSING:
+            raise CheckpointError(
+                f"{path}: its card has no {key!r} (expected {expected!r}); use a model saved by this phase"
+            )
+        if value != expected:
+            raise CheckpointError(
+                f"{path}: made with {key} = {value!r}, expected {expected!r}; "
+                "change the setting or use another checkpoint"
+            )
+
+
+def load_strictly(target: Any, state: Mapping[str, Any], path: Path) -> None:
+    """`target.load_state_dict(state)`, with any disagreement as a one-line CheckpointError."""
+    try:
+        target.load_state_dict(state)
+    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+        kind = type(target).__name__
+        raise CheckpointError(f"{path} does not fit this {kind}: {one_line(error)}; check variant and sizes") from error
+
+
+def write_torch(value: Any, path: Path) -> None:
+    """`torch.save`, atomically; a refusal of the disk becomes a CheckpointError that says how much space is needed."""
+    try:
+        with atomic_write(path) as file:
+            torch.save(value, file)
+    except (OSError, RuntimeError) as error:
+        need = sum(tensor.nbytes for tensor in _tensors(value)) / 2**20
+        raise CheckpointError(
+            f"cannot write {path} ({need:.1f} MiB needed): {one_line(error)}; "
+            "free disk space or choose another output_dir (what was saved before is intact)"
+        ) from error
+
+
+def read_torch(path: Path) -> Any:
+    """`torch.load` of plain data onto the CPU, every byte checked.
+
+    torch does not verify the CRC-32 that its zip files carry, so a flipped bit would load in silence: zipfile does it.
+    A `.safetensors` file, which carries none, is as sure as its card's SHA-256.
+
+    Raises:
+        CheckpointError: absent, truncated, altered, or holding anything but tensors and plain values.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path} does not exist; train the phase that writes it or correct the path")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise zipfile.BadZipFile(f"checksum of {damaged} differs")
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file may fail in any way at all
+        raise CheckpointError(
+            f"{path} is damaged or no plain checkpoint: {one_line(error)}; restore or retrain it"
+        ) from error
+
+
+def bare(network: nn.Module) -> nn.Module:
+    """The module inside DistributedDataParallel and `torch.compile` wrappers, whose names would prefix every key."""
+    while True:
+        inner = getattr(network, "_orig_mod", None)
+        if isinstance(network, nn.parallel.DistributedDataParallel | nn.DataParallel):
+            inner = network.module
+        if inner is None:
+            return network
+        network = inner
+
+
+def _read_card(path: Path) -> dict[str, Any]:
+    card_path = path.with_suffix(".json")
+    if not path.is_file() or not card_path.is_file():
+        return {}
+    try:
+        card = json.loads(card_path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(
+            f"{card_path} is not JSON: {one_line(error)}; restore it together with {path.name}"
+        ) from error
+    if card.get("sha256") != file_sha256(path):
+        raise CheckpointError(
+            f"{path} is not the file its card {card_path.name} describes (SHA-256); restore both or resume"
+        )
+    return card
+
+
+def _flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict) and value:
+        for key, item in value.items():
+            yield from _flatten(item, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix, value
+
+
+def _tensors(value: Any) -> Iterator[torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _tensors(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _tensors(item)

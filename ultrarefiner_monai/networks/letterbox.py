@@ -1,0 +1,33 @@
+"""Fit an image into a square without distorting it, and bring predictions back exactly to its own size."""
+
+import torch
+import torch.nn.functional as F
+
+
+def letterbox(image: torch.Tensor, size: int) -> torch.Tensor:
+    """Scale the long side of `image` (C, H, W) to `size` pixels and pad right and bottom with zeros: (C, size, size).
+
+    Bilinear with antialiasing; pixel centres follow `align_corners=False`.
+    """
+    height, width = fitted_shape(image.shape[-2:], size)
+    return F.pad(_resample(image, (height, width)), (0, size - width, 0, size - height))
+
+
+def undo_letterbox(image: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
+    """Crop the padding of `image` (C, size, size) and scale what is left to `shape` (H, W): (C, H, W)."""
+    height, width = fitted_shape(shape, image.shape[-1])
+    return _resample(image[:, :height, :width], shape)
+
+
+def fitted_shape(shape: tuple[int, int] | torch.Size, size: int) -> tuple[int, int]:
+    """(height, width) of a picture of `shape` (H, W) once its long side is `size` pixels; no side below one pixel."""
+    scale = size / max(shape)
+    return max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale))
+
+
+def _resample(image: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
+    """`image` (C, h, w) at `shape` (H, W), bilinear with antialiasing: (C, H, W)."""
+    if shape[1] == 1 < shape[0]:
+        # torch 2.x repeats one value down an antialiased output that is one pixel wide; one pixel high is right.
+        return _resample(image.mT, (1, shape[0])).mT
+    return F.interpolate(image[None], tuple(shape), mode="bilinear", align_corners=False, antialias=True)[0]

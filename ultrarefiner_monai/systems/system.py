@@ -1,0 +1,89 @@
+"""What a method is made of: its stages, what each starts from and leaves, and who builds, completes and exports it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any, Literal
+
+from ultrarefiner_monai.errors import DataError, did_you_mean
+
+Fold = Literal["same", "all"]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One training of a system, which leaves a `model.pt`.
+
+    Args:
+        name: unique in all systems, such as "phase1".
+        bundle: folder below `bundles/` whose configurations train it.
+        outputs: the masks that it predicts by name; the first is the baseline, the last is what users get.
+        configs: files of `bundles/<bundle>/configs`, laid over each other, that train it.
+        after: what must be done before: ("same", stage) is that stage's same fold, ("all", stage) all of its folds with
+            their out-of-fold maps.
+        starts: configuration key -> stage whose `model.pt` of the same fold it names.
+        feeds: configuration key -> stage whose out-of-fold maps it names; a batch then has such a map beside each image.
+        all_folds: trained on every fold even where a cross-validation asks for some, since other stages need all its maps.
+        scored: whether it enters the tables of a cross-validation; one whose masks a later stage has as its baseline does
+            not.
+        options: settings of a prediction that a MONAI Label client may change beside the threshold.
+    """
+
+    name: str
+    bundle: str
+    outputs: tuple[str, ...]
+    configs: tuple[str, ...] = ("train",)
+    after: tuple[tuple[Fold, str], ...] = ()
+    starts: Mapping[str, str] = field(default_factory=dict)
+    feeds: Mapping[str, str] = field(default_factory=dict)
+    all_folds: bool = False
+    scored: bool = True
+    options: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class System:
+    """A method with a name.
+
+    The functions are given as `module:name` and imported when they are called, so that listing systems costs nothing.
+
+    Args:
+        name: as in `--system`.
+        title: for people.
+        reference: the paper.
+        labels: what a mask's values mean: "lesion" (0 and 1) or "classes".
+        prompts: whether a user adds points and boxes to an image: "none", "optional" or "required".
+        stages: in the order of their training.
+        quick: configuration keys of each stage for the demonstration, sized for two cores without a GPU.
+        builder: `build(network) -> nn.Module`: an untrained network from what a model's card says of it.
+        resolver: `resolve(draft)`: complete variants and sizes, find weights, announce substitutions.
+        exporter: `parts(network, size) -> dict[str, Part]`: the networks that an export writes.
+    """
+
+    name: str
+    title: str
+    reference: str
+    stages: tuple[Stage, ...]
+    quick: Mapping[str, Mapping[str, Any]]
+    builder: str
+    resolver: str
+    exporter: str
+    labels: Literal["lesion", "classes"] = "lesion"
+    prompts: Literal["none", "optional", "required"] = "none"
+
+    def stage(self, name: str) -> Stage:
+        """The stage `name`.
+
+        Raises:
+            DataError: the system has none of that name.
+        """
+        found = next((stage for stage in self.stages if stage.name == name), None)
+        if found is None:
+            names = [stage.name for stage in self.stages]
+            raise DataError(f"unknown stage '{name}' of {self.name}: {did_you_mean(name, names)}")
+        return found
+
+    def function(self, role: Literal["builder", "resolver", "exporter"]) -> Callable[..., Any]:
+        """The function that plays a role."""
+        module, _, name = getattr(self, role).partition(":")
+        return getattr(import_module(module), name)

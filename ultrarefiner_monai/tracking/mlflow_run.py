@@ -1,0 +1,191 @@
+"""One MLflow run that outlives its server: what cannot be sent waits, and training never does for long."""
+
+import json
+import logging
+import os
+import re
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from filelock import FileLock
+
+from ultrarefiner_monai.files import atomic_write
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+    from mlflow.tracking import MlflowClient
+
+logger = logging.getLogger(__name__)
+
+Operation = Callable[["MlflowClient", str], Any]
+
+PROCESS_DEFAULTS = {
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",  # seconds; MLflow's 120 s and 7 retries would hold a training up for minutes
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # the queue is sent again later anyway, and without a warning each time
+    "MLFLOW_DISABLE_TELEMETRY": "true",  # nothing about a medical project leaves the machine unasked
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",  # a bar a file, in the middle of the training's own
+}
+PAUSE_S = (
+    60.0  # after a failure; longer where the failure itself took long, so that waiting stays under a tenth of the time
+)
+
+
+class MlflowRun:
+    """A queue of operations on one run, sent in order by `flush`; nothing here raises because of the server.
+
+    After a failure one warning is logged, the queue is kept, and the server is left alone for a while before the next
+    try.
+
+    Args:
+        uri: tracking URI, such as `sqlite:///mlruns.db` or `http://127.0.0.1:5000`.
+        experiment: name of the experiment, created where needed.
+        name: name of the run.
+        tags: tags of a new run.
+        id_file: JSON file that remembers the run's id for a resumed training.
+        resume: continue the run that `id_file` names.
+        fallback: what the warning about a failing server says of the records.
+    """
+
+    def __init__(
+        self,
+        uri: str,
+        experiment: str,
+        name: str,
+        tags: Mapping[str, str],
+        id_file: Path,
+        resume: bool = False,
+        fallback: str = "training goes on, the numbers are kept in metrics.jsonl and TensorBoard",
+    ) -> None:
+        self.run_id: str | None = None
+        self._uri = uri
+        self._experiment = experiment
+        self._name = name
+        self._tags = dict(tags)
+        self._id_file = id_file
+        self._resume = resume
+        self._fallback = fallback
+        self._queue: deque[Operation] = deque()
+        self._client: MlflowClient | None = None
+        self._retry_at = 0.0
+        self._warned = False
+
+    def submit(self, *operations: Operation) -> None:
+        """Queue operations and send what can be sent now."""
+        self._queue.extend(operations)
+        self.flush()
+
+    def flush(self, force: bool = False) -> bool:
+        """Send the queue; True once it is empty. `force` tries even if the last failure was a moment ago."""
+        started = time.monotonic()
+        if started < self._retry_at and not force:
+            return False
+        try:
+            self._send()
+        except Exception as error:  # no failure of a server, its database or its client may stop a training
+            self._report(error)
+            now = time.monotonic()
+            self._retry_at = now + max(PAUSE_S, 10 * (now - started))
+            return False
+        return True
+
+    def finish(self, status: str) -> None:
+        """End the run with an MLflow status (FINISHED, FAILED, KILLED) after everything that waits."""
+        self._queue.append(lambda client, run_id: client.set_terminated(run_id, status))
+        if not self.flush(force=True):
+            logger.info("MLflow never got the last %d records of run %s", len(self._queue), self._name)
+
+    def _send(self) -> None:
+        for key, value in PROCESS_DEFAULTS.items():
+            os.environ.setdefault(key, value)
+        client, run_id = self._open()
+        while self._queue:
+            try:
+                self._queue[0](client, run_id)
+            except Exception as error:
+                if getattr(error, "error_code", None) != "INVALID_PARAMETER_VALUE":
+                    raise
+                self._report(error)  # the server is well and will never accept this one: drop it
+            self._queue.popleft()
+
+    def _open(self) -> "tuple[MlflowClient, str]":
+        if self._client is not None and self.run_id is not None:
+            return self._client, self.run_id
+        from mlflow.tracking import MlflowClient  # over a second: only a process that tracks pays for it
+
+        prepare_database(self._uri)
+        self._client = MlflowClient(self._uri)
+        # Processes that begin a study at the same moment share its run.
+        self._id_file.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(self._id_file.with_name(f".{self._id_file.name}.lock")):
+            run = self._reopened(self._client) or self._created(self._client)
+            self.run_id = run.info.run_id
+            with atomic_write(self._id_file, "w", encoding="utf-8") as file:
+                json.dump({"experiment": self._experiment, "run_id": self.run_id}, file)
+        return self._client, self.run_id
+
+    def _reopened(self, client: "MlflowClient") -> "Run | None":
+        if not (self._resume and self._id_file.is_file()):
+            return None
+        from mlflow.exceptions import MlflowException
+
+        run_id = json.loads(self._id_file.read_text(encoding="utf-8"))["run_id"]
+        try:
+            client.update_run(run_id, status="RUNNING")
+            return client.get_run(run_id)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return None  # another store than last time
+
+    def _created(self, client: "MlflowClient") -> "Run":
+        return client.create_run(
+            experiment_id(client, self._uri, self._experiment), tags=self._tags, run_name=self._name
+        )
+
+    def _report(self, error: Exception) -> None:
+        if not self._warned:
+            reason = without_credentials(" ".join(str(error).split()))[:200]
+            logger.warning("MLflow at %s fails (%s); %s", without_credentials(self._uri), reason, self._fallback)
+        self._warned = True
+
+
+def experiment_id(client: "MlflowClient", uri: str, name: str) -> str:
+    """Id of the experiment `name`, created where needed, also when another process creates it at the same moment."""
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        try:
+            return client.create_experiment(name, artifact_location=artifact_location(uri, name))
+        except Exception:
+            found = client.get_experiment_by_name(name)
+            if found is None:
+                raise
+    return found.experiment_id
+
+
+def artifact_location(uri: str, experiment: str) -> str | None:
+    """Folder for artifacts beside a SQLite database (MLflow would use the working directory); None: the server's."""
+    database = _database(uri)
+    if database is None:
+        return None
+    return (database.parent / f"{database.stem}_artifacts" / quote(experiment, safe=" ")).as_uri()
+
+
+def prepare_database(uri: str) -> None:
+    """Create the folder of a SQLite database, which SQLite itself does not."""
+    database = _database(uri)
+    if database is not None:
+        database.parent.mkdir(parents=True, exist_ok=True)
+
+
+def without_credentials(text: str) -> str:
+    """The text with `user:password@` taken out of every address in it."""
+    return re.sub(r"(?<=://)[^/@\s]+@", "", text)
+
+
+def _database(uri: str) -> Path | None:
+    prefix = "sqlite:///"
+    return Path(uri.removeprefix(prefix)).absolute() if uri.startswith(prefix) else None

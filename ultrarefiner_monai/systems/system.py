@@ -3,9 +3,11 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
+from pathlib import Path
 from typing import Any, Literal
 
 from ultrarefiner_monai.errors import DataError, did_you_mean
+from ultrarefiner_monai.systems.key import Key
 
 Fold = Literal["same", "all"]
 
@@ -58,6 +60,11 @@ class System:
         builder: `build(network) -> nn.Module`: an untrained network from what a model's card says of it.
         resolver: `resolve(draft)`: complete variants and sizes, find weights, announce substitutions.
         exporter: `parts(network, size) -> dict[str, Part]`: the networks that an export writes.
+        keys: the configuration keys that other systems do not have.
+        shared_keys: key of a whole cross-validation -> stage -> the stage's key that it sets, for keys that stand for one
+            thing in one stage and for another in the next.
+        weights: name -> `find() -> Path` of the pretrained weights that can be installed; it raises `FileNotFoundError` or
+            `ValueError` with the next step.
     """
 
     name: str
@@ -70,6 +77,9 @@ class System:
     exporter: str
     labels: Literal["lesion", "classes"] = "lesion"
     prompts: Literal["none", "optional", "required"] = "none"
+    keys: tuple[Key, ...] = ()
+    shared_keys: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    weights: Mapping[str, str] = field(default_factory=dict)
 
     def stage(self, name: str) -> Stage:
         """The stage `name`.
@@ -85,5 +95,19 @@ class System:
 
     def function(self, role: Literal["builder", "resolver", "exporter"]) -> Callable[..., Any]:
         """The function that plays a role."""
-        module, _, name = getattr(self, role).partition(":")
-        return getattr(import_module(module), name)
+        return _imported(getattr(self, role))
+
+    def find_weights(self) -> dict[str, Path | str]:
+        """Pretrained weights by name: their file, or why there is none and the next step."""
+        found: dict[str, Path | str] = {}
+        for name, finder in self.weights.items():
+            try:
+                found[name] = _imported(finder)()
+            except (FileNotFoundError, ValueError) as error:
+                found[name] = str(error)
+        return found
+
+
+def _imported(function: str) -> Callable[..., Any]:
+    module, _, name = function.partition(":")
+    return getattr(import_module(module), name)

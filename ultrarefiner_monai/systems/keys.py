@@ -69,6 +69,7 @@ it has its value.
 
 This page is written by `python -m ultrarefiner_monai.systems.keys > docs/reference/keys.md`.
 """
+SHARED = "`ultrarefiner cv` gives a key to all stages that have it, and these to the stages named:"
 
 
 def configuration(stage: Stage, *names: str, folder: Path | None = None) -> dict[str, Any]:
@@ -165,21 +166,23 @@ def stage_values(
     meant = _shared_keys(system, own)
     values: dict[str, dict[str, Any]] = {stage: {} for stage in own}
     wrong = [f"unknown stage '{stage}': {did_you_mean(stage, own)}" for stage in settings if stage not in own]
+    wrong += [
+        f"{stage}: expected an object of keys, found {keys!r}"
+        for stage, keys in settings.items()
+        if not isinstance(keys, Mapping)
+    ]
+    settings = {stage: keys for stage, keys in settings.items() if isinstance(keys, Mapping)}
     given = [key for keys in (shared, *settings.values()) for key in keys]
     wrong += [f"'{key}' is set by the cross-validation; use {taken[key]}" for key in given if key in taken]
+    wrong += [_unknown_shared(key, system, meant) for key in shared if key not in {**meant, **taken}]
     for key, value in shared.items():
-        precise = [f"--{name}" for name, targets in system.shared_keys.items() if key in targets.values()]
-        if key not in meant:
-            hint = (
-                f"in each stage it is another one, use {' or '.join(precise)}" if precise else did_you_mean(key, meant)
-            )
-            wrong.append(f"unknown configuration key '{key}': {hint}")
         for stage, target in meant.get(key, {}).items():
             found, complained = _checked(stage, {target: value}, own[stage])
             values[stage] |= found
             wrong += [f"{key}{line.removeprefix(target)}" for line in complained]
     for stage in own:
-        found, complained = _checked(stage, settings.get(stage, {}), own[stage])
+        free = {key: value for key, value in settings.get(stage, {}).items() if key not in taken}
+        found, complained = _checked(stage, free, own[stage])
         values[stage] |= found
         wrong += [f"{stage}: {line}" for line in complained]
     if wrong:
@@ -198,17 +201,18 @@ def _shared_keys(system: System, own: Mapping[str, Mapping[str, Any]]) -> dict[s
     return {key: {stage: key for stage in keys if key in keys[stage]} for key in every} | dict(system.shared_keys)
 
 
+def _unknown_shared(key: str, system: System, meant: Mapping[str, Any]) -> str:
+    """What is wrong with a key that a whole cross-validation cannot be given."""
+    if precise := [f"--{name}" for name, targets in system.shared_keys.items() if key in targets.values()]:
+        return f"'{key}' is not the same thing in every stage; use {' or '.join(precise)}"
+    return f"unknown configuration key '{key}': {did_you_mean(key, meant)}"
+
+
 def keys_page() -> str:
     """docs/reference/keys.md: a table of each stage's keys."""
     lines = [PROSE]
     for system in map(find_system, SYSTEMS):
-        lines += [
-            f"## {system.title}",
-            "",
-            "`ultrarefiner cv` gives a key to all stages that have it, and these to the stages named:",
-            "",
-        ]
-        lines += ["| key | of |", "| --- | --- |"]
+        lines += [f"## {system.title}", "", SHARED, "", "| key | of |", "| --- | --- |"]
         for name, targets in system.shared_keys.items():
             lines.append(f"| `{name}` | {', '.join(f'`{key}` of {stage}' for stage, key in targets.items())} |")
         for stage in system.stages:

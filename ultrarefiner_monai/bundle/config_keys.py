@@ -15,25 +15,24 @@ from ultrarefiner_monai.systems.keys import configuration, is_expression, keys_o
 
 
 @one_line_errors
-def check_keys(root: str) -> None:
+def check_keys() -> None:
     """Compare the top-level keys of the running configuration with those that its files define, and read their values.
 
     Meant as the first step of a bundle's `initialize`, before anything takes a value; the running parser is found on the
     call stack, since MONAI gives expressions no name for it. Values are checked by the table of keys (`systems.keys`), and
     the expressions that a user typed once all plain values are right: they may need the plan.
 
-    Args:
-        root: the bundle's folder.
-
     Raises:
         SystemExit: one line on every key that is unknown (with the nearest known one) or has a value it cannot have.
     """
     parser = running_parser()
     stage = stage_of(parser)
-    folder = Path(root) / "configs"
+    folder = Path(str(parser.get_parsed_content("bundle_root"))) / "configs"
     files = [configuration(stage, name, folder=folder) for name in _files_of(parser, stage)]
     if not (own := reduce(or_, files)):
-        raise DataError(f"bundle_root {root}: expected the configurations of {stage.name} in {folder}, found none")
+        raise DataError(
+            f"bundle_root: expected a folder with the configurations of {stage.name}, found none in {folder}"
+        )
     given = {key: value for key, value in parser.get().items() if key != ConfigParser.meta_key}
     for key, value in read(stage.name, given, own).items():
         if value is not given[key]:

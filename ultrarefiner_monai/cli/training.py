@@ -113,9 +113,7 @@ def _conduct(
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("ultrarefiner_monai").setLevel(logging.INFO)
     chosen = make_engine(**(engine or {"name": "local"}))
-    studies = [
-        Study(name, data_root, out, folds, shared, settings, system=system.name) for name, out in folders.items()
-    ]
+    studies = [Study(name, data_root, out, folds, shared, settings, system=system) for name, out in folders.items()]
     names = list(stages or (stage.name for stage in system.stages))
     for study, table in zip(studies, conduct(studies, names, only_folds, chosen), strict=True):
         if table:

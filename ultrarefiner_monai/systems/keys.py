@@ -148,7 +148,7 @@ def stage_values(
     settings: Mapping[str, Mapping[str, Any]],
     taken: Mapping[str, str] | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """The keys that each stage of a cross-validation is given, read and checked.
+    """The keys that each stage of a cross-validation is given, checked, and as they were typed.
 
     Args:
         system: its system.
@@ -162,7 +162,7 @@ def stage_values(
     """
     own = {stage.name: configuration(stage) for stage in system.stages}
     links = [key for stage in system.stages for key in (*stage.starts, *stage.feeds)]
-    taken = dict.fromkeys(links, "nothing: it is its own") | dict(taken or {})
+    taken = dict.fromkeys(links, "nothing: it is the cross-validation's own") | dict(taken or {})
     meant = _shared_keys(system, own)
     values: dict[str, dict[str, Any]] = {stage: {} for stage in own}
     wrong = [f"unknown stage '{stage}': {did_you_mean(stage, own)}" for stage in settings if stage not in own]
@@ -177,14 +177,12 @@ def stage_values(
     wrong += [_unknown_shared(key, system, meant) for key in shared if key not in {**meant, **taken}]
     for key, value in shared.items():
         for stage, target in meant.get(key, {}).items():
-            found, complained = _checked(stage, {target: value}, own[stage])
-            values[stage] |= found
-            wrong += [f"{key}{line.removeprefix(target)}" for line in complained]
+            values[stage][target] = value
+            wrong += [f"{key}{line.removeprefix(target)}" for line in complaints(stage, {target: value}, own[stage])]
     for stage in own:
         free = {key: value for key, value in settings.get(stage, {}).items() if key not in taken}
-        found, complained = _checked(stage, free, own[stage])
-        values[stage] |= found
-        wrong += [f"{stage}: {line}" for line in complained]
+        values[stage] |= free
+        wrong += [f"{stage}: {line}" for line in complaints(stage, free, own[stage])]
     if wrong:
         raise DataError(shown(dict.fromkeys(wrong), SHOWN_PROBLEMS, "; "))
     return values

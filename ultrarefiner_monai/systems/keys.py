@@ -37,7 +37,13 @@ COMMON = (
     Key("seed", "whole number", "decides every random number", least=0, most=2**32 - 1),  # NumPy takes 32 bits
     Key("amp", "truth value", "bf16 autocast, on GPU and CPU"),
     Key("workers", "whole number", "processes that load images, beside the main one", least=0),
-    Key("cache_rate", "number", "share of the images that is kept in memory", least=0, most=1),
+    Key(
+        "cache_rate",
+        "number",
+        "share of the images that is kept in memory; null: all up to 512 pixels, none above",
+        least=0,
+        most=1,
+    ),
     Key("output_dir", "path", "where the run writes; null: `models/<dataset>/fold<k>` in the bundle"),
     Key("resume", "truth value", "go on after the last complete epoch"),
     Key("tracking_uri", "text", "MLflow store; null: `MLFLOW_TRACKING_URI`, or `mlruns.db` of the project"),
@@ -163,7 +169,7 @@ def stage_values(
     own = {stage.name: configuration(stage) for stage in system.stages}
     links = [key for stage in system.stages for key in (*stage.starts, *stage.feeds)]
     taken = dict.fromkeys(links, "nothing: it is the cross-validation's own") | dict(taken or {})
-    meant = _shared_keys(system, own)
+    meant = {key: targets for key, targets in _shared_keys(system, own).items() if key not in taken}
     values: dict[str, dict[str, Any]] = {stage: {} for stage in own}
     wrong = [f"unknown stage '{stage}': {did_you_mean(stage, own)}" for stage in settings if stage not in own]
     wrong += [

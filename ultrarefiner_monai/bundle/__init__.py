@@ -13,7 +13,7 @@ from ultrarefiner_monai.bundle.multi_gpu import (
 )
 from ultrarefiner_monai.bundle.optimizers import cosine, trainable, warm_polynomial
 from ultrarefiner_monai.bundle.paths import bundle_root
-from ultrarefiner_monai.bundle.preflight import Plan, preflight
+from ultrarefiner_monai.bundle.preflight import Plan, make_plan
 from ultrarefiner_monai.bundle.prepare_batch import PrepareRefinement
 from ultrarefiner_monai.bundle.run_facts import make_tracker
 from ultrarefiner_monai.bundle.starting_weights import load_pretrained, load_sam, load_starts, model_card
@@ -39,10 +39,10 @@ __all__ = [
     "load_pretrained",
     "load_sam",
     "load_starts",
+    "make_plan",
     "make_tracker",
     "model_card",
     "prediction_writer",
-    "preflight",
     "process_device",
     "shuffle_each_epoch",
     "start_process_group",

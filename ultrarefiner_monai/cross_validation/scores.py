@@ -1,6 +1,6 @@
 """Scores of a finished cross-validation, read from its prediction maps at every file's own size."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,6 @@ from ultrarefiner_monai.data.predictions.index import PredictionIndex
 from ultrarefiner_monai.data.predictions.maps import read_map
 from ultrarefiner_monai.data.releases.roots import Root, resolve
 from ultrarefiner_monai.handlers.comparison import Row
-from ultrarefiner_monai.masks import THRESHOLD
 from ultrarefiner_monai.metrics.scores import outputs_of, score_image, summarise_rows
 
 TEST = "test"
@@ -32,7 +31,7 @@ class Prediction:
     phase: str
     fold: int | None
     item: Item
-    files: tuple[Path, ...]
+    files: Mapping[str, Path]  # by output
 
     def read(self, root: Root) -> tuple[Tensor, Tensor]:
         """Its maps (outputs, H, W), the baseline first, and the truth (1, H, W).
@@ -41,7 +40,9 @@ class Prediction:
         """
         size = (self.item["width"], self.item["height"])
         truth = read_mask([resolve(root, mask) for mask in masks_of(self.item)], size=size)
-        return torch.from_numpy(np.stack([read_map(file) for file in self.files])), torch.from_numpy(truth)[None]
+        return torch.from_numpy(np.stack([read_map(file) for file in self.files.values()])), torch.from_numpy(truth)[
+            None
+        ]
 
 
 def study_rows(study: Study, root: Root) -> list[Row]:
@@ -65,10 +66,11 @@ def predictions(study: Study, phase: str, fold: int | None) -> list[Prediction]:
 
     Raises `DataError` where there is no index of them.
     """
-    folders = [study.maps(phase, fold, output) for output in study.system.stage(phase).outputs]
-    files = {entry["id"]: entry["file"] for entry in PredictionIndex.load(folders[-1]).items}
+    outputs = study.system.stage(phase).outputs
+    folders = {output: study.maps(phase, fold, output) for output in outputs}
+    files = {entry["id"]: entry["file"] for entry in PredictionIndex.load(folders[outputs[-1]]).items}
     return [
-        Prediction(phase, fold, item, tuple(folder / files[item["id"]] for folder in folders))
+        Prediction(phase, fold, item, {output: folder / files[item["id"]] for output, folder in folders.items()})
         for item in study.manifest.items()
         if item["id"] in files
     ]
@@ -78,7 +80,7 @@ def score_prediction(prediction: Prediction, dataset: str, maps: Tensor, truth: 
     """The row of one image: its names, its scores, and the lesions' share of its area."""
     item, place = prediction.item, TEST if prediction.fold is None else prediction.fold
     names = (item.get("dataset", dataset), *(item[key] for key in COLUMNS[1:5]), place, prediction.phase)
-    scores = score_image(maps, truth, THRESHOLD, item["id"], item.get("spacing"))
+    scores = score_image(maps, truth, list(prediction.files), item["id"], item.get("spacing"))
     return dict(zip(COLUMNS, names, strict=True)) | scores | {"lesion_share": float(truth.double().mean())}
 
 

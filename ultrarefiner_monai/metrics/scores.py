@@ -86,12 +86,6 @@ def score_image(
     return row | {"lesions": int(scores["lesions"][0]), "unit": "px" if sides is None else "mm"}
 
 
-def outputs_of(row: Row) -> list[str]:
-    """Names of the outputs that a row has scores of, the baseline first."""
-    names = [name.removesuffix("_dice") for name in row if name.endswith("_dice")]
-    return [name for name in names if name != "delta"]
-
-
 def calibrate_image(pred: Tensor, truth: Tensor) -> np.ndarray:
     """`calibration_sums` (output, region, 3, bin) of one image; `pred` and `truth` as in `score_image`."""
     return calibration_sums(_plain(pred).float().numpy(), (_plain(truth)[0] > 0).numpy())

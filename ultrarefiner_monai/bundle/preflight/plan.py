@@ -1,6 +1,6 @@
 """What a run really does: its data, networks, models and folders, decided before anything is written.
 
-A configuration lists what a user may set; `preflight` completes it by defaults. On a fresh clone nothing is prepared, and each
+A configuration lists what a user may set; `make_plan` completes it by defaults. On a fresh clone nothing is prepared, and each
 thing that is missing is replaced by the smallest thing that works, with one warning a replacement. Naming a data root or a
 checkpoint, or `strict`, turns every replacement into an error.
 """
@@ -34,7 +34,7 @@ TRAVELLING = ("id", "dataset", "patient", "class", "width", "height", "sha256", 
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that a run needs to know, see `preflight`.
+    """Everything that a run needs to know, see `make_plan`.
 
     Args:
         request: what was asked for.
@@ -192,7 +192,7 @@ class Plan:
 
 
 @one_line_errors
-def preflight(stage: str, **differing: Any) -> Plan:
+def make_plan(stage: str, **differing: Any) -> Plan:
     """The plan of the running configuration, from its top-level keys.
 
     Args:
@@ -205,10 +205,10 @@ def preflight(stage: str, **differing: Any) -> Plan:
     parser = running_parser()
     wanted = {field.name for field in fields(Request)} | set(find_stage(stage)[1].own_keys)
     keys = {key: parser.get_parsed_content(key) for key in wanted - differing.keys() if key in parser.get()}
-    return make_plan(Request.of(stage, keys | differing))
+    return decide(Request.of(stage, keys | differing))
 
 
-def make_plan(request: Request) -> Plan:
+def decide(request: Request) -> Plan:
     """Decide what a run really does.
 
     Raises:

@@ -19,7 +19,7 @@ def predict(
     amp: bool = True,
     device: str | None = None,
 ) -> None:
-    """Segment pictures: masks of the files' own size and a table of measures; exit status 1 if a file had to be skipped.
+    """Segment images: masks of the files' own size and a table of measures; exit status 1 if a file had to be skipped.
 
     Args:
         paths: files, folders and patterns; PNG, JPEG, TIFF, BMP, DICOM and NIfTI.
@@ -28,7 +28,7 @@ def predict(
         format: "png", "nifti", or "dicom-seg" for DICOM files.
         probability: write probability maps.
         uncertainty: write maps of "entropy" or of "std", the deviation between the models of an ensemble.
-        overlay: write pictures with the mask's outline.
+        overlay: write images with the mask's outline.
         threshold: probability from which a pixel is lesion.
         coarse: models of phase 1, which a model of phase 2 needs.
         overwrite: replace results that are there.

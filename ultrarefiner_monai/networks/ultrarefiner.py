@@ -1,14 +1,16 @@
 """The whole system: coarse network and SAM refiner, one differentiable network."""
 
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from ultrarefiner_monai.networks.fusion import Fusion
+from ultrarefiner_monai.networks.prompts import PromptGenerator
 from ultrarefiner_monai.networks.refiner import Refinement, SamRefiner
-
-if TYPE_CHECKING:
-    from ultrarefiner_monai.networks.transunet import TransUNet
+from ultrarefiner_monai.networks.sam import build_sam, lora_rank
+from ultrarefiner_monai.networks.transunet import TransUNet, build_transunet
 
 
 class UltraRefiner(nn.Module):
@@ -27,7 +29,7 @@ class UltraRefiner(nn.Module):
 
     def __init__(
         self,
-        coarse: "TransUNet | nn.Module",
+        coarse: TransUNet | nn.Module,
         refiner: SamRefiner,
         outputs: Literal["refined", "both"] = "refined",
         prompt_gradient_scale: float = 1.0,
@@ -64,3 +66,39 @@ class UltraRefiner(nn.Module):
         if return_parts:
             return parts._replace(coarse_logits=coarse_logits)
         return torch.cat([coarse_logits, parts.logits], 1) if self.outputs == "both" else parts.logits
+
+
+def describe(network: nn.Module, settings: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """What the stages' networks are built from, for a model's card.
+
+    Args:
+        network: a TransUNet, a SamRefiner or an UltraRefiner.
+        settings: variant and size of its parts `coarse` and `refiner`.
+    """
+    described = {part: dict(values) for part, values in settings.items()}
+    if "refiner" in described:
+        refiner: Any = network.refiner if isinstance(network, UltraRefiner) else network
+        described["refiner"] |= {**refiner.settings, "lora_rank": lora_rank(refiner.sam.image_encoder)}
+    return described
+
+
+def build(network: Mapping[str, Mapping[str, Any]]) -> nn.Module:
+    """The untrained network of a stage: a TransUNet, a SamRefiner, or an UltraRefiner of both.
+
+    Args:
+        network: what `describe` gives: `coarse`, `refiner` or both.
+    """
+    if "refiner" not in network:
+        return _build_coarse(network["coarse"])
+    settings = network["refiner"]
+    prompts, fusion = (
+        {key.removeprefix(prefix): value for key, value in settings.items() if key.startswith(prefix)}
+        for prefix in ("prompt_", "fusion_")
+    )
+    sam = build_sam(settings["variant"], settings["image_size"], lora_rank=settings["lora_rank"])
+    refiner = SamRefiner(sam, PromptGenerator(**prompts), Fusion(**fusion))
+    return UltraRefiner(_build_coarse(network["coarse"]), refiner) if "coarse" in network else refiner
+
+
+def _build_coarse(settings: Mapping[str, Any]) -> TransUNet:
+    return build_transunet(settings["variant"], settings["size"])

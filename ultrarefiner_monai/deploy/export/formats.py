@@ -33,7 +33,7 @@ Loader = Callable[[Path], Runner]
 
 
 def export_torchscript(model: str | Path, out: str | Path, overwrite: bool = False) -> list[Path]:
-    """Write `model.ts`, in phases 2 and 3 also `encoder.ts` and `decoder.ts`, for `torch.jit.load` on a processor.
+    """Write `model.ts`, in phases 2 and 3 also `encoder.ts` and `decoder.ts`, for `torch.jit.load` on a CPU.
 
     Args:
         model: `model.pt` with its card beside it.

@@ -47,11 +47,11 @@ REQUIREMENTS = (
 
 
 class SegmentationModel(PythonModel):
-    """Pictures in, masks out: a table with a column `image` of PNG or JPEG files as base64 text.
+    """Images in, masks out: a table with a column `image` of PNG or JPEG files as base64 text.
 
-    Phase 2 refines what phase 1 has found and needs a column `coarse` too: a probability map as a grey PNG of the picture's
-    size. The answer has a line a picture: `mask`, a PNG (0 and 255) and `probability`, a 16-bit PNG (65535 is 1), both as
-    base64 text at the picture's own size, and `lesion_pixels`. The parameter `threshold` is the probability from which a
+    Phase 2 refines what phase 1 has found and needs a column `coarse` too: a probability map as a grey PNG of the image's
+    size. The answer has a line an image: `mask`, a PNG (0 and 255) and `probability`, a 16-bit PNG (65535 is 1), both as
+    base64 text at the image's own size, and `lesion_pixels`. The parameter `threshold` is the probability from which a
     pixel is lesion.
     """
 
@@ -60,10 +60,10 @@ class SegmentationModel(PythonModel):
         self.segmenter = load_segmenter(context.artifacts["weights"], amp=context.model_config["amp"])
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """Segment every picture of the column `image`.
+        """Segment every image of the column `image`.
 
         Raises:
-            MlflowException: a cell is no picture, a size differs, or the threshold is no probability; a server answers with the
+            MlflowException: a cell is no image, a size differs, or the threshold is no probability; a server answers with the
                 line and status 400.
         """
         inputs = enumerate(model_input.to_dict("records"))
@@ -91,10 +91,10 @@ class SegmentationModel(PythonModel):
 
 
 def decode_grey(text: str, name: str) -> np.ndarray:
-    """Grey values (H, W) float32 in [0, 1] of a picture file in base64 text; `name` is what an error calls it.
+    """Grey values (H, W) float32 in [0, 1] of an image file in base64 text; `name` is what an error calls it.
 
     Raises:
-        DataError: the text is no base64, or its bytes are no picture.
+        DataError: the text is no base64, or its bytes are no image.
     """
     try:
         with Image.open(BytesIO(base64.b64decode(text, validate=True))) as image:
@@ -125,7 +125,7 @@ def signature_of(phase: str) -> ModelSignature:
 
 
 def example_of(phase: str) -> pd.DataFrame:
-    """One synthetic picture, about 100 pixels wide, as a model of `phase` takes it; no patient's, since it is published."""
+    """One synthetic image, about 100 pixels wide, as a model of `phase` takes it; no patient's, since it is published."""
     with TemporaryDirectory() as folder:
         generate_phantom(folder, count=1, settings=PhantomSettings(normal=0, lesions=1, size=(96, 120), marks=0))
         files = {"image": next(Path(folder, "images").iterdir()), "coarse": next(Path(folder, "masks").iterdir())}

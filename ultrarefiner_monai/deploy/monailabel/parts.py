@@ -74,7 +74,7 @@ def preprocessing(bundle: str | Path) -> Compose:
 
 
 def training_preprocessing(bundle: str | Path) -> Compose:
-    """Transforms of a labelled picture: paths under `image` and `label` -> (1, S, S) each; `coarse` too for phase 2."""
+    """Transforms of a labelled image: paths under `image` and `label` -> (1, S, S) each; `coarse` too for phase 2."""
     card = card_of(bundle)
     start: list[Transform] = [LoadGreyd("image")]
     keys: tuple[str, ...] = ("image", "label")
@@ -105,7 +105,7 @@ class CoarseMapd(MapTransform):
         self.request = request
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return a copy of `data` with the map; the picture, (1, H, W), is under `image`."""
+        """Return a copy of `data` with the map; the image, (1, H, W), is under `image`."""
         image = data["image"]
         if self.request and isinstance(data.get("label"), str):
             height, width = image.shape[1:]
@@ -158,14 +158,14 @@ def _replaced(module: Any, name: str, part: nn.Module) -> Any:
 
 
 class MaskForClientd(MapTransform):
-    """Turn logits (C, S, S) into the mask that the server's writer takes: uint8 (W, H) at the picture's own size, lesion 1.
+    """Turn logits (C, S, S) into the mask that the server's writer takes: uint8 (W, H) at the image's own size, lesion 1.
 
     `threshold` and `show` ("refined" or "coarse") of the request decide; `result` tells the client what came of it.
     The writer transposes, as for all of MONAI, whose readers give (W, H).
     """
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return a copy of `data` with the mask; the picture that the network saw is under `image`."""
+        """Return a copy of `data` with the mask; the image that the network saw is under `image`."""
         item = dict(data)
         threshold = _threshold(item.get("threshold", THRESHOLD))
         channel = 0 if item.get("show") == "coarse" else -1
@@ -196,10 +196,10 @@ def uncertainty(probability: np.ndarray) -> float:
     return float(entropy(probability).mean(dtype=np.float64))
 
 
-def predict_file(bundle: str | Path, picture: str | Path) -> np.ndarray:
-    """Probability (H, W) of what `bundle` serves for a picture file; DataError where there is none."""
+def predict_file(bundle: str | Path, image: str | Path) -> np.ndarray:
+    """Probability (H, W) of what `bundle` serves for an image file; DataError where there is none."""
     model, coarse = Path(bundle) / MODEL, Path(bundle) / COARSE_MODEL
-    return _ensemble(model, coarse if coarse.is_file() else None)(read_grey(picture)).probability
+    return _ensemble(model, coarse if coarse.is_file() else None)(read_grey(image)).probability
 
 
 def _ensemble(model: Path, coarse: Path | None = None) -> Ensemble:
@@ -233,7 +233,7 @@ def dice_of(output: Mapping[str, Tensor]) -> Tensor:
 
 
 class MeanDice(Average):
-    """Mean of `dice_of` over all pictures; a plain number, which MONAI's engines want."""
+    """Mean of `dice_of` over all images; a plain number, which MONAI's engines want."""
 
     def __init__(self) -> None:
         super().__init__(dice_of)
@@ -244,27 +244,27 @@ class MeanDice(Average):
 
 
 class KeepBetter:
-    """Let a training in the server replace `model.pt` only by a model that is better on the validation pictures.
+    """Let a training in the server replace `model.pt` only by a model that is better on the validation images.
 
-    The model that the training starts from is scored first. Where there are no validation pictures the last model is kept.
+    The model that the training starts from is scored first. Where there are no validation images the last model is kept.
 
     Args:
         bundle: the served folder.
         network: what is trained.
-        evaluator: scores the validation pictures; has the metric `dice`.
-        pictures: number of validation pictures.
+        evaluator: scores the validation images; has the metric `dice`.
+        images: number of validation images.
     """
 
-    def __init__(self, bundle: str, network: nn.Module, evaluator: Any, pictures: int) -> None:
+    def __init__(self, bundle: str, network: nn.Module, evaluator: Any, images: int) -> None:
         self.bundle = Path(bundle)
         self.network = network
         self.evaluator = evaluator
-        self.pictures = pictures
+        self.images = images
         self.best = 0.0
 
     def attach(self, trainer: Engine) -> None:
         """Score at the start and after each epoch of `trainer`; attach it after what loads the weights."""
-        if self.pictures:
+        if self.images:
             trainer.add_event_handler(Events.STARTED, self._start)
             trainer.add_event_handler(Events.EPOCH_COMPLETED, self._keep_if_better)
         else:

@@ -14,7 +14,7 @@ def measure(mask: np.ndarray, consensus: Consensus, spacing: Spacing | None) -> 
     Returns:
         `area_px` and `area_mm2` of all parts; `components`: parts, pixels that touch at a corner belonging
         together; of the largest part `diameter_px` and `diameter_mm`, the longest one, and `perpendicular_px` and
-        `perpendicular_mm`, see `diameters`; `mean_probability` over the mask; `max_probability` over the picture;
+        `perpendicular_mm`, see `diameters`; `mean_probability` over the mask; `max_probability` over the image;
         `sam_predicted_iou`: see `Consensus`. Without a spacing, values in millimetres are NaN; in a blank mask the
         diameters and the mean probability are.
     """

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ultrarefiner_monai.deploy.images.dicom import DicomFile
-from ultrarefiner_monai.deploy.images.image_file import PictureFile
+from ultrarefiner_monai.deploy.images.image_file import ImageFile
 from ultrarefiner_monai.deploy.images.nifti import NiftiFile
 from ultrarefiner_monai.deploy.predict.dicom_seg import segmentation
 from ultrarefiner_monai.deploy.predict.measures import entropy
@@ -34,7 +34,7 @@ class Outputs:
         threshold: probability from which a pixel is lesion.
         probability: write the probability as float32 NIfTI, too.
         uncertainty: write "entropy" or "std" (standard deviation of the models) as float32 NIfTI; None writes none.
-        overlay: write the picture with the mask's outline as PNG.
+        overlay: write the image with the mask's outline as PNG.
     """
 
     out: Path
@@ -45,7 +45,7 @@ class Outputs:
     overlay: bool = False
 
     def files(self, name: str, count: int) -> list[Path]:
-        """Every file that a picture file with `count` frames gets, its masks first."""
+        """Every file that an image file with `count` frames gets, its masks first."""
         frames = frame_names(name, count)
         masks = [name] if self.format == "dicom-seg" else frames
         kinds = [("masks", FORMATS[self.format], masks)]
@@ -58,7 +58,7 @@ class Outputs:
         """The file with the mask of one frame."""
         return self.files(name, count)[0 if self.format == "dicom-seg" else index]
 
-    def write(self, source: PictureFile, frame: str, grey: np.ndarray, consensus: Consensus, mask: np.ndarray) -> None:
+    def write(self, source: ImageFile, frame: str, grey: np.ndarray, consensus: Consensus, mask: np.ndarray) -> None:
         """Write what one frame gets, but for its mask in a DICOM segmentation; `frame` is one of `frame_names`.
 
         Raises:
@@ -76,7 +76,7 @@ class Outputs:
         if self.overlay:
             write_png(self.out / "overlays" / f"{frame}.png", outlined(grey, mask))
 
-    def complete(self, source: PictureFile, name: str, masks: Sequence[np.ndarray], model: str) -> None:
+    def complete(self, source: ImageFile, name: str, masks: Sequence[np.ndarray], model: str) -> None:
         """Write the segmentation of all frames of a DICOM file, where that is the format; its header names the model.
 
         Raises:
@@ -102,7 +102,7 @@ def write_png(path: Path, pixels: np.ndarray) -> None:
     _write(path, buffer.getvalue())
 
 
-def write_nifti(path: Path, plane: np.ndarray, source: PictureFile) -> None:
+def write_nifti(path: Path, plane: np.ndarray, source: ImageFile) -> None:
     """Write (H, W) as a plane (W, H), x before y: with the geometry of a NIfTI source, else with the pixel's size.
 
     The same plane always gives the same bytes.
@@ -122,13 +122,13 @@ def write_nifti(path: Path, plane: np.ndarray, source: PictureFile) -> None:
 
 
 def outlined(grey: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """The picture (H, W) in [0, 1] with a line around the mask: uint8 (H, W, 3); the lesion itself stays visible."""
+    """The image (H, W) in [0, 1] with a line around the mask: uint8 (H, W, 3); the lesion itself stays visible."""
     from scipy.ndimage import binary_dilation
 
-    picture = np.repeat(np.rint(grey * 255).astype(np.uint8)[..., None], 3, axis=2)
+    image = np.repeat(np.rint(grey * 255).astype(np.uint8)[..., None], 3, axis=2)
     width = max(1, round(max(grey.shape) / OUTLINE_SHARE))
-    picture[binary_dilation(mask, iterations=width) & ~mask] = OUTLINE
-    return picture
+    image[binary_dilation(mask, iterations=width) & ~mask] = OUTLINE
+    return image
 
 
 def _write(path: Path, content: bytes) -> None:

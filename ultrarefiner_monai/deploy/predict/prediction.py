@@ -1,4 +1,4 @@
-"""Pictures in, masks at their own size out: the verb `predict`."""
+"""Images in, masks at their own size out: the verb `predict`."""
 
 import csv
 import json
@@ -15,8 +15,8 @@ import numpy as np
 
 import ultrarefiner_monai
 from ultrarefiner_monai.deploy.images.dicom import DicomFile
-from ultrarefiner_monai.deploy.images.find import Found, find_files, open_picture
-from ultrarefiner_monai.deploy.images.image_file import PictureFile
+from ultrarefiner_monai.deploy.images.find import Found, find_files, open_image_file
+from ultrarefiner_monai.deploy.images.image_file import ImageFile
 from ultrarefiner_monai.deploy.predict.measures import measure
 from ultrarefiner_monai.deploy.predict.outputs import FORMATS, UNCERTAINTIES, Outputs, WriteError, frame_names, writing
 from ultrarefiner_monai.errors import DataError
@@ -67,7 +67,7 @@ class Summary:
 class _Job:
     """A readable file and the name of its results."""
 
-    source: PictureFile
+    source: ImageFile
     name: str
 
 
@@ -85,7 +85,7 @@ def predict(
     amp: bool = True,
     device: str | None = None,
 ) -> Summary:
-    """Segment picture files and write masks of their size, a table of measures, and a report.
+    """Segment image files and write masks of their size, a table of measures, and a report.
 
     A file that cannot be read is noted and passed over. Masks take the name of their file, below `out/masks`; those of
     files in sub-folders go to sub-folders of the same name.
@@ -97,12 +97,12 @@ def predict(
         format: "png", "nifti", or "dicom-seg" for DICOM files.
         probability: write probability maps.
         uncertainty: write maps of "entropy" or of "std", the standard deviation of an ensemble's models.
-        overlay: write pictures with the mask's outline.
+        overlay: write images with the mask's outline.
         threshold: probability from which a pixel is lesion.
         coarse: models of phase 1, whose mean phase 2 refines; other phases take none.
         overwrite: replace results that are there.
         amp: bf16 autocast, as the bundles have by default.
-        device: "cpu", "cuda" and the like; None is the first CUDA device, or the processor.
+        device: "cpu", "cuda" and the like; None is the first CUDA device, or the CPU.
 
     Raises:
         DataError: nothing to predict, a wrong option or model, results that are there or would overwrite each other,
@@ -140,7 +140,7 @@ def _readable(found: Sequence[Found], outputs: Outputs, summary: Summary) -> Ite
     """The files that can be opened; the others become failures."""
     for file in found:
         try:
-            source = open_picture(file.path)
+            source = open_image_file(file.path)
             if outputs.format == "dicom-seg" and not isinstance(source, DicomFile):
                 raise DataError(f"{file.path}: a DICOM segmentation needs a DICOM file; take --format png or nifti")
         except DataError as error:
@@ -150,7 +150,7 @@ def _readable(found: Sequence[Found], outputs: Outputs, summary: Summary) -> Ite
 
 
 def _check_targets(jobs: Sequence[_Job], outputs: Outputs, overwrite: bool) -> None:
-    """Refuse to write one file twice, over a picture that is read, or over results that are there."""
+    """Refuse to write one file twice, over an image that is read, or over results that are there."""
     sources = defaultdict(list)
     for job in jobs:
         for target in outputs.files(job.name, job.source.count):

@@ -1,4 +1,6 @@
-"""The colours of all pictures and charts, which people who cannot tell red from green tell apart as well."""
+"""The colours of all figures, which people who cannot tell red from green tell apart as well."""
+
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -6,16 +8,14 @@ import numpy as np
 ORANGE, SKY_BLUE, GREEN, YELLOW = "#E69F00", "#56B4E9", "#009E73", "#F0E442"
 BLUE, VERMILLION, PURPLE, BLACK = "#0072B2", "#D55E00", "#CC79A7", "#000000"
 
-COARSE, REFINED, TRUTH = ORANGE, SKY_BLUE, YELLOW  # outlines on an image
+FIRST, MIDDLE, LAST, TRUTH = ORANGE, PURPLE, SKY_BLUE, YELLOW  # outlines on an image, of outputs by their position
 HIT, FALSE_ALARM, MISS = GREEN, VERMILLION, BLUE  # areas of a map of errors
-OF_CASES = {
-    "coarse": COARSE,
-    "refined": REFINED,
-    "truth": TRUTH,
-    "hit": HIT,
-    "false alarm": FALSE_ALARM,
-    "miss": MISS,
-}
+
+
+def of_case(outputs: Sequence[str]) -> dict[str, str]:
+    """The colours in the figures of a case, by what they show: the outline of each output and of the truth, and errors."""
+    outlines = dict.fromkeys(outputs, MIDDLE) | {outputs[-1]: LAST} | {outputs[0]: FIRST}
+    return outlines | {"truth": TRUTH, "hit": HIT, "false alarm": FALSE_ALARM, "miss": MISS}
 
 
 def error_regions(mask: np.ndarray, truth: np.ndarray) -> list[tuple[np.ndarray, str]]:

@@ -1,9 +1,8 @@
-"""Coarse against refined, image by image: is the second stage worth it?"""
+"""The masks of an evaluation against the truth and each other, image by image: is the last one worth it?"""
 
-import json
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,37 +10,37 @@ import numpy as np
 from ignite.engine import Engine, Events
 
 from ultrarefiner_monai.devices import gather, is_main
-from ultrarefiner_monai.files import atomic_write
-from ultrarefiner_monai.metrics import reliability
+from ultrarefiner_monai.files import write_json
+from ultrarefiner_monai.masks import THRESHOLD
 from ultrarefiner_monai.metrics.boundaries import NSD_TOLERANCE
-from ultrarefiner_monai.metrics.calibration import BINS, REGIONS
 from ultrarefiner_monai.metrics.scores import (
     CHANGE,
     ECE,
     LOWER_IS_BETTER,
     OF_NORMALS,
-    STAGES,
+    Row,
     calibrate_image,
+    outputs_of,
+    reliability_diagrams,
     score_image,
     summarise_calibration,
     summarise_rows,
     unit_of,
 )
-from ultrarefiner_monai.metrics.scores_file import PER_IMAGE, Row, write_rows
+from ultrarefiner_monai.metrics.scores_file import PER_IMAGE, write_rows
 from ultrarefiner_monai.metrics.segmentation import DISTANCES, MEANS
 
 logger = logging.getLogger(__name__)
-
 
 NEED_LESIONS = {*MEANS, "lesion_sensitivity", "ece_lesion"} - {"specificity"}  # say nothing of normals
 SHOWN = (*MEANS, "lesion_sensitivity", "false_lesions", *OF_NORMALS, *ECE.values())  # lines of the table for people
 
 
 class CompareMasks:
-    """Scores every image's coarse and refined mask at the file's own size.
+    """Scores every image's masks at the file's own size.
 
-    Into `engine.state.metrics` go `coarse_<metric>`, `refined_<metric>` and `delta_<metric>` (refined - coarse, of images
-    where both are defined):
+    Into `engine.state.metrics` go `<output>_<metric>` of each output and, where there are two or more,
+    `delta_<metric>` (last - first, of images where both are defined):
 
     - means over the images where they are defined, with `<name>_undefined` counts, of what `segmentation_metrics` returns:
       dice, iou, precision, recall, specificity, hd95, assd, nsd, boundary_iou, false_lesions;
@@ -49,18 +48,19 @@ class CompareMasks:
     - `ece` and `ece_lesion`, the calibration errors of all pixels and of those in and near lesions;
     - where there are images without a lesion, `false_positive_rate` and `false_positive_area` of those.
 
-    `worse_share` and `better_share` are the shares of images whose Dice falls or rises by more than 0.02. A prediction of
-    one channel (phase 1) has the coarse ones only. Logs the table and writes `output_dir/per_image.csv` (`nan` =
-    undefined) and `output_dir/reliability.json`, the reliability diagrams. Under distributed validation all ranks' images
-    are gathered, and the doubles that a sampler pads with are dropped by id.
+    `worse_share` and `better_share` are the shares of images whose Dice falls or rises by more than 0.02. Logs the table
+    and writes `output_dir/per_image.csv` (`nan` = undefined) and `output_dir/reliability.json`, the reliability diagrams.
+    Under distributed validation all ranks' images are gathered, and the doubles that a sampler pads with are dropped by id.
 
     Args:
         output_dir: folder of the run.
+        outputs: what the channels of a prediction are, the baseline first.
         threshold: probability from which a pixel is lesion.
     """
 
-    def __init__(self, output_dir: str | Path, threshold: float = 0.5) -> None:
+    def __init__(self, output_dir: str | Path, outputs: Sequence[str], threshold: float = THRESHOLD) -> None:
         self.folder = Path(output_dir)
+        self.outputs = tuple(outputs)
         self.threshold = threshold
         self._scored: list[tuple[Row, np.ndarray]] = []
 
@@ -77,72 +77,58 @@ class CompareMasks:
         state: Any = engine.state
         for batch, output in zip(state.batch, state.output, strict=True):
             item = {**batch, **output}  # postprocessing adds its keys to either
+            pred, truth, name, spacing = item["pred"], item["truth"], str(item["id"]), item.get("spacing")
+            scores = score_image(pred, truth, self.outputs, name, spacing, self.threshold)
             named = {key: str(item[key]) for key in ("dataset", "id", "patient", "class") if key in item}
-            scores = score_image(item["pred"], item["truth"], self.threshold, str(item["id"]), item.get("spacing"))
-            self._scored.append((named | scores, calibrate_image(item["pred"], item["truth"])))
+            self._scored.append((named | scores, calibrate_image(pred, truth)))
 
     def _summarise(self, engine: Engine) -> None:
         every = {row["id"]: (row, sums) for scored in gather(self._scored) for row, sums in scored}
         rows = [every[name][0] for name in sorted(every)]
         sums = np.sum([every[name][1] for name in sorted(every)], axis=0)
-        metrics = summarise_rows(rows) | summarise_calibration(sums)
+        metrics = summarise_rows(rows) | summarise_calibration(sums, self.outputs)
         engine.state.metrics.update(metrics)
         if is_main():
             logger.info("%s", comparison_table(metrics, len(rows), unit_of(rows)))
             write_rows(self.folder / PER_IMAGE, rows)
-            write_reliability(self.folder / "reliability.json", sums, len(rows))
+            diagrams = reliability_diagrams(sums, self.outputs, len(rows))
+            write_json(self.folder / "reliability.json", diagrams, indent=2)
 
 
 def comparison_table(metrics: Mapping[str, float], images: int, unit: str = "px") -> str:
-    """The table for people: one row a metric; ▲ where refining helps, ▼ where it harms, = where it does neither.
+    """The table for people: one row a metric; ▲ where the last output is better than the first, ▼ where worse, = as good.
 
     Metrics that say nothing of images without a lesion are left out where there are no others.
     """
+    outputs = outputs_of(metrics)
     skipped = NEED_LESIONS if metrics.get("lesions") == 0 else ()
-    shown = [name for name in SHOWN if f"coarse_{name}" in metrics and name not in skipped]
-    if "refined_dice" not in metrics:
-        lines = [f"{images} images", f"{'metric':<20} {'coarse':>8} {'n':>5}"]
-        return "\n".join(lines + [_coarse_line(metrics, name, images, unit) for name in shown])
-    head = f"{'metric':<20} {'coarse':>8} {'refined':>8}   {'delta':>8} {'n':>5}  undefined (coarse, refined)"
+    shown = [name for name in SHOWN if f"{outputs[0]}_{name}" in metrics and name not in skipped]
+    lines = [_line(metrics, outputs, name, images, unit) for name in shown]
+    head = f"{'metric':<20} " + " ".join(f"{output:>8}" for output in outputs)
+    if len(outputs) == 1:
+        return "\n".join([f"{images} images", f"{head} {'n':>5}", *lines])
+    legend = f"{images} images; ▲ better, ▼ worse, delta over the n images (lesions) where both are defined"
+    head += f"   {'delta':>8} {'n':>5}  undefined ({', '.join(outputs)})"
     shares = (
         f"Dice lower by more than {CHANGE}: {100 * metrics['worse_share']:.1f} % of images, "
         f"higher: {100 * metrics['better_share']:.1f} %"
     )
-    legend = f"{images} images; ▲ better, ▼ worse, delta over the n images (lesions) where both are defined"
-    return "\n".join([legend, head, *(_line(metrics, name, images, unit) for name in shown), shares])
+    return "\n".join([legend, head, *lines, shares])
 
 
-def write_reliability(path: Path, sums: np.ndarray, images: int) -> None:
-    """Write the reliability diagrams of each stage and region (`metrics.reliability`) as JSON, atomically."""
-    stages = {
-        stage: {region: reliability(part) for region, part in zip(REGIONS, regions, strict=True)}
-        for stage, regions in zip(STAGES, sums, strict=False)
-    }
-    edges = [i / BINS for i in range(BINS + 1)]
-    with atomic_write(path, "w", encoding="utf-8") as file:
-        file.write(json.dumps({"images": images, "edges": edges, **stages}, indent=2, allow_nan=False) + "\n")
-
-
-def _line(metrics: Mapping[str, float], name: str, images: int, unit: str) -> str:
-    coarse, refined, delta = (metrics[f"{stage}_{name}"] for stage in (*STAGES, "delta"))
-    undefined = " ".join(f"{metrics.get(f'{stage}_{name}_undefined', 0):>4.0f}" for stage in STAGES)
-    means = f"{coarse:>8.4f} {refined:>8.4f} {_mark(name, delta)} {delta:>+8.4f}"
-    return f"{_label(name, unit):<20} {means} {_defined(metrics, f'delta_{name}', images):>5.0f}  {undefined}"
-
-
-def _coarse_line(metrics: Mapping[str, float], name: str, images: int, unit: str) -> str:
-    value, n = metrics[f"coarse_{name}"], _defined(metrics, f"coarse_{name}", images)
-    return f"{_label(name, unit):<20} {value:>8.4f} {n:>5.0f}"
-
-
-def _defined(metrics: Mapping[str, float], name: str, images: int) -> float:
-    """How many images, or lesions, a value is taken from."""
-    return metrics["lesions"] if "sensitivity" in name else images - metrics.get(f"{name}_undefined", 0)
-
-
-def _label(name: str, unit: str) -> str:
+def _line(metrics: Mapping[str, float], outputs: Sequence[str], name: str, images: int, unit: str) -> str:
+    """A metric's line; its `n` are the images, or lesions, that the last column is taken from."""
     units = dict.fromkeys(DISTANCES, unit) | {"nsd": f"{NSD_TOLERANCE:g} px"}
-    return f"{name} ({units[name]})" if name in units else name
+    label = f"{name} ({units[name]})" if name in units else name
+    means = " ".join(f"{metrics[f'{output}_{name}']:>{max(8, len(output))}.4f}" for output in outputs)
+    paired = len(outputs) > 1
+    source = f"{'delta' if paired else outputs[0]}_{name}"
+    n = metrics["lesions"] if "sensitivity" in name else images - metrics.get(f"{source}_undefined", 0)
+    if not paired:
+        return f"{label:<20} {means} {n:>5.0f}"
+    delta = metrics[source]
+    undefined = " ".join(f"{metrics.get(f'{output}_{name}_undefined', 0):>4.0f}" for output in outputs)
+    return f"{label:<20} {means} {_mark(name, delta)} {delta:>+8.4f} {n:>5.0f}  {undefined}"
 
 
 def _mark(name: str, delta: float) -> str:

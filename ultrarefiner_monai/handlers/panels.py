@@ -1,8 +1,8 @@
-"""Pictures of what the networks did, for people who cannot tell red from green as well."""
+"""Figures of what the networks did, for people who cannot tell red from green as well."""
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
+from PIL import Image
 
-from ultrarefiner_monai.colours import COARSE, OF_CASES, REFINED, TRUTH, error_regions
+from ultrarefiner_monai.colours import error_regions, of_case
+from ultrarefiner_monai.data.images import read_grey
 from ultrarefiner_monai.devices import is_main
 from ultrarefiner_monai.files import atomic_write
+from ultrarefiner_monai.masks import THRESHOLD
 from ultrarefiner_monai.metrics import overlap_metrics
-from ultrarefiner_monai.metrics.scores import STAGES
 from ultrarefiner_monai.tracking.tracker import Tracker
 
 GREYS = 40  # grey speckle does not compress; few greys keep a panel under 300 kB and its colours exact
@@ -23,7 +25,7 @@ PANEL_INCHES, DPI = 2.6, 130
 
 
 class SavePanels:
-    """Draws the first images of a validation: image, coarse, refined, truth and the map of errors.
+    """Draws the first images of a validation: image, the outline of each output, truth and the map of the last one's errors.
 
     The masks lie on the image at the file's own size, without letterbox. The same images are drawn each time, so that
     epochs can be compared; rank 0 draws its own. One PNG an image in `output_dir/panels`, or with an interval in
@@ -31,6 +33,7 @@ class SavePanels:
 
     Args:
         output_dir: folder of the run.
+        outputs: what the channels of a prediction are; of more than three the first and the last two are drawn.
         count: how many images.
         tracker: stores the panels as artifacts of its run, if given.
         threshold: probability from which a pixel is lesion.
@@ -41,13 +44,15 @@ class SavePanels:
     def __init__(
         self,
         output_dir: str | Path,
+        outputs: Sequence[str],
         count: int = 4,
         tracker: Tracker | None = None,
-        threshold: float = 0.5,
+        threshold: float = THRESHOLD,
         interval: int | None = None,
         epochs: int | None = None,
     ) -> None:
         self.folder = Path(output_dir)
+        self.outputs = tuple(outputs)
         self.count = count
         self.tracker = tracker
         self.threshold = threshold
@@ -67,41 +72,45 @@ class SavePanels:
         self._left = self.count if due else 0
         self._latest = epoch if due else self._latest
 
-    @property
-    def _place(self) -> str:
-        return "panels" if self.interval is None else f"panels/epoch{self._latest:03d}"
-
     def _draw(self, engine: Engine) -> None:
         if not is_main():
             return
         state: Any = engine.state
+        folder = "panels" if self.interval is None else f"panels/epoch{self._latest:03d}"
         for batch, output in zip(state.batch, state.output, strict=True):
             if self._left == 0:
                 return
-            item = {**batch, **output}  # postprocessing adds its keys to either
             self._left -= 1
-            path = self.folder / self._place / f"{re.sub(r'[^0-9A-Za-z._-]+', '_', str(item['id']))}.png"
-            masks = _numpy(item["pred"]) >= self.threshold
-            save_panel(path, _read_image(item), list(masks), _numpy(item["truth"])[0] > 0, title=str(item["id"]))
+            item = {**batch, **output}  # postprocessing adds its keys to either
+            name = str(item["id"])
+            pred, (truth,) = (torch.as_tensor(item[key]).detach().cpu().numpy() for key in ("pred", "truth"))
+            if len(pred) != len(self.outputs):
+                raise ValueError(f"{name}: expected channels {', '.join(self.outputs)}, found {len(pred)}")
+            masks = dict(zip(self.outputs, pred >= self.threshold, strict=True))
+            path = self.folder / folder / f"{re.sub(r'[^0-9A-Za-z._-]+', '_', name)}.png"
+            save_panel(path, read_grey(item["image_path"], size=truth.shape[::-1]), masks, truth > 0, title=name)
             if self.tracker is not None:
-                self.tracker.log_artifact(path, self._place)
+                self.tracker.log_artifact(path, folder)
 
 
-def save_panel(path: Path, image: np.ndarray, masks: Sequence[np.ndarray], truth: np.ndarray, title: str) -> None:
+def save_panel(path: Path, image: np.ndarray, masks: Mapping[str, np.ndarray], truth: np.ndarray, title: str) -> None:
     """Write one figure.
 
     Args:
         path: PNG file to write.
         image: (H, W) grey in [0, 1].
-        masks: (H, W) bool, the coarse mask and, where there is one, the refined mask; errors are those of the last.
+        masks: (H, W) bool of each output; errors are those of the last. Of more than three the first and the last two are
+            drawn.
         truth: (H, W) bool.
         title: the image's name.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
 
-    named = [("coarse", masks[0], COARSE), *(("refined", mask, REFINED) for mask in masks[1:2])]
-    columns = len(named) + 3
+    names = list(masks) if len(masks) <= 3 else [*list(masks)[:1], *list(masks)[-2:]]
+    colours = of_case(names)
+    columns = len(names) + 3
     height, width = image.shape
     size = (PANEL_INCHES * columns, PANEL_INCHES * min(height / width, 2.0) + 0.75)
     figure = Figure(figsize=size, dpi=DPI, layout="constrained")
@@ -109,12 +118,16 @@ def save_panel(path: Path, image: np.ndarray, masks: Sequence[np.ndarray], truth
     figure.suptitle(title, fontsize=8)
     axes = iter(figure.subplots(1, columns))
     _show(next(axes), image, "image")
-    for name, mask, colour in named:
-        _outline(_show(next(axes), image, f"{name}  Dice {_dice(mask, truth)}"), mask, colour)
-    _outline(_show(next(axes), image, "truth"), truth, TRUTH)
-    _errors(_show(next(axes), image, f"errors of {named[-1][0]}"), named[-1][1], truth)
-    _legend(figure, [name for name, _, _ in named])
-    _write_png(figure, path)
+    for name in names:
+        dice = overlap_metrics(masks[name], truth)["dice"]
+        said = "undefined (both blank)" if math.isnan(dice) else f"{dice:.3f}"
+        _outline(_show(next(axes), image, f"{name}  Dice {said}"), masks[name], colours[name])
+    _outline(_show(next(axes), image, "truth"), truth, colours["truth"])
+    _errors(_show(next(axes), image, f"errors of {names[-1]}"), masks[names[-1]], truth)
+    patches = {"edgecolor": "black", "linewidth": 0.5}
+    handles = [Patch(facecolor=colour, label=name, **patches) for name, colour in colours.items()]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=7, frameon=False)
+    _write_png(figure, path, list(colours.values()))
 
 
 def _show(axis: Any, image: np.ndarray, title: str) -> Any:
@@ -141,47 +154,18 @@ def _errors(axis: Any, mask: np.ndarray, truth: np.ndarray) -> None:
     axis.imshow(overlay, interpolation="nearest")
 
 
-def _legend(figure: Any, stages: Sequence[str]) -> None:
-    from matplotlib.patches import Patch
-
-    names = {name: colour for name, colour in OF_CASES.items() if name not in STAGES or name in stages}
-    handles = [Patch(facecolor=colour, edgecolor="black", linewidth=0.5, label=name) for name, colour in names.items()]
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=7, frameon=False)
-
-
-def _write_png(figure: Any, path: Path) -> None:
-    from PIL import Image
+def _write_png(figure: Any, path: Path, colours: Sequence[str]) -> None:
+    """Write the figure with a palette: greys, the colours, and their mixtures with black and white for smooth edges."""
+    from matplotlib.colors import to_rgb
 
     buffer = BytesIO()
     figure.savefig(buffer, format="png")
-    palette = Image.new("P", (1, 1))
-    palette.putpalette(_palette())
-    picture = Image.open(buffer).convert("RGB").quantize(palette=palette, dither=Image.Dither.NONE)
-    with atomic_write(path) as file:
-        picture.save(file, format="PNG", optimize=True)
-
-
-def _palette() -> list[int]:
-    """Flat RGB: the greys, the six colours, and each colour's mixtures with black and white for smooth edges."""
-    from matplotlib.colors import to_rgb
-
     greys = np.linspace(0, 1, GREYS).repeat(3).reshape(-1, 3)
-    pure = np.array([to_rgb(colour) for colour in OF_CASES.values()])
-    mixed = [pure, pure / 2, (pure + 1) / 2]
-    return np.rint(255 * np.concatenate([greys, *mixed])).astype(int).ravel().tolist()
-
-
-def _dice(mask: np.ndarray, truth: np.ndarray) -> str:
-    dice = overlap_metrics(mask, truth)["dice"]
-    return "undefined (both blank)" if math.isnan(dice) else f"{dice:.3f}"
-
-
-def _read_image(item: Any) -> np.ndarray:
-    from ultrarefiner_monai.data.images import read_grey
-
-    height, width = item["truth"].shape[-2:]
-    return read_grey(item["image_path"], size=(int(width), int(height)))
-
-
-def _numpy(value: Any) -> np.ndarray:
-    return torch.as_tensor(value).detach().cpu().numpy()
+    pure = np.array([to_rgb(colour) for colour in colours])
+    palette = Image.new("P", (1, 1))
+    palette.putpalette(
+        np.rint(255 * np.concatenate([greys, pure, pure / 2, (pure + 1) / 2])).astype(int).ravel().tolist()
+    )
+    drawn = Image.open(buffer).convert("RGB").quantize(palette=palette, dither=Image.Dither.NONE)
+    with atomic_write(path) as file:
+        drawn.save(file, format="PNG", optimize=True)

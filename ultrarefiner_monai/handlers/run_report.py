@@ -1,6 +1,5 @@
 """What became of a run, in one JSON file for programs, a log file and a last table for people."""
 
-import json
 import logging
 import platform
 import time
@@ -14,16 +13,16 @@ from ignite.engine import Engine, Events
 
 import ultrarefiner_monai
 from ultrarefiner_monai.devices import is_main
-from ultrarefiner_monai.files import atomic_write
+from ultrarefiner_monai.files import write_json
 from ultrarefiner_monai.handlers.failure import on_failure, was_stopped
 from ultrarefiner_monai.handlers.progress import duration
+from ultrarefiner_monai.metrics.scores import SHORT, outputs_of
 from ultrarefiner_monai.tracking.metrics_file import read_epochs
 
 logger = logging.getLogger(__name__)
 
 REPORT, LOG = "run.json", "run.log"
 PACKAGES = ("torch", "monai", "pytorch-ignite", "mlflow", "numpy")
-SHOWN = ("dice", "iou", "hd95")  # columns of the last table, for each stage and the difference
 PACKAGE_LOG = logging.getLogger("ultrarefiner_monai")
 
 
@@ -36,7 +35,7 @@ class RunReport:
 
     Args:
         output_dir: folder of the run.
-        facts: what is known before, such as phase, data set and fold.
+        facts: what is known before, such as stage, data set and fold.
         results: called at the end, for what is known then.
     """
 
@@ -55,7 +54,7 @@ class RunReport:
         """Follow a trainer or an evaluator; after a handler that may refuse to start, nothing is written where it does."""
         if is_main():
             engine.add_event_handler(Events.STARTED, self._begin)
-            engine.add_event_handler(Events.COMPLETED, self._complete)
+            engine.add_event_handler(Events.COMPLETED, lambda _: self._end("finished"))
             on_failure(engine, self._fail)
 
     def _begin(self, engine: Engine) -> None:
@@ -67,14 +66,10 @@ class RunReport:
         PACKAGE_LOG.addHandler(self._warnings)
         self._write("running")
 
-    def _complete(self, _: Engine) -> None:
-        self._end("finished")
-
     def _fail(self, error: BaseException) -> None:
         if self._begun is not None:
-            self._end(
-                "interrupted" if was_stopped(error) else "failed", " ".join(f"{type(error).__name__}: {error}".split())
-            )
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            self._end("interrupted" if was_stopped(error) else "failed", reason)
 
     def _end(self, status: str, error: str | None = None) -> None:
         content = self._write(status, error)
@@ -95,11 +90,14 @@ class RunReport:
             "seconds": round(time.monotonic() - self._started, 1),
             **self.results(),
             "warnings": self._warnings.lines,
-            "versions": versions(),
+            "versions": {
+                "python": platform.python_version(),
+                "ultrarefiner_monai": ultrarefiner_monai.__version__,
+                **{name: version(name) for name in PACKAGES},
+            },
             "files": sorted(path.name for path in self.folder.iterdir() if not path.name.startswith(".")),
         }
-        with atomic_write(self.folder / REPORT, "w", encoding="utf-8") as file:
-            file.write(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        write_json(self.folder / REPORT, content, indent=2)
         return content
 
 
@@ -114,28 +112,21 @@ class _Warnings(logging.Handler):
         self.lines.append(record.getMessage())
 
 
-def versions() -> dict[str, str]:
-    """Versions of Python, of this package and of what it computes with."""
-    own = {"python": platform.python_version(), "ultrarefiner_monai": ultrarefiner_monai.__version__}
-    return own | {name: version(name) for name in PACKAGES}
-
-
 def final_table(report: Mapping[str, Any], epochs: Mapping[int, Mapping[str, Any]]) -> str:
     """Validation metrics of a training's best and last epoch, a line each; empty where there are none."""
     best = (report.get("best") or {}).get("epoch", 0)
     until = max(best, report.get("epochs", {}).get("done", 0))  # the file may hold later epochs of an earlier run
-    validated = [epoch for epoch, numbers in epochs.items() if epoch <= until and "val_coarse_dice" in numbers]
-    if best not in validated:
+    outputs = outputs_of(name.removeprefix("val_") for name in epochs.get(best, ()) if name.startswith("val_"))
+    if not outputs:
         return ""
-    names = [f"{stage}_{name}" for stage in ("coarse", "refined", "delta") for name in SHOWN]
+    validated = [epoch for epoch, numbers in epochs.items() if epoch <= until and f"val_{outputs[0]}_dice" in numbers]
+    names = [f"{output}_{name}" for output in (*outputs, "delta") for name in SHORT]
     shown = [name for name in names if f"val_{name}" in epochs[best]]
     widths = [max(len(name), 7) for name in shown]
     lines = ["epoch       " + " ".join(f"{name:>{width}}" for name, width in zip(shown, widths, strict=True))]
     for title, epoch in (("best", best), ("last", max(validated))):
-        values = (_number(epochs[epoch].get(f"val_{name}"), width) for name, width in zip(shown, widths, strict=True))
-        lines.append(f"{title} {epoch:>5}  " + " ".join(values))
+        values = (epochs[epoch].get(f"val_{name}") for name in shown)
+        texts = ("undefined" if value is None else f"{value:.4f}" for value in values)
+        cells = (f"{text:>{width}}" for text, width in zip(texts, widths, strict=True))
+        lines.append(f"{title} {epoch:>5}  " + " ".join(cells))
     return "\n".join(lines)
-
-
-def _number(value: float | None, width: int) -> str:
-    return f"{'undefined' if value is None else format(value, '.4f'):>{width}}"

@@ -1,7 +1,6 @@
 """What a training tells the tracker at each epoch and validation."""
 
-import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
@@ -10,26 +9,22 @@ from ultrarefiner_monai.devices import gather
 from ultrarefiner_monai.handlers.failure import on_failure, was_stopped
 from ultrarefiner_monai.tracking.tracker import Tracker
 
-if TYPE_CHECKING:
-    pass
-
 
 class TrackTraining:
     """Logs each epoch of a trainer and opens and ends the tracker's run with it.
 
-    Names, equal in all phases: `train_loss` and `train_<component>` (means over the epoch and over all ranks),
-    `lr_<group>` (the group's name or number), and for a loss with `log_variances` s: `log_variance_<task>` and the
-    weight that follows, `weight_<task>` = exp(-s) / 2 (Kendall et al. 2018).
+    Names, equal in all stages: `train_loss` and `train_<component>` (means over the epoch and over all ranks),
+    `lr_<group>` (the group's name or number), and where a loss learns how to weigh its parts, `log_variance_<part>` and
+    the weight that follows, `weight_<part>` (Kendall et al. 2018).
 
     Put it before handlers that re-raise exceptions (MONAI's StatsHandler), or they keep a failure from it.
 
     Args:
         tracker: where the numbers go.
-        loss_function: its `components` (name -> scalar of the last call) and `log_variances` are logged if it has them.
+        loss_function: its `components` (name -> scalar of the last call) and `learned_weights` (name -> log variance and
+            weight) are logged if it has them.
         optimizer: its learning rates are logged.
     """
-
-    TASKS = ("coarse", "refined")
 
     def __init__(self, tracker: Tracker, loss_function: Any, optimizer: torch.optim.Optimizer) -> None:
         self.tracker = tracker
@@ -61,19 +56,12 @@ class TrackTraining:
         count = sum(part_count for _, part_count in parts)
         names = parts[0][0]
         means = {f"train_{name}": sum(sums[name] for sums, _ in parts) / count for name in names}
-        self.tracker.log_metrics(means | self._learned_weights() | self._learning_rates(), engine.state.epoch)
-
-    def _learned_weights(self) -> dict[str, float]:
-        log_variances = getattr(self.loss_function, "log_variances", None)
-        if log_variances is None:
-            return {}
-        values = dict(zip(self.TASKS, log_variances.detach().cpu().tolist(), strict=True))
-        weights = {f"weight_{task}": math.exp(-value) / 2 for task, value in values.items()}
-        return {f"log_variance_{task}": value for task, value in values.items()} | weights
-
-    def _learning_rates(self) -> dict[str, float]:
+        learned = getattr(self.loss_function, "learned_weights", {})
+        variances = {f"log_variance_{name}": variance for name, (variance, _) in learned.items()}
+        weights = {f"weight_{name}": weight for name, (_, weight) in learned.items()}
         groups = enumerate(self.optimizer.param_groups)
-        return {f"lr_{group.get('name', number)}": float(group["lr"]) for number, group in groups}
+        rates = {f"lr_{group.get('name', number)}": float(group["lr"]) for number, group in groups}
+        self.tracker.log_metrics(means | variances | weights | rates, engine.state.epoch)
 
 
 class TrackValidation:

@@ -1,5 +1,6 @@
 """Loss of joint training (phase 3)."""
 
+import math
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -16,7 +17,7 @@ class JointLoss(nn.Module):
     """Coarse and refined loss, with learned or fixed weights.
 
     `"learned"`: sum_i exp(-s_i) L_i / 2 + s_i / 2 (homoscedastic uncertainty, Kendall et al., CVPR 2018).
-    `log_variances` = s (2,) starts at 0 and must be among the optimiser's parameters, without weight decay.
+    `log_variances` = s (2,) starts at 0 and must be among the optimizer's parameters, without weight decay.
     `"fixed"`: coarse_weight * L_coarse + refined_weight * L_refined.
 
     `components` holds the last call's `coarse` and `refined` losses, their `coarse_weight` and
@@ -63,6 +64,14 @@ class JointLoss(nn.Module):
             weights, penalty = torch.exp(-self.log_variances) / 2, self.log_variances.sum() / 2
         self.components = self._components(losses.detach(), weights.detach())
         return (weights * losses).sum() + penalty
+
+    @property
+    def learned_weights(self) -> dict[str, tuple[float, float]]:
+        """Log variance s and weight exp(-s) / 2 of each loss by its name; empty where the weights are fixed."""
+        if self.log_variances is None:
+            return {}
+        named = zip(("coarse", "refined"), self.log_variances.detach().cpu().tolist(), strict=True)
+        return {name: (s, math.exp(-s) / 2) for name, s in named}
 
     def _components(self, losses: Tensor, weights: Tensor) -> dict[str, Tensor]:
         parts = {"coarse": losses[0], "refined": losses[1], "coarse_weight": weights[0], "refined_weight": weights[1]}

@@ -7,12 +7,11 @@ from typing import Any
 
 from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.files import atomic_write
+from ultrarefiner_monai.metrics.scores import Row, outputs_of
 
 PER_IMAGE = "per_image.csv"
 NAMES = ("dataset", "id", "image", "patient", "class", "phase", "unit")  # columns of text; the others are numbers
-NEEDED = {"patient", "class", "coarse_dice"}
-
-Row = dict[str, Any]
+NEEDED = {"patient", "class"}  # beside the Dice of an output
 
 
 def write_rows(path: Path, rows: Sequence[Row]) -> None:
@@ -31,8 +30,9 @@ def read_rows(path: Path) -> list[Row]:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file, strict=True)
-            if not set(reader.fieldnames or ()) >= NEEDED:
-                raise DataError(f"{path}: expected columns such as patient, class and coarse_dice, found others")
+            names = reader.fieldnames or ()
+            if not (set(names) >= NEEDED and outputs_of(names)):
+                raise DataError(f"{path}: expected columns such as patient, class and <output>_dice, found others")
             rows = [{name: _value(name, text) for name, text in line.items()} for line in reader]
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); run the study or evaluation again") from None

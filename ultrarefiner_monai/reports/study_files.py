@@ -11,7 +11,7 @@ from typing import Any
 from ultrarefiner_monai.bundle.paths import BUNDLES, project_root
 from ultrarefiner_monai.bundle.preflight.data import EXCLUDED, default_place
 from ultrarefiner_monai.bundle.run_facts import EXECUTED, store_uri
-from ultrarefiner_monai.cross_validation.tasks import DONE, OWN, PLACES, Study
+from ultrarefiner_monai.cross_validation.tasks import DONE, OWN, FOLDERS as PLACES, Study
 from ultrarefiner_monai.data.datasets import PHASES
 from ultrarefiner_monai.data.manifests.manifest import Manifest
 from ultrarefiner_monai.data.predictions.index import INDEX_NAME

@@ -1,6 +1,5 @@
 """The card of a trained model, complete: what decides its predictions, where it comes from, how well it did, its limits."""
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

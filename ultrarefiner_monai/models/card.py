@@ -1,6 +1,7 @@
 """The card of a trained model (`model.json`), and the network that it describes."""
 
 from collections.abc import Mapping
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -39,16 +40,14 @@ def read_card(model: Path) -> dict[str, Any]:
     if refiner and "lora_rank" not in refiner:
         matrices = (tensor for name, tensor in read_torch(model).items() if ".lora_A." in name)  # (rank, inputs)
         refiner["lora_rank"] = next((len(matrix) for matrix in matrices), 0)
-    settings = find_system(card["system"]).stage(card["stage"]).settings
-    if absent := [path for path in settings.values() if not _holds(card["network"], path)]:
-        raise DataError(f"{path}: no {', '.join(absent)} of its network; use the card that the model came with")
+    for name in find_system(card["system"]).stage(card["stage"]).settings.values():
+        try:
+            value_at(card["network"], name)
+        except (KeyError, TypeError):
+            raise DataError(f"{path}: no {name} of its network; use the card that the model came with") from None
     return card
 
 
-def _holds(network: Mapping[str, Any], path: str) -> bool:
-    """Whether a network's description has a value at a dotted path."""
-    for name in path.split("."):
-        if not isinstance(network, Mapping) or name not in network:
-            return False
-        network = network[name]
-    return True
+def value_at(network: Mapping[str, Any], path: str) -> Any:
+    """What a card's description of a network has at a dotted path such as "refiner.variant"; KeyError where nothing."""
+    return reduce(lambda part, name: part[name], path.split("."), network)

@@ -93,7 +93,9 @@ class Ensemble:
             raise DataError(f"{self.paths[0]}: {self.stage} needs no coarse model; leave --coarse out")
         for path, segmenter in zip(self.coarse_paths, self._coarse, strict=True):
             if segmenter.stage.name not in feeding:
-                raise DataError(f"{path}: expected a model of {feeding[0]} as the coarse one, found {segmenter.stage.name}")
+                raise DataError(
+                    f"{path}: expected a model of {feeding[0]} as the coarse one, found {segmenter.stage.name}"
+                )
 
 
 def find_models(models: Models) -> list[Path]:
@@ -115,6 +117,18 @@ def find_models(models: Models) -> list[Path]:
         instead = f"name one of its folders {', '.join(stages)}" if stages else "train a model or correct the path"
         raise DataError(f"model {named}: expected a model.pt, or a folder with model.pt or fold*/model.pt; {instead}")
     return folds
+
+
+def entropy(probability: np.ndarray) -> np.ndarray:
+    """Uncertainty of a probability map in bits, float32 in [0, 1]: -p log2 p - (1 - p) log2 (1 - p).
+
+    Of an ensemble's mean p it is the predictive entropy (Lakshminarayanan et al., "Simple and scalable predictive
+    uncertainty estimation using deep ensembles", NeurIPS 2017).
+    """
+    from scipy.special import entr
+
+    p = probability.astype(np.float64)
+    return ((entr(p) + entr(1 - p)) / math.log(2)).clip(0, 1).astype(np.float32)
 
 
 def _check_device(device: str | None) -> None:

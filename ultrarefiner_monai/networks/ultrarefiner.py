@@ -1,5 +1,6 @@
 """The whole system: coarse network and SAM refiner, one differentiable network."""
 
+import copy
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -102,3 +103,22 @@ def build(network: Mapping[str, Mapping[str, Any]]) -> nn.Module:
 
 def _build_coarse(settings: Mapping[str, Any]) -> TransUNet:
     return build_transunet(settings["variant"], settings["size"])
+
+
+def with_prompts(network: SamRefiner | UltraRefiner, changed: Mapping[str, Any]) -> nn.Module:
+    """A network that shares everything with `network` but for the `changed` settings of its prompts.
+
+    Raises:
+        TypeError, ValueError: settings that `PromptGenerator` refuses.
+    """
+    refiner = network.refiner if isinstance(network, UltraRefiner) else network
+    settings: dict[str, Any] = {**refiner.prompts.settings, **changed}
+    refiner = _replaced(refiner, "prompts", PromptGenerator(**settings))
+    return _replaced(network, "refiner", refiner) if isinstance(network, UltraRefiner) else refiner
+
+
+def _replaced(module: Any, name: str, part: nn.Module) -> Any:
+    """A shallow copy of `module` with another submodule."""
+    twin = copy.copy(module)
+    twin._modules = {**module._modules, name: part}
+    return twin

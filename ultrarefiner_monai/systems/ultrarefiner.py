@@ -2,7 +2,9 @@
 
 from ultrarefiner_monai.systems.system import Stage, System
 
-PROMPTS = ("positive_points", "negative_points", "box", "mask", "box_margin")  # those that a client may change
+PROMPTS = {  # those that a client may change
+    name: f"refiner.prompt_{name}" for name in ("positive_points", "negative_points", "box", "mask", "box_margin")
+}
 REFINER = {
     "variant": "refiner.variant",
     "image_size": "refiner.image_size",
@@ -26,6 +28,7 @@ SYSTEM = System(
             settings={"variant": "coarse.variant", "image_size": "coarse.size"},
             weights=("pretrained",),
             short_schedule=12,
+            rate=1e-4,  # ten times that of a network with SAM in it
         ),
         Stage(
             "phase2",
@@ -36,6 +39,7 @@ SYSTEM = System(
             options=PROMPTS,
             settings=REFINER,
             weights=("sam_checkpoint",),
+            loss={"_target_": "ultrarefiner_monai.losses.RefinedLoss"},
         ),
         Stage(
             "phase3",
@@ -47,6 +51,7 @@ SYSTEM = System(
             settings={**REFINER, "coarse_variant": "coarse.variant", "coarse_size": "coarse.size"},
             weights=("sam_checkpoint",),
             short_schedule=6,
+            loss={"_target_": "ultrarefiner_monai.losses.JointLoss", "weighting": "fixed"},
         ),
     ),
     quick={
@@ -62,6 +67,7 @@ SYSTEM = System(
     },
     builder="ultrarefiner_monai.networks.ultrarefiner:build",
     describer="ultrarefiner_monai.networks.ultrarefiner:describe",
+    adjuster="ultrarefiner_monai.networks.ultrarefiner:with_prompts",
     resolver="ultrarefiner_monai.bundle.preflight.networks:resolve",
     exporter="ultrarefiner_monai.networks.export_parts:ultrarefiner_parts",
     instead={

@@ -12,7 +12,8 @@ from PIL import Image
 
 from ultrarefiner_monai.data.predictions.index import PredictionIndex
 from ultrarefiner_monai.data.predictions.maps import write_map
-from ultrarefiner_monai.metrics import overlap_metrics
+from ultrarefiner_monai.masks import THRESHOLD
+from ultrarefiner_monai.metrics.overlap import overlap_metrics
 
 
 class SaveMapsd(MapTransform):
@@ -55,7 +56,7 @@ class SaveMapsd(MapTransform):
         if self.truth_key not in data:
             return None
         truth = torch.as_tensor(data[self.truth_key][0]).cpu() > 0
-        return overlap_metrics((prob >= 0.5).numpy(), truth.numpy())["dice"]
+        return overlap_metrics((prob >= THRESHOLD).numpy(), truth.numpy())["dice"]
 
     def write_index(self, model_sha256: str) -> None:
         """Write `predictions.json` into every folder; `model_sha256` is the hash of the weights that predicted."""
@@ -73,7 +74,7 @@ class SaveMaskd(MapTransform):
         threshold: probability from which a pixel is lesion.
     """
 
-    def __init__(self, keys: KeysCollection, folder: str, threshold: float = 0.5) -> None:
+    def __init__(self, keys: KeysCollection, folder: str, threshold: float = THRESHOLD) -> None:
         super().__init__(keys)
         self.folder = Path(folder)
         self.threshold = threshold

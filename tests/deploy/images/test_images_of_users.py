@@ -63,7 +63,7 @@ def test_a_name_with_brackets_is_a_file_before_it_is_a_pattern(tree):
 
 @pytest.mark.parametrize(
     ("missing", "reason"),
-    [("no.png", "no such file"), ("no*.png", "no such file"), ("empty", r"no picture in this folder; expected \.png")],
+    [("no.png", "no such file"), ("no*.png", "no such file"), ("empty", r"no image in this folder; expected \.png")],
 )
 def test_a_place_without_pictures_is_listed_and_told(missing, reason, tree):
     (tree / "empty").mkdir()

@@ -15,6 +15,7 @@ from ultrarefiner_monai.deploy.export.closure import closure, copy_files, names_
 from ultrarefiner_monai.deploy.model_card import describe, to_markdown
 from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.files import read_json, write_json
+from ultrarefiner_monai.models.card import value_at
 from ultrarefiner_monai.models.segmenter import load_segmenter
 from ultrarefiner_monai.shipped import PACKAGE
 from ultrarefiner_monai.systems import Stage, System, find_stage
@@ -102,7 +103,7 @@ def _stand_alone(configs: Mapping[str, dict[str, Any]], stage: Stage, card: Mapp
 
     MONAI puts a bundle's folder on Python's path before `run` and not before `initialize`, which needs the package too.
     """
-    network = {key: _value_at(card["network"], path) for key, path in stage.settings.items()} | {"fold": card["fold"]}
+    network = {key: value_at(card["network"], path) for key, path in stage.settings.items()} | {"fold": card["fold"]}
     is_phantom = "PHANTOM" in parts_of(card["dataset"])
     changes = {
         "train": network | {"dataset": card["dataset"], "strict": not is_phantom},
@@ -114,14 +115,6 @@ def _stand_alone(configs: Mapping[str, dict[str, Any]], stage: Stage, card: Mapp
     for config in made.values():
         config["run"] = [*config.pop("initialize", []), *config.get("run", configs["train"]["run"])]
     return made
-
-
-def _value_at(network: Mapping[str, Any], path: str) -> Any:
-    """What a card's description of a network has at a dotted path."""
-    value: Any = network
-    for name in path.split("."):
-        value = value[name]
-    return value
 
 
 def _without_plan(config: dict[str, Any]) -> dict[str, Any]:

@@ -50,7 +50,7 @@ def copy_files(files: Iterable[Path], folder: Path) -> None:
     for source in files:
         target = folder / source.relative_to(PACKAGE.parent)
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copytree(source, target) if source.is_dir() else shutil.copyfile(source, target)
+        shutil.copytree(source, target, dirs_exist_ok=True) if source.is_dir() else shutil.copyfile(source, target)
 
 
 def _file_of(name: str) -> Path | None:

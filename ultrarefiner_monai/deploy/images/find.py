@@ -4,17 +4,12 @@ import glob
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ultrarefiner_monai.data.releases.readers import IMAGE_SUFFIXES
 from ultrarefiner_monai.deploy.images.image_file import ImageFile
 from ultrarefiner_monai.deploy.images.nifti import NiftiFile
 from ultrarefiner_monai.deploy.images.raster import RasterFile
 from ultrarefiner_monai.errors import DataError
-
-if TYPE_CHECKING:
-    pass
-
 
 DICOMS = (".dcm", ".dicom")
 NIFTIS = (".nii.gz", ".nii")

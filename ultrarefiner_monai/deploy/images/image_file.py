@@ -2,13 +2,8 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
-
-if TYPE_CHECKING:
-    pass
-
 
 Spacing = tuple[float, float]  # mm from one pixel's centre to the next: down a column (y), along a row (x)
 

@@ -2,16 +2,11 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ultrarefiner_monai.data.images import open_image, to_grey
 from ultrarefiner_monai.deploy.images.image_file import ImageFile
-
-if TYPE_CHECKING:
-    pass
-
 
 TIFFS = (".tif", ".tiff")
 

@@ -2,4 +2,4 @@
 
 from ultrarefiner_monai.lazy import lazily
 
-__getattr__ = lazily(__name__, {"Options": "prediction", "Summary": "prediction", "predict": "prediction"})
+__getattr__ = lazily(__name__, {"Outputs": "outputs", "Summary": "prediction", "predict": "prediction"})

@@ -88,7 +88,7 @@ class MyApp(MONAILabelApp):
         if unknown := [name for name in wanted if name not in found]:
             raise SystemExit(f"models {', '.join(unknown)}: not in {folder}, which has {', '.join(found) or 'none'}")
         self.bundles = {name: str(folder / name) for name in wanted}
-        sys.path.append(next(iter(self.bundles.values())))  # the package travels in each bundle
+        sys.path.append(str(folder.parent))  # the package travels with the app
         super().__init__(
             app_dir=app_dir,
             studies=studies,

@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 
 from ultrarefiner_monai.data.images import read_grey
-from ultrarefiner_monai.deploy.export.formats import Runner, largest_differences, load_onnx, load_torchscript
-from ultrarefiner_monai.deploy.export.parts import Part, parts_of
+from ultrarefiner_monai.deploy.export.formats import Runner, largest_differences, load_onnx, load_torchscript, parts_of
 from ultrarefiner_monai.models.segmenter import load_segmenter
+from ultrarefiner_monai.networks.export_parts import Part
 from ultrarefiner_monai.networks.letterbox import letterbox
 
 COUNT = 6  # pictures, evenly spaced over the folder; a multiple of the batches that are compared
@@ -66,7 +66,7 @@ def of_model(folder: Path, model: Path, exported: Path) -> list[dict[str, Any]]:
     inputs = inputs_of(parts, pictures(folder, segmenter.size))
     rows = []
     for name, part in parts.items():
-        about = {"phase": segmenter.phase, "part": name, "image_size": segmenter.size}
+        about = {"phase": segmenter.stage.name, "part": name, "image_size": segmenter.size}
         rows.append(about | {"format": "eager"} | latency(part.network, inputs[name]))
         for suffix, load in LOADERS.items():
             path = exported / f"{name}{suffix}"

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ultrarefiner_monai.deploy.predict.outputs import Outputs
 from ultrarefiner_monai.deploy.predict.prediction import predict
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
@@ -68,7 +69,7 @@ def rewrite(files: list[Path], samples: Path, folder: Path, change: Callable[[Im
 def measured(source: Path, model: Path, out: Path) -> dict[str, object]:
     """Predict a folder; what came out."""
     started = time.perf_counter()
-    summary = predict([str(source)], str(model), str(out))
+    summary = predict([str(source)], str(model), Outputs(out))
     seconds = time.perf_counter() - started
     modes = Counter(Image.open(path).mode for path in source.rglob("*") if path.suffix.lower() in SUFFIXES)
     sizes = sum(Image.open(out / str(row["mask"])).size == Image.open(str(row["file"])).size for row in summary.rows)

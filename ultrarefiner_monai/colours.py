@@ -1,4 +1,4 @@
-"""The colours of all pictures and charts, which people who cannot tell red from green tell apart as well."""
+"""The colours of all figures, which people who cannot tell red from green tell apart as well."""
 
 import numpy as np
 

@@ -52,7 +52,12 @@ def read_mask(paths: Paths, size: Size | None = None) -> np.ndarray:
     if len({mask.shape for mask in masks}) > 1:
         sizes = ", ".join(f"{Path(file).name} {m.shape[1]}x{m.shape[0]}" for file, m in zip(files, masks, strict=True))
         raise DataError(f"masks of one image differ in size: {sizes}; correct or remove the odd one")
-    return _nearest(np.logical_or.reduce(masks), size)
+    union = np.logical_or.reduce(masks)
+    if size is None or tuple(size) == union.shape[::-1]:
+        return union
+    from PIL import Image
+
+    return np.asarray(Image.fromarray(union.astype(np.uint8)).resize((size[0], size[1]), Image.Resampling.NEAREST)) > 0
 
 
 @contextmanager
@@ -103,14 +108,6 @@ def stretch(grey: np.ndarray, size: Size | None) -> np.ndarray:
         return grey
     picture = Image.fromarray(np.ascontiguousarray(grey, dtype=np.float32))
     return np.clip(np.asarray(picture.resize((size[0], size[1]), Image.Resampling.BILINEAR)), 0, 1)
-
-
-def _nearest(mask: np.ndarray, size: Size | None) -> np.ndarray:
-    from PIL import Image
-
-    if size is None or tuple(size) == mask.shape[::-1]:
-        return mask
-    return np.asarray(Image.fromarray(mask.astype(np.uint8)).resize((size[0], size[1]), Image.Resampling.NEAREST)) > 0
 
 
 def _coloured(image: "Image.Image") -> "Image.Image":

@@ -58,7 +58,7 @@ def read_listed(root: Root, path: str, sha256: str | None) -> Reading:
 
 
 def _why_outside(root: Root, path: str) -> str:
-    """Why a manifest's path leads to no place under `root`."""
+    """Why a manifest's path leads nowhere under `root`."""
     if isinstance(root, Mapping) and path.partition("/")[0] not in root:
         return f"path {path!r} starts with none of {', '.join(root)}"
     return unsafe(path) or "a link leads out of the dataset root; copy the file into the root"

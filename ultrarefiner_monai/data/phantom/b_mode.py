@@ -99,7 +99,8 @@ def render(rng: Generator, breast: Breast) -> tuple[np.ndarray, np.ndarray]:
         mask |= inside > 0
         level, mirror = _insert(rng, (level, mirror), lesion, inside)
     level -= _beam_loss(rng, breast)
-    return _compress(_envelope(rng, level, mirror), breast), mask
+    shown = (1 + (20 * np.log10(_envelope(rng, level, mirror)) - breast.gain) / breast.span).clip(0, 1)
+    return (255 * shown**breast.gamma).round().astype(np.uint8), mask
 
 
 def _signed_outline(lesion: Lesion, shape: tuple[int, int]) -> np.ndarray:
@@ -199,12 +200,6 @@ def _beam_loss(rng: Generator, breast: Breast) -> np.ndarray:
     columns = (np.linspace(0, 1, breast.shape[1])[None] - centre) / width
     streaks = breast.streaks * _noise(rng, (1, breast.shape[1]), 0, 5)
     return breast.loss * depth**1.5 + (dip * np.exp(-(columns**4)) + streaks) * depth**0.5
-
-
-def _compress(envelope: np.ndarray, breast: Breast) -> np.ndarray:
-    """Log compression of the envelope to grey values uint8, at the operator's gain and dynamic range."""
-    shown = (1 + (20 * np.log10(envelope) - breast.gain) / breast.span).clip(0, 1)
-    return (255 * shown**breast.gamma).round().astype(np.uint8)
 
 
 def _wave(rng: Generator, breast: Breast) -> np.ndarray:

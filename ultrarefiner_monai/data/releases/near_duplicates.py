@@ -96,10 +96,16 @@ class DuplicatePair:
 
 
 def duplicate_pairs(records: Sequence[Record]) -> list[DuplicatePair]:
-    """All pairs of near-duplicates, in order of the records; false hits of the hash are in it, `refuted`."""
+    """All pairs of near-duplicates, in order of the records, each mirrored the way in which the hashes agree best.
+
+    False hits of the hash are among them, `refuted`.
+    """
     hashes = [record.phash16 for record in records]
-    bits = hash_bits(hashes)
-    return [_pair(records[i], records[j], bits[i] ^ bits[j]) for i, j in near_duplicate_pairs(hashes)]
+    bits, pairs = hash_bits(hashes), []
+    for i, j in near_duplicate_pairs(hashes):
+        distances = (bits[i] ^ bits[j] ^ mirrors()).sum(axis=1, dtype=int)
+        pairs.append(DuplicatePair(records[i], records[j], int(distances.min()), list(MIRRORS)[distances.argmin()]))
+    return pairs
 
 
 def opposite(labels: Iterable[str]) -> bool:
@@ -157,12 +163,6 @@ def mirrors() -> np.ndarray:
     row, column = np.indices((HASH_SIDE, HASH_SIDE), dtype=np.uint8) % 2
     masks = [(0 in axes) * row ^ (1 in axes) * column for axes in MIRRORS.values()]
     return np.stack(masks).reshape(len(MIRRORS), HASH_BITS)
-
-
-def _pair(first: Record, second: Record, difference: np.ndarray) -> DuplicatePair:
-    """The pair, mirrored the way in which the hashes agree best; `difference` (256,) holds the bits that differ."""
-    distances = (difference ^ mirrors()).sum(axis=1, dtype=int)
-    return DuplicatePair(first, second, int(distances.min()), list(MIRRORS)[distances.argmin()])
 
 
 def _structure(thumbnail: bytes) -> np.ndarray:

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import torch
 
-from ultrarefiner_monai.deploy import build_network
-from ultrarefiner_monai.handlers import save_model
+from ultrarefiner_monai.models import build_network, save_model
 from ultrarefiner_monai.networks import Fusion, PromptGenerator
 
 ABOUT = {"dataset": "PHANTOM", "fold": 0, "manifest_sha256": "0" * 64, "epoch": 0, "version": "0", "metric": {}}

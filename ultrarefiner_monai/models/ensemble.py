@@ -50,7 +50,7 @@ class Ensemble:
 
     @property
     def phase(self) -> str:
-        """ "phase1", "phase2" or "phase3"."""
+        """One of "phase1", "phase2" and "phase3"."""
         return self._segmenters[0].phase
 
     @property

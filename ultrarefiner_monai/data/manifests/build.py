@@ -139,7 +139,7 @@ def _header(name: str, lists: Mapping[str, list[dict[str, Any]]], warnings: list
 
 
 def _notes(release: Release) -> list[str]:
-    """What users should know about single images: opposite labels on one picture, images stretched onto their masks."""
+    """What users should know about single images: opposite labels on copies, images stretched onto their masks."""
     both = [(pair.first.source, pair.second.source) for pair in release.pairs if pair.opposite]
     notes = [f"near-duplicates with opposite labels: {a.id} ({a.label}) and {b.id} ({b.label})" for a, b in both]
     return notes + [

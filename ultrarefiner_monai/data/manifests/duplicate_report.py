@@ -33,7 +33,7 @@ def write_report(pairs: Sequence[DuplicatePair], locate: Callable[[str], Path] |
         folder: made where absent; an older report in it is replaced.
 
     Raises:
-        DataError: a picture cannot be read, or the folder cannot be written to.
+        DataError: an image cannot be read, or the folder cannot be written to.
     """
     from jinja2 import Environment, PackageLoader
 

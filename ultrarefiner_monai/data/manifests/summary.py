@@ -23,7 +23,7 @@ class Place:
     `sizes` counts small, middle and large lesions: thirds, by their share of the image, of the lesions of one class and
     data set, as the folds were balanced by. `normals` are the images without lesions that share the fold, or that are
     held out with the test set; they are no part of `images` there. `patients` counts the known ones: an item without a
-    known patient bears its group's name in that place.
+    known patient bears its group's name there.
     """
 
     name: str

@@ -1,9 +1,9 @@
 """Near-duplicate images: found from their perceptual hashes, checked on thumbnails.
 
-The hash (`imagehash.phash`, 16 x 16) holds the signs, about the median, of the picture's lowest 2-D cosine frequencies.
-Mirroring a picture left-right negates its odd horizontal frequencies, so the hash of the mirror image is the hash with
+The hash (`imagehash.phash`, 16 x 16) holds the signs, about the median, of an image's lowest 2-D cosine frequencies.
+Mirroring an image left-right negates its odd horizontal frequencies, so the hash of the mirror image is the hash with
 its odd columns inverted (up to the few coefficients near the median: 34 of 256 bits at most over 988 mirrored real
-pictures); likewise odd rows for top-bottom. So mirrored copies are found without opening an image again.
+images); likewise odd rows for top-bottom. So mirrored copies are found without opening an image again.
 
 Groups for splits rest on the hash alone, which is known from files and tables alike: a false hit there only keeps two
 images on one side. What is reported and left out also has to pass `correlation`.
@@ -26,7 +26,7 @@ HASH_BITS = HASH_SIDE**2
 MAX_DISTANCE = 60
 BLOCK = 2048  # rows compared at once: 2048 x 10 000 float32 distances are 80 MB
 
-# Axes (0: rows, 1: columns) that turn a picture into its mirror image.
+# Axes (0: rows, 1: columns) that turn an image into its mirror image.
 MIRRORS = {"none": (), "left-right": (1,), "top-bottom": (0,), "both": (0, 1)}
 
 # Structure compared between thumbnails: finer than the layers that all breasts share (about 4 of 64 px), coarser than
@@ -40,9 +40,9 @@ MIN_CORRELATION = 0.6
 
 @dataclass(frozen=True)
 class DuplicatePair:
-    """Two images that the perceptual hash calls the same picture.
+    """Two images that the perceptual hash calls the same.
 
-    `distance` counts the differing bits of 256, after mirroring one picture as `mirror` says.
+    `distance` counts the differing bits of 256, after mirroring one as `mirror` says.
     """
 
     first: Record
@@ -159,7 +159,7 @@ def hash_bits(hashes: Sequence[str]) -> np.ndarray:
 
 
 def mirrors() -> np.ndarray:
-    """Bit masks (4, 256) uint8 that turn a hash into that of the picture mirrored as `MIRRORS` says, in its order."""
+    """Bit masks (4, 256) uint8 that turn a hash into that of the image mirrored as `MIRRORS` says, in its order."""
     row, column = np.indices((HASH_SIDE, HASH_SIDE), dtype=np.uint8) % 2
     masks = [(0 in axes) * row ^ (1 in axes) * column for axes in MIRRORS.values()]
     return np.stack(masks).reshape(len(MIRRORS), HASH_BITS)

@@ -6,7 +6,7 @@ A reader module defines
     LAYOUTS: tuple[tuple[str, ...], ...]     alternative layouts: the entries a release folder must hold
     identify(image: str) -> str              id of an image from its relative path, unique in the release
     scan(root: Path) -> list[Source]         what the release folder `root` lists, in any order
-    unread(root: Path) -> tuple[str, ...]    optional: folders that repeat pictures and are left alone
+    unread(root: Path) -> tuple[str, ...]    optional: folders that repeat images and are left alone
 
 and is registered in `READERS` by the name of its module, which is imported only when it is used.
 """
@@ -65,7 +65,7 @@ def info(name: str) -> Info:
 
 
 def unread_folders(name: str, root: Path) -> tuple[str, ...]:
-    """Folders of a release that repeat pictures of others and are left alone."""
+    """Folders of a release that repeat images of others and are left alone."""
     return getattr(reader(name), "unread", lambda _: ())(root)
 
 

@@ -4,7 +4,7 @@
 
 SAMPLES is a folder of releases (their masks are files like others here), MODEL a `model.pt`, WORK an empty folder for the
 rewritten files and the masks. Writes predict_samples.json beside this file: files, modes, faults and seconds of each set, and
-how many masks equal those of the files as stored. An alpha channel, and a palette of a picture without colour, must change
+how many masks equal those of the files as stored. An alpha channel, and a palette of an image without colour, must change
 nothing; one bit a pixel may.
 """
 
@@ -25,7 +25,7 @@ SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
 
 
 def with_alpha(image: Image.Image) -> Image.Image:
-    """The picture with an alpha channel that grows from left to right."""
+    """The image with an alpha channel that grows from left to right."""
     coloured = image.convert("RGB")
     ramp = np.linspace(0, 255, image.width).astype(np.uint8)
     coloured.putalpha(Image.fromarray(np.broadcast_to(ramp, (image.height, image.width)).copy()))
@@ -33,7 +33,7 @@ def with_alpha(image: Image.Image) -> Image.Image:
 
 
 def as_palette(image: Image.Image) -> Image.Image:
-    """The picture as a palette: its grey levels in mixed-up order, or 256 colours of its own where it has any colour."""
+    """The image as a palette: its grey levels in mixed-up order, or 256 colours of its own where it has any colour."""
     colours = image.convert("RGB")
     red, green, blue = (np.asarray(channel) for channel in colours.split())
     if np.any((red != green) | (red != blue)):
@@ -45,7 +45,7 @@ def as_palette(image: Image.Image) -> Image.Image:
 
 
 def one_bit(image: Image.Image) -> Image.Image:
-    """The picture in black and white, dithered."""
+    """The image in black and white, dithered."""
     return image.convert("L").convert("1")
 
 

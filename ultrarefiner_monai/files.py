@@ -87,9 +87,13 @@ def _sync_folder(folder: Path) -> None:
 
 
 def write_json(path: str | Path, content: Any, indent: int = 1) -> None:
-    """Write plain values as strict JSON with `write_atomically`; numbers that are not finite become null."""
-    text = json.dumps(finite(content), indent=indent, ensure_ascii=False, allow_nan=False)
-    write_atomically(path, f"{text}\n".encode())
+    """Write plain values with `write_atomically`, as `json_bytes` has them."""
+    write_atomically(path, json_bytes(content, indent))
+
+
+def json_bytes(content: Any, indent: int = 1) -> bytes:
+    """Plain values as strict JSON in UTF-8; numbers that are not finite become null."""
+    return (json.dumps(finite(content), indent=indent, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 def read_json(path: str | Path, kind: type[Plain], advice: str) -> Plain:

@@ -29,9 +29,9 @@ IMAGES = "--images FOLDER --predictions_dir masks"
 USE = """
 ## Use
 
-``
+```
 python -m monai.bundle run --config_file configs/inference.json {command}
-``
+```
 
 from this folder, or from any other with the path to the file. Python needs MONAI and the packages named in
 `configs/metadata.json`, but not `ultrarefiner_monai`, which is in this folder. `train.json` trains a new model of the same

@@ -15,10 +15,8 @@ from ultrarefiner_monai.data.manifests.items import Item, masks_of
 from ultrarefiner_monai.data.predictions.index import PredictionIndex
 from ultrarefiner_monai.data.predictions.maps import read_map
 from ultrarefiner_monai.data.releases.roots import Root, resolve
-from ultrarefiner_monai.handlers.comparison import Row
-from ultrarefiner_monai.metrics.scores import score_image, summarise_rows
+from ultrarefiner_monai.metrics.scores import Row, score_image, summarise_rows
 
-THRESHOLD = 0.5
 TEST = "test"
 CHANNELS = {"phase1": ("coarse",), "phase2": ("coarse", "refined"), "phase3": ("coarse", "refined")}
 COLUMNS = ("dataset", "id", "image", "patient", "class", "fold", "phase")
@@ -77,7 +75,7 @@ def score_prediction(prediction: Prediction, dataset: str, maps: Tensor, truth: 
     """The row of one image: its names, its scores, and the lesions' share of its area."""
     item, place = prediction.item, TEST if prediction.fold is None else prediction.fold
     names = (item.get("dataset", dataset), *(item[key] for key in COLUMNS[1:5]), place, prediction.phase)
-    scores = score_image(maps, truth, THRESHOLD, item["id"], item.get("spacing"))
+    scores = score_image(maps, truth, CHANNELS[prediction.phase], item["id"], item.get("spacing"))
     return dict(zip(COLUMNS, names, strict=True)) | scores | {"lesion_share": float(truth.double().mean())}
 
 

@@ -25,6 +25,7 @@ from ultrarefiner_monai.data.predictions.mean import mean_of_maps
 from ultrarefiner_monai.data.releases.readers import find_root
 from ultrarefiner_monai.errors import DataError, one_line_errors
 from ultrarefiner_monai.files import write_atomically
+from ultrarefiner_monai.systems import System, find_system
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +69,7 @@ class Study:
     shared: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)
     parent_run: str | None = None
+    system: System = field(default_factory=find_system)
 
     @property
     def manifest(self) -> Manifest:

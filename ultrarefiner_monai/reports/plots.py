@@ -38,7 +38,7 @@ def data_uri(kind: str, content: bytes) -> str:
     return f"data:image/{kind};base64,{b64encode(content).decode()}"
 
 
-def styles(outputs: Sequence[str]) -> dict[str, tuple[str, str, str]]:
+def styles(outputs: Sequence[str]) -> dict[str, tuple[str, str, Any]]:
     """Colour, marker and line of each output."""
     between = {output: BETWEEN[i % len(BETWEEN)] for i, output in enumerate(outputs[1:-1])}
     return {output: between.get(output, LAST) for output in outputs} | {outputs[0]: FIRST}
@@ -55,7 +55,9 @@ def learning_curve(curves: Sequence[Curve], names: Mapping[str, str], label: str
 
     def draw(axes: Axes) -> None:
         drawn = [curve for curve in curves if curve["name"] in names]
-        lines = {output: line if len(names) > 1 else "-" for output, (_, _, line) in styles([*names.values()]).items()}
+        lines: dict[str, Any] = {
+            output: line if len(names) > 1 else "-" for output, (_, _, line) in styles([*names.values()]).items()
+        }
         for curve in drawn:
             style: dict[str, Any] = {"linestyle": lines[names[curve["name"]]], "marker": "o", "markersize": 3}
             axes.plot(curve["steps"], curve["values"], color=FOLDS[curve["fold"] % len(FOLDS)], linewidth=1.3, **style)

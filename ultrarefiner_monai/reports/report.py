@@ -179,8 +179,7 @@ def _html(document: Document, files: StudyFiles, scores: Scores) -> str:
 
     system = files.study.system
     outputs = list(dict.fromkeys(output for stage in system.stages for output in stage.outputs))
-    drawable = files.root is not None and scores.predictions
-    shown = cases(scores, files.root, document["phases"][-1], outputs) if drawable else []
+    shown = cases(scores, files.root, document["phases"][-1], outputs) if files.root and scores.predictions else []
     return page(document, scores.rows, shown, system, outputs)
 
 

@@ -6,6 +6,7 @@ The first output is the baseline, the last is what users get; what came between 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
@@ -202,9 +203,11 @@ def _traits(first: str, cuts: Sequence[float]) -> dict[str, Callable[[Row], bool
         "more than one lesion": lambda row: row.get("lesions", 0) > 1,
         "malignant": lambda row: row["class"] == "malignant",
     }
-    for size in SIZES if cuts else ():
-        traits[f"{size} lesion"] = lambda row, size=size: "lesion_share" in row and size_of(row, cuts) == size
-    return traits
+    return traits | {f"{size} lesion": partial(_has_size, size, cuts) for size in SIZES if cuts}
+
+
+def _has_size(size: str, cuts: Sequence[float], row: Row) -> bool:
+    return "lesion_share" in row and size_of(row, cuts) == size
 
 
 def _is_blank(row: Row, output: str) -> bool:

@@ -39,7 +39,7 @@ ALONE = {  # rooms that need still less than their floor allows
 
 def room_of(module: str) -> str:
     """First part of a dotted name below the package; empty for the package itself."""
-    return (module.split(".") + [""])[1]
+    return [*module.split("."), ""][1]
 
 
 def imports() -> Iterator[tuple[str, str]]:

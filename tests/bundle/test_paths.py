@@ -35,3 +35,18 @@ def test_the_package_inside_a_bundle_knows_its_bundle(package, tmp_path):
     assert paths.bundle_root("phase2") == str(paths.BUNDLES / "phase2")  # any folder may be called configs
     (configs / "metadata.json").touch()
     assert paths.bundle_root("phase2") == str(package.parent)
+
+
+def test_bundle_is_found_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["run"])
+    assert Path(paths.bundle_root("phase2")) == paths.BUNDLES / "phase2"
+
+
+def test_an_exported_copy_is_its_own_root(tmp_path, monkeypatch):
+    configs = tmp_path / "exported" / "configs"
+    configs.mkdir(parents=True)
+    (configs / "train.json").write_text("{}")
+    monkeypatch.setattr("sys.argv", ["run", "--config_file", f"['{configs / 'train.json'}']"])
+    assert Path(paths.bundle_root("phase2")) == tmp_path / "exported"
+    assert paths.project_root(str(tmp_path / "exported")) == tmp_path / "exported"

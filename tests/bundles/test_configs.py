@@ -156,7 +156,7 @@ def test_checkpoint_of_another_phase_is_refused(small_study, small_release):
         | {"phase1_checkpoint": str(small_study.folder("phase2", 0) / "model.pt")}
     )
     keys["phase2_checkpoint"] = str(small_study.folder("phase2", 0) / "model.pt")
-    with pytest.raises(SystemExit, match=r"made with phase = 'phase2', expected 'phase1'"):
+    with pytest.raises(SystemExit, match=r"made with stage = 'phase2', expected 'phase1'"):
         workflow("phase3", ("train",), **keys).initialize()
 
 
@@ -239,7 +239,7 @@ def test_embeddings_are_computed_once(small_study, small_release, tmp_path, monk
     calls = []
     embed = Sam.embed
     monkeypatch.setattr(Sam, "embed", lambda sam, image: calls.append(len(image)) or embed(sam, image))
-    monkeypatch.setattr("ultrarefiner_monai.bundle.preflight.plan.project_root", lambda _: tmp_path)
+    monkeypatch.setattr("ultrarefiner_monai.bundle.preflight.request.project_root", lambda _: tmp_path)
     keys = {**small_study.settings["phase2"], **small_release, "cache_embeddings": True, "epochs": 2}
     keys |= {"coarse_predictions": str(small_study.out / "phase1"), "output_dir": str(tmp_path / "out")}
     run_bundle("phase2", "train", tracking_uri=f"sqlite:///{tmp_path}/m.db", **keys)

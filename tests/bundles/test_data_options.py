@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import mlflow
 import pytest
 
-from ultrarefiner_monai.bundle.preflight.plan import Plan
+from ultrarefiner_monai.bundle.preflight import Request, decide
 from ultrarefiner_monai.cross_validation.tasks import run_bundle
 from ultrarefiner_monai.data.manifests.manifest import load_manifest
 from ultrarefiner_monai.data.predictions.index import PredictionIndex
@@ -114,8 +114,10 @@ def test_evaluation_on_normals_shows_none_that_was_trained_on(trained):
 
 @pytest.mark.parametrize("fold", [0, 1])
 def test_phase_3_is_evaluated_on_normals_that_its_phase_1_has_not_seen(fold, small_pair, tmp_path):
-    first = Plan("phase1", str(tmp_path), fold=fold, coarse_variant="tiny", normal_share=0.4, **small_pair)
-    third = Plan("phase3", str(tmp_path), fold=fold, variant="tiny", mode="evaluate", **small_pair)
+    keys = {"bundle_root": str(tmp_path), "fold": fold, "variant": "tiny", "image_size": None, **small_pair}
+    first = decide(Request.of("phase1", keys | {"normal_share": 0.4}))
+    coarse = {"coarse_variant": "tiny", "coarse_size": None, "points": None}
+    third = decide(Request.of("phase3", keys | coarse | {"mode": "evaluate"}))
     normals = {item["id"] for item in first.training_items() if item["class"] == "normal"}
     evaluated = {item["id"] for item in third.items("normal")}
     assert normals and evaluated and not normals & evaluated

@@ -11,7 +11,7 @@ import mlflow
 import pytest
 from PIL import Image, ImageOps
 
-from ultrarefiner_monai.bundle.preflight.plan import Plan
+from ultrarefiner_monai.bundle.preflight import Request, decide
 from ultrarefiner_monai.bundle.preflight.simulated_predictions import simulate_predictions
 from ultrarefiner_monai.cross_validation.tasks import run_bundle
 from ultrarefiner_monai.data.manifests.build import build_document, write_manifest
@@ -200,7 +200,7 @@ def test_what_is_refused_in_one_line(phase, split, data, named, said, trained, s
 
 def test_a_model_without_its_card_is_refused(trained, tmp_path):
     shutil.copy(trained.models["phase1"], tmp_path / "model.pt")
-    with pytest.raises(SystemExit, match=r"its card model\.json, which says what it was trained on, cannot be used"):
+    with pytest.raises(SystemExit, match=r"model\.json: cannot be read as JSON .*says what the model was trained on"):
         evaluate(trained, "phase1", "external", trained.other, checkpoint=str(tmp_path / "model.pt"))
 
 
@@ -215,6 +215,7 @@ def test_halves_of_a_cascade_come_from_the_same_fold(trained, tmp_path):
 
 
 def test_only_evaluations_know_the_split(small_pair, tmp_path):
-    plan = Plan("phase1", str(tmp_path), fold=0, coarse_variant="tiny", mode="evaluate", **small_pair)
+    keys = {"bundle_root": str(tmp_path), "fold": 0, "variant": "tiny", "image_size": None, "mode": "evaluate"}
+    plan = decide(Request.of("phase1", keys | small_pair))
     with pytest.raises(SystemExit, match=r"split 'external' is for evaluate\.json"):
         plan.items("external")

@@ -32,21 +32,18 @@ NUMBERS: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
 )
 
 
-def check_keys(root: str) -> None:
+def check_keys() -> None:
     """Compare the top-level keys of the running configuration with those that its files define, and check their values.
 
     Meant as the first step of a bundle's `initialize`; the running parser is found on the call stack, since MONAI gives
     expressions no name for it. `--resume true` arrives as text, which would make `--resume false` true: where the bundle
     holds a truth value, the words become one.
 
-    Args:
-        root: the bundle's folder.
-
     Raises:
         SystemExit: one line on every key that is unknown (with the nearest known one) or has a value it cannot have.
     """
     parser = running_parser()
-    known = known_keys(Path(root) / "configs", _files_of(parser))
+    known = known_keys(Path(parser.get_parsed_content("bundle_root")) / "configs", _files_of(parser))
     complaints = [_unknown(key, known) for key in parser.get() if key not in known]
     complaints += [line for key in known if key in parser.get() and (line := _complaint(key, parser[key], known))]
     if complaints:

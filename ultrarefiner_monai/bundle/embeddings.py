@@ -13,10 +13,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from ultrarefiner_monai.bundle.preflight.plan import Plan
+from ultrarefiner_monai.bundle.config_keys import running_parser
+from ultrarefiner_monai.bundle.preflight import Plan
 from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.files import write_atomically
-from ultrarefiner_monai.networks import Sam
+from ultrarefiner_monai.networks import Sam, SamRefiner, UltraRefiner
+from ultrarefiner_monai.networks.sam import lora_rank
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +61,7 @@ class EmbeddingCache:
         """Read the embedding (C, h, w) float16 of an image, or None if it is not cached.
 
         Args:
-            key: SHA-256 of the image file's bytes.
+            key: SHA-256 of the image file's bytes, and the grid (`-WxH`) that it was read on.
 
         Raises:
             DataError: the file is corrupt, or another encoder, input size or setting made it.
@@ -111,14 +113,16 @@ class EmbeddingCache:
     def _path(self, key: str) -> Path:
         """File of a key; keys that are no plain names are refused."""
         if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]+", key):
-            raise DataError(f"{key!r} is no key of an embedding: expected the image's SHA-256 in hexadecimal")
+            raise DataError(
+                f"{key!r} is no key of an embedding: expected the image's SHA-256 in hexadecimal and its grid"
+            )
         return self.folder / key[:2] / f"{key}.npz"
 
 
 class CachedEmbeddings:
-    """SAM image embeddings, computed once for each picture and kept on disk in half precision.
+    """SAM image embeddings, computed once for each image and kept on disk in half precision.
 
-    Only valid while the image encoder is frozen and pictures reach it unaugmented; the cache's signature covers the encoder's
+    Only valid while the image encoder is frozen and images reach it unaugmented; the cache's signature covers the encoder's
     weights, the variant, the image size and the arithmetic, so another encoder never meets these files.
 
     Args:
@@ -142,7 +146,7 @@ class CachedEmbeddings:
 
     @torch.no_grad()
     def __call__(self, image: torch.Tensor, keys: list[str]) -> torch.Tensor:
-        """Embeddings (B, C, h, w) of `image` (B, 1, S, S); `keys` are the sha256 of the picture files."""
+        """Embeddings (B, C, h, w) of `image` (B, 1, S, S); `keys` name what decides an image's pixels."""
         known = {key: self.cache.get(key) for key in keys}
         found = {key: array for key, array in known.items() if array is not None}
         missing = [position for position, key in enumerate(keys) if key not in found]
@@ -164,18 +168,20 @@ def _weights_hash(network: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def cached_embeddings(plan: Plan, sam: Sam, wanted: bool, amp: bool = False) -> CachedEmbeddings | None:
-    """The project's embedding cache for `sam`, or None where embeddings may change or caching is not `wanted`.
+def cached_embeddings(plan: Plan, network: SamRefiner | UltraRefiner) -> CachedEmbeddings | None:
+    """The project's embedding cache for the SAM of `network`, or None where embeddings may change or none is wanted.
+
+    `cache_embeddings` and `amp` are keys of the running configuration.
 
     Args:
         plan: says where the project is.
-        sam: the model to embed with.
-        wanted: False when the encoder trains (LoRA) or the user switched the cache off.
-        amp: embed under bf16 autocast.
+        network: its image encoder must not train; LoRA's adapters do.
     """
-    if not wanted or plan.images is not None:
+    parser = running_parser()
+    sam = network.refiner.sam if isinstance(network, UltraRefiner) else network.sam
+    if not parser.get_parsed_content("cache_embeddings") or plan.data is None or lora_rank(sam.image_encoder):
         logger.info(
-            "embeddings are not cached: the encoder trains, single pictures are predicted, or cache_embeddings is false"
+            "embeddings are not cached: the encoder trains, single images are predicted, or cache_embeddings is false"
         )
         return None
-    return CachedEmbeddings(sam, str(plan.project / "runs" / "embeddings"), amp)
+    return CachedEmbeddings(sam, str(plan.request.project / "runs" / "embeddings"), parser.get_parsed_content("amp"))

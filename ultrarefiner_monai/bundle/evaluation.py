@@ -1,6 +1,5 @@
 """Scoring trained models on a split, and the summary of it in one JSON file."""
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,27 +10,26 @@ from monai.engines import SupervisedEvaluator
 from torch import nn
 
 from ultrarefiner_monai import __version__
+from ultrarefiner_monai.bundle.preflight import Plan
 from ultrarefiner_monai.bundle.preflight.data import write_excluded
-from ultrarefiner_monai.bundle.preflight.plan import Plan
 from ultrarefiner_monai.bundle.preflight.provenance import EXTERNAL, describe_overlap, overlap_with_training
 from ultrarefiner_monai.bundle.run_facts import SUMMARY, run_facts
 from ultrarefiner_monai.bundle.starting_weights import load_trained
 from ultrarefiner_monai.devices import is_main
 from ultrarefiner_monai.errors import one_line_errors
-from ultrarefiner_monai.files import file_sha256, finite, write_atomically
-from ultrarefiner_monai.handlers import RunReport, Tracker
+from ultrarefiner_monai.files import file_sha256, finite, write_json
+from ultrarefiner_monai.handlers import RunReport
 from ultrarefiner_monai.handlers.failure import was_stopped
 from ultrarefiner_monai.handlers.run_guard import exit_codes
 from ultrarefiner_monai.metrics.scores_file import PER_IMAGE, read_rows
+from ultrarefiner_monai.tracking import Tracker
 
 logger = logging.getLogger(__name__)
 
 
 @one_line_errors
-def evaluate(
-    plan: Plan, network: nn.Module, tracker: Tracker, evaluator: SupervisedEvaluator, split: str
-) -> dict[str, float]:
-    """Score the trained model, or the cascade, on `split`; returns the metrics and tracks them as `<split>_<metric>`.
+def evaluate(plan: Plan, network: nn.Module, tracker: Tracker, evaluator: SupervisedEvaluator) -> dict[str, float]:
+    """Score the trained model, or the cascade, on the plan's split; returns the metrics and tracks them as `<split>_<metric>`.
 
     Writes `metrics.json` into the tracker's folder beside what the evaluator's handlers write there.
 
@@ -39,6 +37,7 @@ def evaluate(
         SystemExit: a model is missing, damaged, or was trained on something else than the plan says.
     """
     load_trained(plan, network)
+    split = str(plan.request.split)
     images = len(evaluator.data_loader.dataset)  # type: ignore[union-attr, arg-type]
     facts = evaluation_facts(plan, split, images)
     RunReport(tracker.output_dir, facts, lambda: {"metrics": finite(evaluator.state.metrics)}).attach(evaluator)
@@ -64,11 +63,11 @@ def evaluation_facts(plan: Plan, split: str, images: int) -> dict[str, Any]:
     facts = {
         **run_facts(plan),
         "split": split,
-        "evaluated_on": {"dataset": plan.dataset, "manifest_sha256": plan.content.sha256, "images": images},
-        "models": {phase: file_sha256(path) for phase, path in plan.models.items()},
+        "evaluated_on": {"dataset": plan.dataset, "manifest_sha256": plan.manifest.sha256, "images": images},
+        "models": {stage: file_sha256(path) for stage, path in plan.models.items()},
     }
     if split == EXTERNAL:
-        facts["overlap"] = overlap_with_training(plan.trained_on, plan.content.split(EXTERNAL, 0))
+        facts["overlap"] = overlap_with_training(plan.trained_on, plan.manifest.split(EXTERNAL, 0))
     return facts
 
 
@@ -90,7 +89,7 @@ def write_summary(
         "metrics": summary,
         "per_image": finite(rows),
     }
-    write_atomically(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+    write_json(path, content)
 
 
 def count_of(name: str, metrics: Mapping[str, float], images: int) -> int:

@@ -1,53 +1,17 @@
-"""Optimisers and schedules of the three phases."""
+"""Parameters that learn, and schedules of their rates."""
 
 import math
-from typing import Any
 
 from torch import nn
-from torch.optim import SGD, AdamW, Optimizer
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from ultrarefiner_monai.bundle.preflight.plan import Plan
-from ultrarefiner_monai.losses import JointLoss
-from ultrarefiner_monai.networks import UltraRefiner
-
-TINY_RATE = 2e-3
-WEIGHTING_RATE = 1e-3  # of the learned weights of the joint loss
-POWER = 0.9  # exponent of the polynomial decay (Chen et al., 2021)
+POWER = 0.9  # exponent of the polynomial decay (Chen et al., arXiv 2102.04306)
 
 
-def coarse_optimiser(network: nn.Module, variant: str, learning_rate: float | None = None) -> Optimizer:
-    """Optimiser of phase 1.
-
-    `r50_vit_b16`: SGD, 0.01, momentum 0.9, weight decay 1e-4 (Chen et al., arXiv 2102.04306, section 4.1). `tiny` starts from
-    random weights, where AdamW needs far fewer epochs; its rate was chosen on BUS-BRA.
-    """
-    if variant == "tiny":
-        return AdamW(trainable(network), lr=learning_rate or TINY_RATE, weight_decay=1e-2)
-    return SGD(trainable(network), lr=learning_rate or 1e-2, momentum=0.9, weight_decay=1e-4)
-
-
-def joint_optimiser(
-    plan: Plan,
-    network: UltraRefiner,
-    loss: JointLoss,
-    coarse_rate: float,
-    refiner_rate: float,
-) -> AdamW:
-    """AdamW over three named groups: the coarse network, the refiner, and the learned weights of the joint loss.
-
-    The rates are meant for networks that phases 1 and 2 have trained; an untrained coarse network gets phase 1's rate.
-    """
-    groups: list[dict[str, Any]] = [
-        {
-            "params": trainable(network.coarse),
-            "lr": TINY_RATE if plan.phase1_checkpoint is None else coarse_rate,
-            "name": "coarse",
-        },
-        {"params": trainable(network.refiner), "lr": refiner_rate, "name": "refiner"},
-        {"params": trainable(loss), "lr": WEIGHTING_RATE, "name": "weighting", "weight_decay": 0.0},
-    ]
-    return AdamW([group for group in groups if group["params"]], weight_decay=1e-2)
+def trainable(module: nn.Module) -> list[nn.Parameter]:
+    """Parameters of `module` that a gradient reaches."""
+    return [parameter for parameter in module.parameters() if parameter.requires_grad]
 
 
 def cosine(optimizer: Optimizer, steps: int) -> LambdaLR:
@@ -74,8 +38,3 @@ def warm_polynomial(optimizer: Optimizer, steps: int, warmup: float = 0.1) -> La
         return (1 - min(step - rise, steps - rise) / max(1, steps - rise)) ** POWER
 
     return LambdaLR(optimizer, factor)
-
-
-def trainable(module: nn.Module) -> list[nn.Parameter]:
-    """Parameters of `module` that a gradient reaches."""
-    return [parameter for parameter in module.parameters() if parameter.requires_grad]

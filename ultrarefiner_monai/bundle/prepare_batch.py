@@ -29,7 +29,10 @@ class PrepareRefinement(PrepareBatch):
         image = batchdata["image"].to(device, non_blocking=non_blocking)
         extra: dict[str, Any] = {"return_parts": True} if self.return_parts else {}
         if self.embeddings is not None:
-            extra["embedding"] = self.embeddings(image.as_subclass(torch.Tensor), batchdata["sha256"])
+            # An image of another size than its mask is stretched onto the manifest's grid: the grid is part of the image.
+            grids = zip(batchdata["sha256"], batchdata["width"], batchdata["height"], strict=True)
+            keys = [f"{sha256}-{int(width)}x{int(height)}" for sha256, width, height in grids]
+            extra["embedding"] = self.embeddings(image.as_subclass(torch.Tensor), keys)
         if self.coarse:
             image = torch.cat((image, batchdata["coarse"].to(device, non_blocking=non_blocking)), dim=1)
         label = batchdata.get("label")  # still a path where nothing is learnt from it

@@ -3,22 +3,63 @@
 import json
 import os
 from datetime import datetime
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from ultrarefiner_monai import __version__
+from ultrarefiner_monai.bundle.config_keys import running_parser
+from ultrarefiner_monai.bundle.preflight import Plan
 from ultrarefiner_monai.bundle.preflight.data import EXCLUDED
-from ultrarefiner_monai.bundle.preflight.plan import Plan
 from ultrarefiner_monai.files import file_sha256
+from ultrarefiner_monai.tracking import Tracker
 
 EXECUTED = "executed_config.json"
 SUMMARY = "metrics.json"  # of an evaluation
 KINDS = {"train": "training", "evaluate": "evaluation"}
+# Keys that do not decide what is learnt, and those that the plan has completed.
+NOT_TOLD = {
+    *("_meta_", "bundle_root", "dataset", "data_root", "manifest", "allow_missing", "skip_bad", "strict", "fold"),
+    *("epochs", "val_interval", "panel_interval", "workers", "cache_rate", "cache_embeddings", "output_dir", "resume"),
+    *("tracking_uri", "parent_run", "log_model", "mode", "split", "checkpoint", "images", "device", "dataset_dir"),
+}
 
 
-def tracking_uri(plan: Plan, uri: str | None = None) -> str:
-    """MLflow store of a run of `plan`, see `store_uri`."""
-    return store_uri(plan.project, uri)
+def make_tracker(plan: Plan, split: str | None = None, model: str | None = None, **learnt: Any) -> Tracker:
+    """The tracker of a training, or of the evaluation of `split`; its store and parent run are keys of the configuration.
+
+    Args:
+        plan: of the run.
+        split: what is evaluated; None is a training.
+        model: dotted name of a function of output folder and `amp` that makes the operation which logs the trained model;
+            the key `log_model` switches it off.
+        learnt: parameters that are known better than the configuration's key of the same name tells.
+    """
+    parser = running_parser()
+    uri, parent_run, seed = (parser.get_parsed_content(key) for key in ("tracking_uri", "parent_run", "seed"))
+    resume = split is None and parser.get_parsed_content("resume")
+    trained_on = plan.trained_on
+    name = f"{plan.name}-fold{trained_on['fold']}-seed{seed}-{datetime.now():%Y%m%dT%H%M%S}"
+    folder = plan.output_dir if split is None else plan.scores_dir(split)
+    return Tracker(
+        uri=store_uri(plan.request.project, uri),
+        experiment=plan.dataset if split is None else trained_on["dataset"],
+        run_name=name if split is None else f"{name}-{split}",
+        output_dir=folder,
+        params=run_parameters(plan, **learnt),
+        tags=run_tags(plan, split),
+        parent_run=parent_run,
+        resume=resume,
+        artifacts=[Path(folder, file) for file in (EXECUTED, SUMMARY, "per_image.csv", "reliability.json", EXCLUDED)],
+        data={"name": plan.dataset, "digest": plan.manifest.sha256, "context": split or "train"},
+        model=_logging(model, folder) if model and parser.get_parsed_content("log_model") else None,
+    )
+
+
+def _logging(name: str, folder: str) -> Any:
+    """The operation that logs the model in `folder`, made by the function `name`."""
+    module, _, function = name.rpartition(".")
+    return getattr(import_module(module), function)(folder, running_parser().get_parsed_content("amp"))
 
 
 def store_uri(project: Path, uri: str | None = None) -> str:
@@ -26,37 +67,33 @@ def store_uri(project: Path, uri: str | None = None) -> str:
     return uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{project / 'mlruns.db'}"
 
 
-def run_name(plan: Plan, seed: int) -> str:
-    """Unique name of a run: phase or cascade, fold, seed and start time."""
-    return f"{plan.system}-fold{plan.trained_on['fold']}-seed{seed}-{datetime.now():%Y%m%dT%H%M%S}"
+def run_parameters(plan: Plan, **learnt: Any) -> dict[str, Any]:
+    """Parameters that the tracker notes: the plan's decisions, hashes of the weights a run starts from, and the plain keys of
+    the running configuration that decide what is learnt, or what `learnt` says of them."""
+    parser = running_parser()
+    passed_over = NOT_TOLD | set(plan.stage.starts) | set(plan.stage.feeds) | set(plan.stage.weights)
+    told = set(plan.stage.settings) & {"variant", "image_size", "coarse_variant", "coarse_size", "points"}
+    keys = {key: parser.get_parsed_content(key) for key, value in parser.get().items() if _is_plain(value)}
+    settings = {key: value for key, value in keys.items() if key not in passed_over | told}
+    starts = {f"{stage}_sha256": plan.starts[key] for key, stage in plan.stage.starts.items()}
+    files = {name: path for name, path in {**plan.networks.weights, **starts}.items() if path}
+    hashes = {name: file_sha256(Path(path)) for name, path in files.items()}
+    decided = {"epochs": plan.epochs, **plan.networks.parameters}
+    return {"phase": plan.name, **plan.trained_on, **decided, **settings, **learnt, "version": __version__, **hashes}
 
 
-def run_parameters(plan: Plan, **settings: Any) -> dict[str, Any]:
-    """Parameters that the tracker notes: the plan's decisions and `settings`."""
-    names = ("epochs", "coarse_variant", "coarse_size", "variant", "image_size")
-    decided = {name: getattr(plan, name) for name in names if getattr(plan, name) is not None}
-    weights = {name: file_sha256(Path(path)) for name, path in _weights(plan).items()}
-    return {"phase": plan.system, **plan.trained_on, **decided, **settings, "version": __version__, **weights}
-
-
-def _weights(plan: Plan) -> dict[str, str]:
-    """Files of weights a run starts from."""
-    files = {
-        "sam_weights_sha256": plan.sam_weights,
-        "phase1_sha256": plan.phase1_checkpoint,
-        "phase2_sha256": plan.phase2_checkpoint,
-    }
-    return {name: path for name, path in files.items() if path}
+def _is_plain(value: Any) -> bool:
+    return not isinstance(value, dict | list) and not (isinstance(value, str) and value.startswith(("$", "@", "%")))
 
 
 def run_tags(plan: Plan, split: str | None = None) -> dict[str, str]:
     """Tags to filter runs by: what it is, what it is evaluated on, and what sets a demonstration or a partial data set apart."""
     tags = {
-        "kind": KINDS[plan.mode],
-        "phase": plan.system,
+        "kind": KINDS[plan.request.mode],
+        "phase": plan.name,
         "dataset": plan.trained_on["dataset"],
         "fold": str(plan.trained_on["fold"]),
-        "demonstration": str(_is_demonstration(plan)).lower(),
+        "demonstration": str(plan.is_demonstration).lower(),
         "substitutions": "; ".join(plan.substitutions) or "none",
     }
     if split is not None:
@@ -68,30 +105,14 @@ def run_tags(plan: Plan, split: str | None = None) -> dict[str, str]:
     return tags
 
 
-def _is_demonstration(plan: Plan) -> bool:
-    """Whether the embedded data set or anything else took the place of the real thing."""
-    return plan.demonstration or bool(plan.substitutions)
-
-
-def run_artifacts(plan: Plan, split: str | None = None) -> list[Path]:
-    """Files that the tracker stores when a training, or the evaluation of `split`, ends; those that exist by then."""
-    folder = Path(plan.scores_dir(split) if split else str(plan.output_dir))
-    return [folder / name for name in (EXECUTED, SUMMARY, "per_image.csv", "reliability.json", EXCLUDED)]
-
-
-def run_data(plan: Plan, split: str = "train") -> dict[str, str]:
-    """The manifest's items of `split` as what MLflow lists as the input of a run."""
-    return {"name": plan.dataset, "digest": plan.content.sha256, "context": split}
-
-
 def run_facts(plan: Plan) -> dict[str, Any]:
     """What `run.json` says of any run of `plan`."""
     return {
-        "kind": KINDS[plan.mode],
-        "phase": plan.system,
+        "kind": KINDS[plan.request.mode],
+        "phase": plan.name,
         **plan.trained_on,
-        "demonstration": _is_demonstration(plan),
-        "substitutions": plan.substitutions,
+        "demonstration": plan.is_demonstration,
+        "substitutions": list(plan.substitutions),
         "absent_items": plan.absent,
         "excluded_items": len(plan.excluded),
     }

@@ -1,54 +1,66 @@
-"""TODO."""
+"""What a network starts from, and the card that it is remembered by."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from torch import nn
 
 from ultrarefiner_monai import __version__
-from ultrarefiner_monai.bundle.preflight.plan import Plan
+from ultrarefiner_monai.bundle.preflight import Plan
 from ultrarefiner_monai.errors import DataError, one_line_errors
-from ultrarefiner_monai.handlers.checkpoint import load_model
-from ultrarefiner_monai.networks import Sam, SamRefiner, TransUNet, UltraRefiner, build_sam
-from ultrarefiner_monai.networks.sam import lora_rank
+from ultrarefiner_monai.models.weights import bare, load_model
+from ultrarefiner_monai.networks import Sam, TransUNet, build_sam
+from ultrarefiner_monai.systems import DEFAULT
 
 
 def model_card(plan: Plan, network: nn.Module) -> dict[str, Any]:
     """What decides a prediction of `network` and where it comes from; stored beside its weights, checked on loading."""
-    return {"phase": plan.phase, "version": __version__, **plan.trained_on, **_architecture(plan, network)}
+    system, stage = plan.request.system, plan.stage
+    return {
+        **_identity(plan, stage.name),
+        "version": __version__,
+        **plan.trained_on,
+        "outputs": list(stage.outputs),
+        "labels": system.labels,
+        "prompts": system.prompts,
+        "image_size": plan.networks.image_size,
+        "network": _described(plan, network),
+    }
 
 
-def expected_card(plan: Plan, network: nn.Module) -> dict[str, Any]:
-    """The part of `model_card` that a checkpoint must share to be loaded into this run.
-
-    Pictures named one by one belong to no data set: there only phase and architecture count.
-    """
-    provenance = plan.trained_on if plan.images is None else {}
-    return {"phase": plan.phase, **provenance, **_architecture(plan, network)}
+def _identity(plan: Plan, stage: str) -> dict[str, str]:
+    """Names of system and stage, and UltraRefiner's older name of a stage, by which earlier versions know its cards."""
+    name = plan.request.system.name
+    return {"system": name, "stage": stage} | ({"phase": stage} if name == DEFAULT else {})
 
 
-def _architecture(plan: Plan, network: nn.Module) -> dict[str, Any]:
-    card: dict[str, Any] = {}
-    if plan.phase in ("phase1", "phase3"):
-        card["coarse"] = {"variant": plan.coarse_variant, "size": plan.coarse_size}
-    if isinstance(network, SamRefiner | UltraRefiner):
-        refiner = network.refiner if isinstance(network, UltraRefiner) else network
-        card["refiner"] = {"variant": plan.variant, "image_size": plan.image_size, **refiner.settings}
-        card["refiner"]["lora_rank"] = lora_rank(refiner.sam.image_encoder)
-    return card
+def _described(plan: Plan, network: nn.Module) -> dict[str, Any]:
+    """What the system's builder makes `network` from: the plan's settings, nested by their paths, and the network's own."""
+    nested: dict[str, Any] = {}
+    for key, path in plan.stage.settings.items():
+        if key in plan.networks.settings:
+            part, _, name = path.partition(".")
+            nested.setdefault(part, {})[name] = plan.networks.settings[key]
+    system = plan.request.system
+    return system.function("describer")(bare(network), nested) if system.describer else nested
+
+
+def _expected(plan: Plan, stage: str, network: Mapping[str, Any]) -> dict[str, Any]:
+    """What the card of a model must say to be loaded into this run; single images belong to no data set."""
+    return {"stage": stage, **plan.trained_on, "network": network}
 
 
 @one_line_errors
-def start_phase1(network: TransUNet, pretrained: str | None) -> TransUNet:
+def load_pretrained(network: TransUNet, path: str | None) -> TransUNet:
     """Load Google's `R50+ViT-B_16.npz` into the encoder of `network` if a file is named.
 
     Raises:
         SystemExit: the file is missing or of another network.
     """
-    if pretrained is not None:
+    if path is not None:
         with _named_by_the_user():
-            network.load_npz(pretrained)
+            network.load_npz(path)
     return network
 
 
@@ -69,30 +81,33 @@ def _named_by_the_user() -> Iterator[None]:
 
 
 @one_line_errors
-def start_phase3(plan: Plan, network: UltraRefiner) -> UltraRefiner:
-    """Load the models of phases 1 and 2 that `plan` names into the two halves of `network`.
+def load_starts(plan: Plan, network: nn.Module) -> nn.Module:
+    """Load the models that the stage starts from into the parts of `network` that they have trained.
+
+    A part is the submodule named as in the card: `coarse` and `refiner` of an UltraRefiner.
 
     Raises:
-        SystemExit: a checkpoint is of another phase, data set, fold or network, or does not load.
+        SystemExit: a checkpoint is of another stage, data set, fold or network, or does not load.
     """
-    card = {**plan.trained_on, **_architecture(plan, network)}
-    if plan.phase1_checkpoint:
-        expected = {key: value for key, value in card.items() if key != "refiner"}
-        load_model(network.coarse, plan.phase1_checkpoint, {"phase": "phase1", **expected})
-    if plan.phase2_checkpoint:
-        expected = {key: value for key, value in card.items() if key != "coarse"}
-        load_model(network.refiner, plan.phase2_checkpoint, {"phase": "phase2", **expected})
+    described = _described(plan, network)
+    for key, name in plan.stage.starts.items():
+        path = plan.starts[key]
+        if path is not None:
+            parts = plan.request.system.stage(name).parts
+            target = getattr(network, parts[0]) if len(parts) == 1 else network
+            load_model(target, path, _expected(plan, name, {part: described[part] for part in parts}))
     return network
 
 
 @one_line_errors
 def load_trained(plan: Plan, network: nn.Module) -> None:
-    """Load the trained model of `plan`'s phase, data set and fold, or the two of its cascade, into `network`.
+    """Load the trained model of the plan's stage, data set and fold, or those of its cascade, into `network`.
 
     Raises:
-        SystemExit: a file is missing, damaged, or of another phase, data set, fold or network.
+        SystemExit: a file is missing, damaged, or of another stage, data set, fold or network.
     """
-    if plan.cascade and isinstance(network, UltraRefiner):
-        start_phase3(plan, network)
+    if plan.request.cascade:
+        load_starts(plan, bare(network))
     else:
-        load_model(network, plan.model, expected_card(plan, network))
+        expected = _expected(plan, plan.stage.name, _described(plan, network))
+        load_model(network, plan.models[plan.stage.name], expected)

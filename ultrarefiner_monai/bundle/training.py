@@ -1,46 +1,68 @@
 """The training of a bundle: engines, tracker and checkpoints tied together, and the run."""
 
 import json
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from ignite.engine import Events
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
+from torch import nn
+from torch.optim.lr_scheduler import LRScheduler
 
 from ultrarefiner_monai.bundle.config_keys import running_parser
+from ultrarefiner_monai.bundle.preflight import Plan
 from ultrarefiner_monai.bundle.preflight.data import write_excluded
-from ultrarefiner_monai.bundle.preflight.plan import Plan
 from ultrarefiner_monai.bundle.run_facts import EXECUTED, run_facts
+from ultrarefiner_monai.bundle.starting_weights import model_card
 from ultrarefiner_monai.errors import one_line_errors
 from ultrarefiner_monai.files import finite, write_atomically
-from ultrarefiner_monai.handlers import CheckpointHandler, RunReport, Tracker, TrackValidation
+from ultrarefiner_monai.handlers import CheckpointHandler, RunReport, TrackTraining, TrackValidation
+from ultrarefiner_monai.tracking import Tracker
 
 
 @one_line_errors
 def begin_training(
     plan: Plan,
+    network: nn.Module,
+    lr_scheduler: LRScheduler,
     tracker: Tracker,
     trainer: SupervisedTrainer,
     evaluator: SupervisedEvaluator,
-    checkpoints: CheckpointHandler,
-    resume: bool,
 ) -> None:
     """Tie tracker and checkpoints to the engines, go back to the last epoch if asked, and note the executed configuration.
 
+    The best model is chosen by the validation Dice of the stage's last output.
+
+    Args:
+        plan: of the training.
+        network: what is trained, bare, for the model's card.
+        lr_scheduler: steps the rates of the trainer's optimizer.
+        tracker: takes the numbers of both engines.
+        trainer: its network, optimizer and, where it learns, loss are saved and restored.
+        evaluator: the one that the trainer's handlers validate with.
+
     Raises:
-        SystemExit: the output folder is in use, or `resume` finds no usable checkpoint.
+        SystemExit: the output folder is in use, or the last epoch to go back to has no usable checkpoint.
     """
+    folder = Path(plan.output_dir)
+    loss: Any = trainer.loss_function
+    loss.to(trainer.state.device)
+    state: dict[str, Any] = {"optimizer": trainer.optimizer, "lr_scheduler": lr_scheduler}
+    if any(True for _ in loss.parameters()):
+        state["loss"] = loss
+    metric = f"{plan.stage.outputs[-1]}_dice"
+    checkpoints = CheckpointHandler(folder, state, trainer.network, model_card(plan, network), metric)
+    TrackTraining(tracker, loss, trainer.optimizer).attach(trainer)
     TrackValidation(tracker, trainer).attach(evaluator)
     checkpoints.attach(trainer, evaluator)
-    RunReport(str(plan.output_dir), run_facts(plan), partial(_training_so_far, plan, checkpoints)).attach(trainer)
+    RunReport(folder, run_facts(plan), lambda: _training_so_far(plan, checkpoints)).attach(trainer)
     # Building loaders has moved the generator or not, depending on their workers; the training starts from the seed.
     torch.manual_seed(torch.initial_seed())
-    if resume:
+    parser = running_parser()
+    if parser.get_parsed_content("resume"):
         checkpoints.restore(trainer)
-    content = (json.dumps(running_parser().get(), indent=4) + "\n").encode()
-    folder = Path(str(plan.output_dir))
+    content = (json.dumps(parser.get(), indent=4) + "\n").encode()
     trainer.add_event_handler(Events.STARTED, lambda _: write_atomically(folder / EXECUTED, content))
     trainer.add_event_handler(Events.STARTED, lambda _: write_excluded(plan.excluded, folder))
 

@@ -12,34 +12,35 @@ from ultrarefiner_monai.cross_validation.engines import Engine, LocalEngine
 from ultrarefiner_monai.cross_validation.ray_engine import RayEngine
 from ultrarefiner_monai.cross_validation.scores import markdown, study_rows, summary
 from ultrarefiner_monai.cross_validation.tasks import Study
-from ultrarefiner_monai.data.datasets import PHASES
 from ultrarefiner_monai.data.releases.readers import find_root
 from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.files import write_atomically
-from ultrarefiner_monai.handlers import Tracker
 from ultrarefiner_monai.handlers.failure import was_stopped
 from ultrarefiner_monai.metrics.scores_file import PER_IMAGE, write_rows
+from ultrarefiner_monai.tracking import Tracker
 
 if TYPE_CHECKING:
     pass
 
 logger = logging.getLogger(__name__)
 
+PROJECT = project_root(str(BUNDLES / "phase1"))  # of any bundle
+
 
 def conduct(
     studies: Sequence[Study],
-    phases: Sequence[str] = PHASES,
+    stages: Sequence[str] | None = None,
     only_folds: Sequence[int] | None = None,
     engine: Engine | None = None,
 ) -> list[str | None]:
-    """Do `phases` of all `studies`, and write the table of each that has every fold done by then.
+    """Do `stages` of all `studies`, and write the table of each that has every fold done by then.
 
     Writes `per_image.csv` and `summary.md` into a study's folder, and their numbers into its parent run: as
-    `<phase>_<metric>_mean` and `_sd` those over folds, as `_test` those of the test set.
+    `<stage>_<metric>_mean` and `_sd` those over folds, as `_test` those of the test set.
 
     Args:
         studies: one a data set.
-        phases: phases to do.
+        stages: stages to do; None is all.
         only_folds: see `tasks`.
         engine: does the tasks of all studies; None is this process.
 
@@ -50,9 +51,9 @@ def conduct(
         DataError: a study cannot run, told before anything is written; or some tasks could not be done, told after all others.
     """
     for study in studies:
-        study.check(phases, only_folds)
+        study.check(stages, only_folds)
     parents = [_start_parent(study) for study in studies]
-    tasks = [study.tasks(phases, only_folds) for study in studies]
+    tasks = [study.tasks(stages, only_folds) for study in studies]
     try:
         mistakes = (engine or LocalEngine()).run([task for own in tasks for task in own])
         failed = [any(task.name in mistakes for task in own) for own in tasks]
@@ -69,7 +70,7 @@ def conduct(
 
 def _start_parent(study: Study) -> Tracker:
     tracker = Tracker(
-        uri=store_uri(project_root(str(BUNDLES / PHASES[0])), study.shared.get("tracking_uri")),
+        uri=store_uri(PROJECT, study.shared.get("tracking_uri")),
         experiment=study.dataset,
         run_name=f"cv-{study.dataset}-{datetime.now():%Y%m%dT%H%M%S}",
         output_dir=study.out,
@@ -89,7 +90,7 @@ def _conclude(study: Study, parent: Tracker, failed: bool) -> str | None:
 
 
 def _sum_up(study: Study, tracker: Tracker) -> str:
-    root = study.data_root or str(project_root(str(BUNDLES / "phase1")) / "data" / study.dataset)
+    root = study.data_root or str(PROJECT / "data" / study.dataset)
     rows = study_rows(study, find_root(study.dataset, root))
     lines = summary(rows)
     table = markdown(lines)

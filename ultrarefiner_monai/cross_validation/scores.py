@@ -1,6 +1,6 @@
 """Scores of a finished cross-validation, read from its prediction maps at every file's own size."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,35 +15,37 @@ from ultrarefiner_monai.data.manifests.items import Item, masks_of
 from ultrarefiner_monai.data.predictions.index import PredictionIndex
 from ultrarefiner_monai.data.predictions.maps import read_map
 from ultrarefiner_monai.data.releases.roots import Root, resolve
-from ultrarefiner_monai.metrics.scores import Row, score_image, summarise_rows
+from ultrarefiner_monai.metrics.scores import Row, outputs_of, score_image, short_columns, summarise_rows
 
 TEST = "test"
-CHANNELS = {"phase1": ("coarse",), "phase2": ("coarse", "refined"), "phase3": ("coarse", "refined")}
 COLUMNS = ("dataset", "id", "image", "patient", "class", "fold", "phase")
-SUMMARY = ("coarse_dice", "refined_dice", "delta_dice", "coarse_iou", "refined_iou", "coarse_hd95", "refined_hd95")
+HEAD = ("phase", "fold", "images")
+SHARES = {"worse_share": "worse", "better_share": "better"}  # names in the table
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a phase predicts for one image: `fold` is None for the mean of all folds' models on a test image."""
+    """What a stage predicts for one image: `fold` is None for the mean of all folds' models on a test image."""
 
     phase: str
     fold: int | None
     item: Item
-    files: tuple[Path, ...]
+    files: Mapping[str, Path]  # by output
 
     def read(self, root: Root) -> tuple[Tensor, Tensor]:
-        """Its maps (1 or 2, H, W), coarse first, and the truth (1, H, W).
+        """Its maps (outputs, H, W), the baseline first, and the truth (1, H, W).
 
         Raises `DataError` where a file is missing or unreadable.
         """
         size = (self.item["width"], self.item["height"])
         truth = read_mask([resolve(root, mask) for mask in masks_of(self.item)], size=size)
-        return torch.from_numpy(np.stack([read_map(file) for file in self.files])), torch.from_numpy(truth)[None]
+        return torch.from_numpy(np.stack([read_map(file) for file in self.files.values()])), torch.from_numpy(truth)[
+            None
+        ]
 
 
 def study_rows(study: Study, root: Root) -> list[Row]:
-    """One row an image and phase: validation images by the model of their fold, test images by the mean of all folds' models.
+    """One row an image and stage: validation images by the model of their fold, test images by the mean of all folds' models.
 
     Args:
         study: with all its predictions made.
@@ -51,21 +53,23 @@ def study_rows(study: Study, root: Root) -> list[Row]:
     """
     return [
         score_prediction(prediction, study.dataset, *prediction.read(root))
-        for phase in ("phase2", "phase3")
-        for fold in (*study.folds_of(phase), None)
-        for prediction in predictions(study, phase, fold)
+        for stage in study.system.stages
+        if stage.scored
+        for fold in (*study.folds_of(stage.name), None)
+        for prediction in predictions(study, stage.name, fold)
     ]
 
 
 def predictions(study: Study, phase: str, fold: int | None) -> list[Prediction]:
-    """The predictions of a phase's fold on its validation images, or (None) of all folds on the test images.
+    """The predictions of a stage's fold on its validation images, or (None) of all folds on the test images.
 
     Raises `DataError` where there is no index of them.
     """
-    folders = [study.maps(phase, fold, channel) for channel in CHANNELS[phase]]
-    files = {entry["id"]: entry["file"] for entry in PredictionIndex.load(folders[-1]).items}
+    outputs = study.system.stage(phase).outputs
+    folders = {output: study.maps(phase, fold, output) for output in outputs}
+    files = {entry["id"]: entry["file"] for entry in PredictionIndex.load(folders[outputs[-1]]).items}
     return [
-        Prediction(phase, fold, item, tuple(folder / files[item["id"]] for folder in folders))
+        Prediction(phase, fold, item, {output: folder / files[item["id"]] for output, folder in folders.items()})
         for item in study.manifest.items()
         if item["id"] in files
     ]
@@ -75,12 +79,12 @@ def score_prediction(prediction: Prediction, dataset: str, maps: Tensor, truth: 
     """The row of one image: its names, its scores, and the lesions' share of its area."""
     item, place = prediction.item, TEST if prediction.fold is None else prediction.fold
     names = (item.get("dataset", dataset), *(item[key] for key in COLUMNS[1:5]), place, prediction.phase)
-    scores = score_image(maps, truth, CHANNELS[prediction.phase], item["id"], item.get("spacing"))
+    scores = score_image(maps, truth, list(prediction.files), item["id"], item.get("spacing"))
     return dict(zip(COLUMNS, names, strict=True)) | scores | {"lesion_share": float(truth.double().mean())}
 
 
 def summary(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """One line a phase and fold, then the mean and deviation over folds, then the test set."""
+    """One line a stage and fold, then the mean and deviation over folds, then the test set."""
     lines = []
     for phase in sorted({row["phase"] for row in rows}):
         of_phase = [row for row in rows if row["phase"] == phase]
@@ -93,14 +97,20 @@ def summary(rows: Sequence[Row]) -> list[dict[str, Any]]:
 def _line(rows: Sequence[Row], phase: str, fold: int | str) -> dict[str, Any]:
     chosen = [row for row in rows if row["fold"] == fold]
     metrics = summarise_rows(chosen)
-    names = (*SUMMARY, "worse_share", "better_share")
-    return {"phase": phase, "fold": fold, "images": len(chosen)} | {name: metrics[name] for name in names}
+    return {"phase": phase, "fold": fold, "images": len(chosen)} | {name: metrics[name] for name in columns_of(rows)}
+
+
+def columns_of(rows: Sequence[Row]) -> list[str]:
+    """Columns of the summary: Dice, IoU and HD95 of every output, the change of Dice and the shares of changed images."""
+    outputs = list(dict.fromkeys(name for row in rows for name in outputs_of(row)))
+    shares = SHARES if len(outputs) > 1 else ()
+    return [*(f"{output}_{metric}" for output, metric in short_columns(outputs)), *shares]
 
 
 def _over_folds(phase: str, lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     if len(lines) < 2:
         return []
-    names = [name for name in lines[0] if name not in ("phase", "fold", "images")]
+    names = [name for name in lines[0] if name not in HEAD]
     head = {"phase": phase, "images": sum(line["images"] for line in lines)}
     means = {name: float(np.mean([line[name] for line in lines])) for name in names}
     deviations = {name: float(np.std([line[name] for line in lines], ddof=1)) for name in names}
@@ -109,16 +119,19 @@ def _over_folds(phase: str, lines: Sequence[dict[str, Any]]) -> list[dict[str, A
 
 def markdown(lines: Sequence[dict[str, Any]]) -> str:
     """The summary as a Markdown table: Dice, IoU, HD95 in pixels, shares of images changed by more than 0.02 Dice."""
-    head = ("phase", "fold", "images", *SUMMARY, "worse", "better")
+    names = list(dict.fromkeys(name for line in lines for name in line if name not in HEAD))
+    head = (*HEAD, *(SHARES.get(name, name) for name in names))
     table = [" | ".join(head).join(("| ", " |")), "|" + " --- |" * len(head)]
     for line in lines:
-        decimals = {name: 1 if "hd95" in name else 4 for name in SUMMARY}
-        scores = [
-            f"{line[name]:{'+' if 'delta' in name and line['fold'] != 'sd' else ''}.{decimals[name]}f}"
-            for name in SUMMARY
-        ]
-        shares = [f"{100 * line[name]:.1f} %" for name in ("worse_share", "better_share")]
-        table.append(
-            " | ".join((line["phase"], str(line["fold"]), str(line["images"]), *scores, *shares)).join(("| ", " |"))
-        )
+        cells = (str(line["phase"]), str(line["fold"]), str(line["images"]), *(_cell(line, name) for name in names))
+        table.append(" | ".join(cells).join(("| ", " |")))
     return "\n".join(table)
+
+
+def _cell(line: dict[str, Any], name: str) -> str:
+    if name not in line:
+        return ""
+    if name in SHARES:
+        return f"{100 * line[name]:.1f} %"
+    sign = "+" if "delta" in name and line["fold"] != "sd" else ""
+    return f"{line[name]:{sign}.{1 if 'hd95' in name else 4}f}"

@@ -1,11 +1,13 @@
 """The whole system: coarse network and SAM refiner, one differentiable network."""
 
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from ultrarefiner_monai.networks.refiner import Refinement, SamRefiner
+from ultrarefiner_monai.networks.sam import lora_rank
 
 if TYPE_CHECKING:
     from ultrarefiner_monai.networks.transunet import TransUNet
@@ -64,3 +66,17 @@ class UltraRefiner(nn.Module):
         if return_parts:
             return parts._replace(coarse_logits=coarse_logits)
         return torch.cat([coarse_logits, parts.logits], 1) if self.outputs == "both" else parts.logits
+
+
+def describe(network: nn.Module, settings: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """What the stages' networks are built from, for a model's card.
+
+    Args:
+        network: a TransUNet, a SamRefiner or an UltraRefiner.
+        settings: variant and size of its parts `coarse` and `refiner`.
+    """
+    described = {part: dict(values) for part, values in settings.items()}
+    if "refiner" in described:
+        refiner: Any = network.refiner if isinstance(network, UltraRefiner) else network
+        described["refiner"] |= {**refiner.settings, "lora_rank": lora_rank(refiner.sam.image_encoder)}
+    return described

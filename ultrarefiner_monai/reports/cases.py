@@ -99,7 +99,7 @@ def _case(row: Row, scores: Scores, root: Root, colours: Mapping[str, str]) -> C
         image = read_grey(resolve(root, item["image"]), size=(item["width"], item["height"]))
     except DataError:
         return Case(row, place_of(row), [])
-    masks = dict(zip(outputs_of(row), (maps >= THRESHOLD).numpy(), strict=True))
+    masks = dict(zip(prediction.files, (maps >= THRESHOLD).numpy(), strict=True))
     return Case(row, place_of(row), tiles(image, masks, truth[0].numpy(), colours))
 
 

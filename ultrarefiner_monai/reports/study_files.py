@@ -10,18 +10,17 @@ from typing import Any, TypeVar
 from ultrarefiner_monai.bundle.paths import BUNDLES, project_root
 from ultrarefiner_monai.bundle.preflight.data import EXCLUDED, default_place
 from ultrarefiner_monai.bundle.run_facts import EXECUTED, store_uri
-from ultrarefiner_monai.cross_validation.tasks import DONE, Study
+from ultrarefiner_monai.cross_validation.tasks import DONE, Study, system_of
 from ultrarefiner_monai.data.manifests.manifest import Manifest
 from ultrarefiner_monai.data.predictions.index import INDEX_NAME
 from ultrarefiner_monai.data.releases.readers import find_root
 from ultrarefiner_monai.data.releases.roots import Root
 from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.files import json_or_empty, without_folders
-from ultrarefiner_monai.systems import DEFAULT, find_stage, find_system
+from ultrarefiner_monai.systems import find_stage, find_system
 from ultrarefiner_monai.tracking.metrics_file import read_epochs
 from ultrarefiner_monai.tracking.mlflow_run import PROCESS_DEFAULTS, without_credentials
 
-SYSTEM = "system.json"  # whose stages were trained
 PROJECT = project_root(str(BUNDLES / find_system().stages[0].bundle))
 FOLD = re.compile(r"fold(\d+)")
 # Keys of a configuration that say where things lie and which run it is.
@@ -126,7 +125,7 @@ def read_study(folder: str | Path, data_root: str | None = None, manifest: str |
         DataError: no study there, or `data_root` is no release of its data set.
     """
     folder = Path(folder)
-    system = find_system(json_or_empty(folder / SYSTEM, dict).get("system", DEFAULT))
+    system = find_system(system_of(folder))
     runs = [run for stage in system.stages for run in _runs(folder, stage.name)]
     if not runs:
         names = sorted(child.name for child in folder.iterdir()) if folder.is_dir() else []

@@ -27,6 +27,9 @@ class Stage:
         scored: whether it enters the tables of a cross-validation; one whose masks a later stage has as its baseline does
             not.
         options: settings of a prediction that a MONAI Label client may change beside the threshold.
+        settings: configuration key -> dotted path in the `network` of a model's card, for keys that decide the network.
+        weights: configuration keys that name files of published weights.
+        short_schedule: epochs that suffice on the embedded synthetic data set.
     """
 
     name: str
@@ -39,6 +42,19 @@ class Stage:
     all_folds: bool = False
     scored: bool = True
     options: tuple[str, ...] = ()
+    settings: Mapping[str, str] = field(default_factory=dict)
+    weights: tuple[str, ...] = ()
+    short_schedule: int = 3
+
+    @property
+    def own_keys(self) -> tuple[str, ...]:
+        """Configuration keys that mean something to this stage alone."""
+        return (*self.settings, *self.weights, *self.starts, *self.feeds)
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Names of the parts of its network in a card."""
+        return tuple(dict.fromkeys(path.partition(".")[0] for path in self.settings.values()))
 
 
 @dataclass(frozen=True)
@@ -54,9 +70,14 @@ class System:
         labels: what a mask's values mean: "lesion" (0 and 1) or "classes".
         prompts: whether a user adds points and boxes to an image: "none", "optional" or "required".
         stages: in the order of their training.
+        instead: configuration key of a start or feed -> what takes its place in a demonstration, in words; one that is not
+            here cannot be done without.
         quick: configuration keys of each stage for the demonstration, sized for two cores without a GPU.
         builder: `build(network) -> nn.Module`: an untrained network from what a model's card says of it.
-        resolver: `resolve(draft)`: complete variants and sizes, find weights, announce substitutions.
+        describer: `describe(network, settings) -> dict`: what `build` makes this network from; `settings` are those of the
+            stage, nested by their paths. Empty where the settings say everything.
+        resolver: `resolve(request, demonstration, substitutions) -> Networks`: variants and sizes completed, weights found;
+            see `bundle.preflight.request`.
         exporter: `parts(network, size) -> dict[str, Part]`: the networks that an export writes.
     """
 
@@ -68,6 +89,8 @@ class System:
     builder: str
     resolver: str
     exporter: str
+    describer: str = ""
+    instead: Mapping[str, str] = field(default_factory=dict)
     labels: Literal["lesion", "classes"] = "lesion"
     prompts: Literal["none", "optional", "required"] = "none"
 
@@ -83,7 +106,7 @@ class System:
             raise DataError(f"unknown stage '{name}' of {self.name}: {did_you_mean(name, names)}")
         return found
 
-    def function(self, role: Literal["builder", "resolver", "exporter"]) -> Callable[..., Any]:
+    def function(self, role: Literal["builder", "describer", "resolver", "exporter"]) -> Callable[..., Any]:
         """The function that plays a role."""
         module, _, name = getattr(self, role).partition(":")
         return getattr(import_module(module), name)

@@ -3,6 +3,13 @@
 from ultrarefiner_monai.systems.system import Stage, System
 
 PROMPTS = ("positive_points", "negative_points", "box", "mask", "box_margin")  # those that a client may change
+REFINER = {
+    "variant": "refiner.variant",
+    "image_size": "refiner.image_size",
+    "points": "refiner.prompt_positive_points",
+    "fusion": "refiner.fusion_mode",
+    "lora_rank": "refiner.lora_rank",
+}
 SMALL = {"batch_size": 8, "epochs": 2}
 
 SYSTEM = System(
@@ -10,7 +17,16 @@ SYSTEM = System(
     title="UltraRefiner",
     reference="TransUNet (Chen et al., arXiv 2102.04306) refined by Segment Anything (Kirillov et al., arXiv 2304.02643)",
     stages=(
-        Stage("phase1", bundle="phase1", outputs=("coarse",), all_folds=True, scored=False),
+        Stage(
+            "phase1",
+            bundle="phase1",
+            outputs=("coarse",),
+            all_folds=True,
+            scored=False,
+            settings={"variant": "coarse.variant", "image_size": "coarse.size"},
+            weights=("pretrained",),
+            short_schedule=12,
+        ),
         Stage(
             "phase2",
             bundle="phase2",
@@ -18,6 +34,8 @@ SYSTEM = System(
             after=(("all", "phase1"),),
             feeds={"coarse_predictions": "phase1"},
             options=PROMPTS,
+            settings=REFINER,
+            weights=("sam_checkpoint",),
         ),
         Stage(
             "phase3",
@@ -26,6 +44,9 @@ SYSTEM = System(
             after=(("same", "phase1"), ("same", "phase2")),
             starts={"phase1_checkpoint": "phase1", "phase2_checkpoint": "phase2"},
             options=PROMPTS,
+            settings={**REFINER, "coarse_variant": "coarse.variant", "coarse_size": "coarse.size"},
+            weights=("sam_checkpoint",),
+            short_schedule=6,
         ),
     ),
     quick={
@@ -40,6 +61,12 @@ SYSTEM = System(
         },
     },
     builder="ultrarefiner_monai.networks.ultrarefiner:build",
+    describer="ultrarefiner_monai.networks.ultrarefiner:describe",
     resolver="ultrarefiner_monai.bundle.preflight.networks:resolve",
     exporter="ultrarefiner_monai.deploy.export.parts:parts_of",
+    instead={
+        "phase1_checkpoint": "the coarse network starts untrained",
+        "phase2_checkpoint": "the refiner starts from SAM's own weights",
+        "coarse_predictions": "simulated errors of the true masks",
+    },
 )

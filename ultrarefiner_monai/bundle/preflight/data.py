@@ -1,29 +1,91 @@
 """The files of a run's data set: found, complete and sound before anything is trained or written."""
 
-import json
 import logging
 import os
 import shutil
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ultrarefiner_monai.bundle.preflight.request import Request, Substitutions
 from ultrarefiner_monai.data.datasets import parts_of
 from ultrarefiner_monai.data.images import read_grey
 from ultrarefiner_monai.data.integrity.verification import item_faults
 from ultrarefiner_monai.data.manifests.items import LISTS
 from ultrarefiner_monai.data.manifests.manifest import Manifest, available, load_manifest, shipped_manifest
 from ultrarefiner_monai.data.phantom.phantom import generate_phantom
-from ultrarefiner_monai.data.releases.readers import IMAGE_SUFFIXES
+from ultrarefiner_monai.data.releases.readers import IMAGE_SUFFIXES, find_root
 from ultrarefiner_monai.data.releases.roots import Root, folders_of
-from ultrarefiner_monai.errors import DataError
-from ultrarefiner_monai.files import write_atomically
+from ultrarefiner_monai.errors import DataError, shown
+from ultrarefiner_monai.files import write_json
 from ultrarefiner_monai.parallel import in_parallel
 
 logger = logging.getLogger(__name__)
 
 SHOWN = 5  # faults told before a message refers to the whole list
 EXCLUDED = "excluded.json"
+
+
+@dataclass(frozen=True)
+class FoundData:
+    """The data set of a run.
+
+    Args:
+        name: of the data set, which may have taken another's place.
+        manifest: its items, without absent and excluded ones.
+        root: where its files lie.
+        folder: the same as the user may name it.
+        absent: number of absent items of each fold and list.
+        excluded: items that are left out: `{"id", "reasons"}` each.
+        embedded: whether it is the embedded phantom, used because no data root was named.
+        epochs: number of epochs, which are fewer where the phantom took another data set's place.
+    """
+
+    name: str
+    manifest: Manifest
+    root: Root
+    folder: str
+    absent: Mapping[str, int]
+    excluded: Sequence[dict[str, Any]]
+    embedded: bool
+    epochs: int
+
+
+def find_data(request: Request, fold: int, substitutions: Substitutions) -> FoundData:
+    """Find and check the data set of a request; the phantom takes its place where no data root is known.
+
+    Raises:
+        DataError: no such data set, fold or folder, or files that are absent or faulty.
+    """
+    name, epochs = request.dataset, request.epochs
+    manifest = read_manifest(name, request.manifest, fold)
+    if request.data_root is not None and not Path(request.data_root).exists():
+        raise DataError(f"data root {request.data_root}: no such folder; --data_root names the release of {name}")
+    found = request.data_root or default_place(request.project, name)
+    if found is None and name != "PHANTOM":
+        substitutions.add(
+            f"no data root for {name} (--data_root FOLDER), the synthetic PHANTOM takes its place: not a medical result"
+        )
+        short = min(epochs, request.stage.short_schedule)
+        if request.mode == "train" and short < epochs:
+            substitutions.add(f"{short} epochs in place of {epochs}")
+            epochs = short
+        name, manifest = "PHANTOM", read_manifest("PHANTOM", None, fold)
+    embedded = request.data_root is None and name == "PHANTOM"
+    folder = make_phantom(request.project / "data" / "PHANTOM") if embedded else Path(str(found)).resolve()
+    root = find_root(name, folder)
+    absent: dict[str, int] = {}
+    if request.allow_missing:
+        manifest, absent = present_items(manifest, root)
+    try:
+        manifest, excluded = sound_items(manifest, root, request.skip_bad)
+    except DataError as error:
+        if not embedded:
+            raise
+        raise DataError(f"{error}; remove {folder} to have the phantom made anew") from None
+    shown_folder = str(folder if isinstance(root, Mapping) else root)
+    return FoundData(name, manifest, root, shown_folder, absent, excluded, embedded, epochs)
 
 
 def read_manifest(dataset: str, path: str | None, fold: int) -> Manifest:
@@ -80,7 +142,11 @@ def sound_items(manifest: Manifest, root: Root, skip_bad: bool = False) -> tuple
     found = in_parallel(lambda item: item_faults(item, root), items)
     bad = {item["id"]: [str(fault) for fault in faults] for item, faults in zip(items, found, strict=True) if faults}
     if bad and not skip_bad:
-        raise DataError(_refusal(manifest.name, root, [fault for faults in bad.values() for fault in faults]))
+        told = shown([fault for faults in bad.values() for fault in faults], SHOWN, "; ")
+        raise DataError(
+            f"{manifest.name} at {', '.join(map(str, folders_of(root).values()))}: {told}; see 'ultrarefiner manifests "
+            f"verify {manifest.name}', or leave these items out with --skip_bad true"
+        )
     for faults in list(bad.values())[:SHOWN]:
         logger.warning("left out: %s", "; ".join(faults))
     if len(bad) > SHOWN:
@@ -89,22 +155,13 @@ def sound_items(manifest: Manifest, root: Root, skip_bad: bool = False) -> tuple
     return replace(manifest, **kept), [{"id": name, "reasons": faults} for name, faults in bad.items()]
 
 
-def write_excluded(excluded: list[dict[str, Any]], folder: Path) -> None:
+def write_excluded(excluded: Sequence[dict[str, Any]], folder: Path) -> None:
     """Write `folder/excluded.json`, what a run has left out and why; remove an earlier run's where this one has all."""
     path = folder / EXCLUDED
     if excluded:
-        write_atomically(path, (json.dumps(excluded, indent=1, ensure_ascii=False) + "\n").encode())
+        write_json(path, excluded)
     else:
         path.unlink(missing_ok=True)
-
-
-def _refusal(name: str, root: Root, faults: list[str]) -> str:
-    more = f" and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
-    places = ", ".join(str(folder) for folder in folders_of(root).values())
-    return (
-        f"{name} at {places}: {'; '.join(faults[:SHOWN])}{more}; see 'ultrarefiner manifests verify {name}', "
-        "or leave these items out with --skip_bad true"
-    )
 
 
 def make_phantom(folder: Path) -> Path:
@@ -121,7 +178,7 @@ def make_phantom(folder: Path) -> Path:
     return folder
 
 
-def find_pictures(source: str) -> list[Path]:
+def find_images(source: str) -> list[Path]:
     """The picture file `source`, or all pictures of the folder `source`, sorted by name, each of them readable.
 
     Raises:

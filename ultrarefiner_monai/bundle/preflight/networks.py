@@ -1,102 +1,100 @@
-"""Which networks a run builds: variants, input sizes, the weights at hand and the models that it starts from."""
+"""Which networks UltraRefiner builds: variants, input sizes and the weights at hand. Sizes and strides are the networks' own."""
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-from ultrarefiner_monai.bundle.paths import results_root
+from ultrarefiner_monai.bundle.preflight.request import Networks, Request, Substitutions
 from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.networks import lite_medsam_weights
+from ultrarefiner_monai.networks.sam.build import VARIANTS as SAMS
+from ultrarefiner_monai.networks.transunet import STRIDE
+from ultrarefiner_monai.networks.transunet import VARIANTS as TRANSUNETS
 
-if TYPE_CHECKING:
-    from ultrarefiner_monai.bundle.preflight.plan import Plan
-
-COARSE_SIZES = {"r50_vit_b16": 224, "tiny": 128}
-SAM_SIZES = {"vit_b": 1024, "vit_l": 1024, "vit_h": 1024, "lite_medsam": 256, "tiny": 128}
-STRIDE = 16  # of TransUNet and of SAM's ViT; also what LiteMedSAM's grid is padded to
-
-
-def check_networks(plan: "Plan") -> None:
-    """Refuse a variant that does not exist and a size that no patch grid divides.
-
-    Raises:
-        DataError: says what is expected.
-    """
-    if plan.variant is not None:
-        _check_network("variant", plan.variant, SAM_SIZES, "image_size", plan.image_size)
-    if plan.coarse_variant is not None:
-        keys = ("variant", "image_size") if plan.phase == "phase1" else ("coarse_variant", "coarse_size")
-        _check_network(keys[0], plan.coarse_variant, COARSE_SIZES, keys[1], plan.coarse_size)
+COARSE_SIZES = {
+    name: (settings["img_size"], STRIDE) for name, settings in TRANSUNETS.items()
+}  # px: default side, stride
+SAM_SIZES = {name: (variant.image_size, variant.patch) for name, variant in SAMS.items()}
 
 
-def resolve_networks(plan: "Plan") -> None:
+def resolve(
+    request: Request, demonstration: bool, substitutions: Substitutions, starts: Mapping[str, str | None] | None = None
+) -> Networks:
     """Complete variants, sizes, SAM's weights and the number of points; smaller networks where weights are missing.
 
-    Raises:
-        DataError: weights are missing and the plan is strict.
-    """
-    if plan.coarse_variant is not None:
-        if plan.demonstration and plan.coarse_variant != "tiny":
-            plan.substitute(f"TransUNet 'tiny' in place of '{plan.coarse_variant}'")
-            plan.coarse_variant = "tiny"
-        plan.coarse_size = plan.coarse_size or COARSE_SIZES[plan.coarse_variant]
-    if plan.variant is not None:
-        _resolve_sam(plan)
-        plan.image_size = plan.image_size or SAM_SIZES[plan.variant]
-        plan.points = (0 if plan.variant == "lite_medsam" else 1) if plan.points is None else plan.points
-
-
-def resolve_start(plan: "Plan", phase: str, named: str | None) -> str | None:
-    """The trained model of `phase` that phase 3 starts from: `named`, or the same fold's; None where there is none.
+    Args:
+        request: what was asked for.
+        demonstration: whether the embedded data set is used because none was named.
+        substitutions: takes what is replaced.
+        starts: models that the stage starts from.
 
     Raises:
-        DataError: there is none and the plan is strict.
+        DataError: a variant or size that cannot be, a file of weights that is not there, or weights that are missing where
+            nothing may be substituted.
     """
-    path = Path(
-        named or f"{results_root(plan.bundle_root).parent}/{phase}/models/{plan.dataset}/fold{plan.fold}/model.pt"
-    )
-    if path.is_file():
-        return str(path)
-    message = f"no {phase} model at {path}"
-    if plan.strict:
-        raise DataError(f"{message}; train {phase} on fold {plan.fold} first or name --{phase}_checkpoint FILE")
-    start = "coarse network starts untrained" if phase == "phase1" else "refiner starts from SAM's own weights"
-    plan.substitute(f"{message}, the {start}")
-    return None
+    own = dict(request.own)
+    for key in request.stage.weights:
+        if own.get(key) not in (None, "random") and not Path(str(own[key])).is_file():
+            raise DataError(f"{key} {own[key]}: no such file; correct the path")
+    parameters: dict[str, Any] = {}
+    key_of = {path: key for key, path in request.stage.settings.items()}
+    if "coarse" in request.stage.parts:
+        variant, size = key_of["coarse.variant"], key_of["coarse.size"]
+        _resolve_coarse(own, variant, size, demonstration, substitutions)
+        parameters |= {"coarse_variant": own[variant], "coarse_size": own[size]}
+    if "refiner" in request.stage.parts:
+        trained = not demonstration and (request.mode == "evaluate" or bool((starts or {}).get("phase2_checkpoint")))
+        _resolve_sam(own, trained, substitutions)
+        parameters |= {"variant": own["variant"], "image_size": own["image_size"]}
+    weights = {"sam_weights_sha256": own["sam_checkpoint"]} if own.get("sam_checkpoint") else {}
+    return Networks(own, own["image_size"], parameters, weights)
 
 
-def _resolve_sam(plan: "Plan") -> None:
-    trained = not plan.demonstration and (plan.mode == "evaluate" or plan.phase2_checkpoint is not None)
-    if plan.sam_checkpoint is not None or plan.variant == "tiny" or trained:
-        return
-    if str(plan.variant).startswith("vit"):
-        message = f"no weights for SAM {plan.variant} (--sam_checkpoint FILE)"
-        if plan.strict:
-            raise DataError(f"{message}; or --variant lite_medsam, whose weights 'make install' brings")
-        plan.variant = "tiny" if _missing_lite_medsam() else "lite_medsam"
-        plan.substitute(f"{message}, SAM '{plan.variant}' takes its place")
-    if plan.variant == "lite_medsam":
-        missing = _missing_lite_medsam()
-        if missing and plan.strict:
-            raise DataError(missing)
-        if missing:
-            plan.substitute(f"{missing}; an untrained SAM 'tiny' takes its place")
-            plan.variant = "tiny"
-        else:
-            plan.sam_checkpoint = str(lite_medsam_weights())
+def _resolve_coarse(
+    own: dict[str, Any], key: str, size_key: str, demonstration: bool, substitutions: Substitutions
+) -> None:
+    _check(key, own[key], COARSE_SIZES, size_key, own[size_key])
+    if demonstration and own[key] != "tiny":
+        substitutions.add(f"TransUNet 'tiny' in place of '{own[key]}'")
+        own[key] = "tiny"
+    own[size_key] = own[size_key] or COARSE_SIZES[own[key]][0]
 
 
-def _check_network(key: str, name: str, sizes: Iterable[str], size_key: str, size: int | None) -> None:
+def _resolve_sam(own: dict[str, Any], trained: bool, substitutions: Substitutions) -> None:
+    """Variant, size, number of points and weights; no weights are looked for where a trained model brings its own."""
+    _check("variant", own["variant"], SAM_SIZES, "image_size", own["image_size"])
+    if own.get("sam_checkpoint") is None and own["variant"] != "tiny" and not trained:
+        _find_weights(own, substitutions)
+    if own.get("sam_checkpoint") == "random":
+        own["sam_checkpoint"] = None
+    own["image_size"] = own["image_size"] or SAM_SIZES[own["variant"]][0]
+    if own["points"] is None:
+        own["points"] = 0 if own["variant"] == "lite_medsam" else 1  # LiteMedSAM knows boxes only
+
+
+def _find_weights(own: dict[str, Any], substitutions: Substitutions) -> None:
+    missing = None
+    try:
+        weights = str(lite_medsam_weights())
+    except (FileNotFoundError, ValueError) as error:
+        missing = str(error)
+    if own["variant"] != "lite_medsam":
+        message = f"no weights for SAM {own['variant']} (--sam_checkpoint FILE)"
+        own["variant"] = "tiny" if missing else "lite_medsam"
+        substitutions.add(
+            f"{message}, SAM '{own['variant']}' takes its place",
+            f"{message}; or --variant lite_medsam, whose weights 'make install' brings",
+        )
+    elif missing:
+        substitutions.add(f"{missing}; an untrained SAM 'tiny' takes its place", missing)
+        own["variant"] = "tiny"
+    if own["variant"] == "lite_medsam":
+        own["sam_checkpoint"] = weights
+
+
+def _check(key: str, name: str, sizes: Mapping[str, tuple[int, int]], size_key: str, size: int | None) -> None:
     if name not in sizes:
         raise DataError(f"{key} '{name}': expected one of {', '.join(sizes)}")
-    if size is not None and (not isinstance(size, int) or size <= 0 or size % STRIDE):
-        raise DataError(f"{size_key} {size}: expected a positive multiple of {STRIDE}")
-
-
-def _missing_lite_medsam() -> str | None:
-    """Why LiteMedSAM's weights cannot be used, or None."""
-    try:
-        lite_medsam_weights()
-    except (FileNotFoundError, ValueError) as error:
-        return str(error)
-    return None
+    stride = sizes[name][1]
+    if size is not None and (not isinstance(size, int) or size <= 0 or size % stride):
+        raise DataError(f"{size_key} {size}: expected a positive multiple of {stride}")

@@ -1,301 +1,277 @@
-"""The preflight of a run: what was asked for, checked, and completed by defaults or announced substitutions.
+"""What a run really does: its data, networks, models and folders, decided before anything is written.
 
-A configuration lists what a user may set; `Plan` decides what the run really does with it before anything is written:
-data set and manifest, networks that the machine has weights for, checkpoints and predictions to start from. On a fresh clone
-nothing is prepared, and each thing that is missing is replaced by the smallest thing that works, with one warning a
-replacement. Naming a data root or a checkpoint, or `strict`, turns every replacement into an error.
+A configuration lists what a user may set; `make_plan` completes it by defaults. On a fresh clone nothing is prepared, and each
+thing that is missing is replaced by the smallest thing that works, with one warning a replacement. Naming a data root or a
+checkpoint, or `strict`, turns every replacement into an error.
 """
 
 import logging
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from ultrarefiner_monai.bundle.paths import project_root, results_root
-from ultrarefiner_monai.bundle.preflight.data import (
-    default_place,
-    find_pictures,
-    make_phantom,
-    present_items,
-    read_manifest,
-    sound_items,
-)
-from ultrarefiner_monai.bundle.preflight.networks import check_networks, resolve_networks, resolve_start
+from ultrarefiner_monai.bundle.config_keys import running_parser
+from ultrarefiner_monai.bundle.paths import results_root
+from ultrarefiner_monai.bundle.preflight.data import FoundData, find_data, find_images
 from ultrarefiner_monai.bundle.preflight.normals import choose_normals
 from ultrarefiner_monai.bundle.preflight.provenance import EXTERNAL, check_models, external_origin
+from ultrarefiner_monai.bundle.preflight.request import Networks, Request, Substitutions
 from ultrarefiner_monai.bundle.preflight.simulated_predictions import simulate_predictions
-from ultrarefiner_monai.data.manifests.items import masks_of
-from ultrarefiner_monai.data.manifests.manifest import Manifest
-from ultrarefiner_monai.data.predictions.coarse_maps import CoarseMaps
-from ultrarefiner_monai.data.releases.readers import find_root
-from ultrarefiner_monai.data.releases.roots import Root, resolve
+from ultrarefiner_monai.data.manifests import Manifest, masks_of
+from ultrarefiner_monai.data.predictions import CoarseMaps
+from ultrarefiner_monai.data.releases import resolve
 from ultrarefiner_monai.errors import DataError, one_line_errors
+from ultrarefiner_monai.systems import Stage, find_stage
 
 logger = logging.getLogger(__name__)
 
-SHORT_SCHEDULE = {"phase1": 12, "phase2": 3, "phase3": 6}
 UNKNOWN_SPACING = [math.nan, math.nan]  # items of one batch have the same keys
+MOST_CACHED = 512  # px; 1000 images of that side take 1 GB
 TRAVELLING = ("id", "dataset", "patient", "class", "width", "height", "sha256", "spacing", "coarse")
 
 
-@dataclass
+@dataclass(frozen=True)
 class Plan:
-    """Everything a run needs to know, resolved from the keys at the top of a bundle's configuration.
+    """Everything that a run needs to know, see `make_plan`.
 
     Args:
-        phase: "phase1", "phase2" or "phase3".
-        bundle_root: the bundle's folder.
-        dataset: name of the data set.
-        fold: validation fold, 0-based.
-        epochs: number of epochs.
-        val_interval: epochs from one validation to the next.
-        data_root: folder of the release, or of all releases of a combined data set ("BUSI+BUSBRA"); None looks in
-            `data/<dataset>` of the project, or in `data`.
-        manifest: manifest file; None takes the shipped one.
-        coarse_variant, coarse_size: the TransUNet and the side in pixels of its input; size None is the variant's own.
-        pretrained: file the TransUNet's encoder starts from (phase 1).
-        variant, image_size: the SAM and the side in pixels of its input (phases 2 and 3).
-        sam_checkpoint: SAM weights; None takes LiteMedSAM's for that variant; "random" starts untrained.
-        points: positive and negative points among the prompts; None is 1, and 0 for LiteMedSAM, which knows boxes only.
-        coarse_predictions: folder with `fold*/predictions` of phase 1 (phase 2).
-        phase1_checkpoint, phase2_checkpoint: models that phase 3 starts from; None takes the same fold's. In an evaluation
-            the two name a cascade, which is scored in place of a model of phase 3.
-        output_dir: where the run writes; None is `models/<dataset>/fold<k>` in the bundle's `results_root`.
-        checkpoint: trained model to evaluate or predict with; None is `model.pt` in `output_dir`.
-        strict: refuse substitutions.
-        allow_missing: accept a release of which files are absent.
-        skip_bad: leave out items with faulty files instead of refusing the release.
-        normal_share: share of normals among the training images (phase 1).
-        mode: "train" or "evaluate"; evaluation needs no checkpoint to start from.
-        split: what an evaluation scores, "val" in a training; with "external", models of another data set, whose fold is in
-            their cards.
-        images: a picture file or a folder of pictures to predict; no manifest is involved then.
-
-    Raises:
-        SystemExit: one line on what is wrong with the request or the data.
+        request: what was asked for.
+        data: the data set; None where single images are predicted.
+        networks: variants, sizes and published weights.
+        starts: by configuration key the models that the stage starts from; None where it starts without.
+        feeds: by configuration key the folders of the maps that feed the stage.
+        origin: data set, fold and manifest hash of models that are evaluated on another data set; else empty.
+        output_dir: where the run writes.
+        substitutions: what takes the place of what was asked for, a line each.
     """
 
-    phase: str
-    bundle_root: str
-    dataset: str
-    fold: int
-    epochs: int = 1
-    val_interval: int = 1
-    data_root: str | None = None
-    manifest: str | None = None
-    coarse_variant: str | None = None
-    coarse_size: int | None = None
-    pretrained: str | None = None
-    variant: str | None = None
-    image_size: int | None = None
-    sam_checkpoint: str | None = None
-    points: int | None = None
-    coarse_predictions: str | None = None
-    phase1_checkpoint: str | None = None
-    phase2_checkpoint: str | None = None
-    output_dir: str | None = None
-    checkpoint: str | None = None
-    strict: bool = False
-    allow_missing: bool = False
-    skip_bad: bool = False
-    normal_share: float = 0.0
-    mode: str = "train"
-    split: str | None = None
-    images: str | None = None
-    substitutions: list[str] = field(default_factory=list, init=False)
-    origin: dict[str, Any] = field(default_factory=dict, init=False)
-    content: Manifest = field(init=False)
-    root: Root = field(init=False)
-    absent: dict[str, int] = field(default_factory=dict, init=False)
-    excluded: list[dict[str, Any]] = field(default_factory=list, init=False)
-    demonstration: bool = field(default=False, init=False)
-
-    def __post_init__(self) -> None:
-        self._resolve()
-
-    @one_line_errors
-    def _resolve(self) -> None:
-        starts = (self.pretrained, self.sam_checkpoint, self.phase1_checkpoint, self.phase2_checkpoint, self.checkpoint)
-        named = (*starts, self.images, self.data_root, self.manifest, self.coarse_predictions)
-        self.strict = bool(self.strict) or any(value not in (None, "random") for value in named)
-        check_networks(self)
-        self._check_training()
-        check_models(self)
-        if self.split == EXTERNAL:
-            self.origin, self.fold = external_origin(self), 0  # all folds of the other data set are scored
-        self.demonstration = self.images is None and self._resolve_data()
-        dataset, fold = self.origin.get("dataset", self.dataset), self.origin.get("fold", self.fold)
-        self.output_dir = self.output_dir or f"{results_root(self.bundle_root)}/models/{dataset}/fold{fold}"
-        if self.phase == "phase3" and self.mode == "train":
-            self.phase1_checkpoint = resolve_start(self, "phase1", self.phase1_checkpoint)
-            self.phase2_checkpoint = resolve_start(self, "phase2", self.phase2_checkpoint)
-        resolve_networks(self)
-        if self.phase == "phase2" and self.images is None:
-            self._resolve_predictions()
-        for line in self.substitutions:
-            logger.warning("substituted: %s", line)
+    request: Request
+    data: FoundData | None
+    networks: Networks
+    starts: Mapping[str, str | None]
+    feeds: Mapping[str, str]
+    origin: Mapping[str, Any]
+    output_dir: str
+    substitutions: tuple[str, ...]
 
     @property
-    def sam_weights(self) -> str | None:
-        """File that SAM's weights are read from, None for untrained weights."""
-        return None if self.sam_checkpoint == "random" else self.sam_checkpoint
+    def stage(self) -> Stage:
+        """The stage that is trained, evaluated or predicted with."""
+        return self.request.stage
 
     @property
-    def project(self) -> Path:
-        """Folder that holds `bundles/`, `data/` and the MLflow store."""
-        return project_root(self.bundle_root)
+    def network(self) -> Mapping[str, Any]:
+        """The stage's own keys, completed: variants, sizes, weights."""
+        return self.networks.settings
 
     @property
-    def model(self) -> Path:
-        """The trained model to evaluate or predict with."""
-        return Path(self.checkpoint or f"{self.output_dir}/model.pt")
+    def dataset(self) -> str:
+        """Name of the data set that the run is on."""
+        return self.request.dataset if self.data is None else self.data.name
 
     @property
-    def cascade(self) -> bool:
-        """Whether models of phases 1 and 2 are evaluated, one after the other, without the joint training of phase 3."""
-        return self.phase == "phase3" and self.mode == "evaluate" and self.phase1_checkpoint is not None
+    def data_root(self) -> str | None:
+        """Folder of the release."""
+        return self.request.data_root if self.data is None else self.data.folder
 
     @property
-    def system(self) -> str:
-        """What is trained or evaluated: the phase, or "cascade"."""
-        return "cascade" if self.cascade else self.phase
+    def manifest(self) -> Manifest:
+        """The items of the data set, without absent and excluded ones; single images have none."""
+        return self.data.manifest  # type: ignore[union-attr]
+
+    @property
+    def absent(self) -> Mapping[str, int]:
+        """Number of absent items of each fold and list."""
+        return {} if self.data is None else self.data.absent
+
+    @property
+    def excluded(self) -> Sequence[dict[str, Any]]:
+        """Items that are left out: `{"id", "reasons"}` each."""
+        return () if self.data is None else self.data.excluded
+
+    @property
+    def epochs(self) -> int:
+        """Number of epochs."""
+        return self.request.epochs if self.data is None else self.data.epochs
+
+    @property
+    def val_interval(self) -> int:
+        """Epochs from one validation to the next."""
+        return self.request.val_interval if self.epochs == self.request.epochs else 1
+
+    @property
+    def cache_rate(self) -> float:
+        """Share of the images that is kept in memory."""
+        asked = self.request.cache_rate
+        return float(self.networks.image_size <= MOST_CACHED) if asked is None else asked
+
+    @property
+    def fold(self) -> int:
+        """Fold whose items are meant; an external data set is scored whole."""
+        return 0 if self.origin else self.request.fold
+
+    @property
+    def name(self) -> str:
+        """What is trained or evaluated: the stage, or "cascade"."""
+        return "cascade" if self.request.cascade else self.stage.name
+
+    @property
+    def is_demonstration(self) -> bool:
+        """Whether the embedded data set or anything else took the place of the real thing."""
+        return bool(self.substitutions) or (self.data is not None and self.data.embedded)
 
     @property
     def models(self) -> dict[str, Path]:
-        """The trained models to evaluate by phase: one, or the two of a cascade."""
-        if self.cascade:
-            return {"phase1": Path(str(self.phase1_checkpoint)), "phase2": Path(str(self.phase2_checkpoint))}
-        return {self.phase: self.model}
+        """The trained models to evaluate by stage: one, or those of a cascade."""
+        if self.request.cascade:
+            return {stage: Path(str(self.starts[key])) for key, stage in self.stage.starts.items()}
+        return {self.stage.name: Path(self.request.checkpoint or f"{self.output_dir}/model.pt")}
 
     @property
     def trained_on(self) -> dict[str, Any]:
-        """Data set, fold and manifest hash that the cards of the run's models hold."""
-        return self.origin or {"dataset": self.dataset, "fold": self.fold, "manifest_sha256": self.content.sha256}
+        """Data set, fold and manifest hash that the cards of the run's models hold; empty for single images."""
+        if self.data is None:
+            return {}
+        own = {"dataset": self.dataset, "fold": self.fold, "manifest_sha256": self.data.manifest.sha256}
+        return dict(self.origin) or own
 
     def scores_dir(self, split: str) -> str:
         """Where the scores of `split` go: a folder of its own for each split, other data set, and for the cascade."""
         name = f"{EXTERNAL}_{self.dataset}" if split == EXTERNAL else split
-        return f"{self.output_dir}/{'cascade_' if self.cascade else ''}{name}"
+        return f"{self.output_dir}/{'cascade_' if self.request.cascade else ''}{name}"
 
     def predictions_dir(self, split: str) -> str:
-        """Where predictions of `split` go unless the user says otherwise; masks of pictures go to `masks`."""
-        if self.images is not None:
+        """Where predictions of `split` go unless the user says otherwise; masks of single images go to `masks`."""
+        if self.data is None:
             return "masks"
         return f"{self.output_dir}/predictions" + ("" if split == "val" else f"_{split}")
 
     @one_line_errors
-    def items(self, split: str) -> list[dict[str, Any]]:
-        """Items of `split` ("train", "val", "test", "normal") with absolute paths; in phase 2 with their coarse maps.
+    def items(self, split: str | None = None) -> list[dict[str, Any]]:
+        """Items of `split` ("train", "val", "test", "normal") with absolute paths, and with the maps that feed the stage.
 
-        "external" are those of another data set than the models', for evaluations.
+        None is the request's own split, the one that is scored. "external" are those of another data set than the models',
+        for evaluations.
 
         Raises:
-            SystemExit: a coarse prediction is missing, doubled, stale or of the wrong size; the ids are listed.
+            SystemExit: a map is missing, doubled, stale or of the wrong size; the ids are listed.
         """
-        if self.images is not None:
-            return self._pictures(self.images)
+        if self.data is None and self.stage.feeds:
+            raise DataError(
+                f"{self.stage.name} refines maps of a data set's items, which single images lack; predict them with another"
+            )
+        if self.data is None:
+            return [{"id": path.stem, "image": str(path)} for path in find_images(str(self.request.images))]
+        split = split or self.request.split or "val"
         if split == EXTERNAL and not self.origin:
             raise DataError("split 'external' is for evaluate.json: a trained model on a data set that it has not seen")
-        items = self.content.split(split, self.fold)
+        items = self.manifest.split(split, self.fold)
         if not items:
             raise DataError(
                 f"{self.dataset}: no item in split '{split}' of fold {self.fold}; see 'ultrarefiner manifests show'"
             )
-        if self.phase == "phase2":
-            items = self.coarse_maps.pair(items, split)
+        for folder in self.feeds.values():
+            items = CoarseMaps(Path(folder), self.manifest).pair(items, split)
         return [self._located(item) for item in items]
 
     @one_line_errors
     def training_items(self) -> list[dict[str, Any]]:
         """Items of split "train", followed by the normals that `normal_share` asks for."""
         items = self.items("train")
-        normals = choose_normals(self.content, self.fold, len(items), self.normal_share)
+        normals = choose_normals(self.manifest, self.fold, len(items), self.request.normal_share)
         return items + [self._located(item) for item in normals]
 
-    @property
-    def coarse_maps(self) -> CoarseMaps:
-        """The predictions of phase 1 that phase 2 refines."""
-        return CoarseMaps(Path(str(self.coarse_predictions)), self.content)
-
-    def substitute(self, line: str) -> None:
-        """Note that the run uses something else than it was asked for.
-
-        Raises:
-            DataError: the plan is strict.
-        """
-        if self.strict:
-            raise DataError(line)
-        self.substitutions.append(line)
-
-    def _pictures(self, source: str) -> list[dict[str, Any]]:
-        if self.phase == "phase2":
-            raise DataError("phase 2 refines coarse maps of a data set's items; predict pictures with phase 1 or 3")
-        return [{"id": path.stem, "image": str(path)} for path in find_pictures(source)]
-
     def _located(self, item: dict[str, Any]) -> dict[str, Any]:
-        masks = "\n".join(str(resolve(self.root, mask)) for mask in masks_of(item))
+        root = self.data.root  # type: ignore[union-attr]  # items come from a manifest
+        masks = "\n".join(str(resolve(root, mask)) for mask in masks_of(item))
         kept = {"spacing": UNKNOWN_SPACING} | {key: item[key] for key in TRAVELLING if key in item}
-        image = str(resolve(self.root, item["image"]))
+        image = str(resolve(root, item["image"]))
         return {**kept, "image": image, "label": masks, "label_path": masks, "name": item["image"]}
 
-    def _check_training(self) -> None:
-        if self.mode != "train":
-            return
-        if self.split not in (None, "val"):
-            raise DataError(
-                f"split '{self.split}' is for evaluate.json; a training is validated on 'val', its own fold"
-            )
-        if self.epochs % self.val_interval:
-            raise DataError(
-                f"val_interval {self.val_interval} does not divide epochs {self.epochs}: the last epoch would not be validated"
-            )
 
-    def _resolve_data(self) -> bool:
-        """Find the data; True where the embedded phantom is used because no data root was named."""
-        manifest = read_manifest(self.dataset, self.manifest, self.fold)
-        if self.data_root is not None and not Path(self.data_root).exists():
-            raise DataError(
-                f"data root {self.data_root}: no such folder; --data_root names the release of {self.dataset}"
-            )
-        place = self.data_root or default_place(self.project, self.dataset)
-        if place is None and self.dataset != "PHANTOM":
-            self._take_phantom()
-            manifest = read_manifest("PHANTOM", None, self.fold)
-        embedded = self.data_root is None and self.dataset == "PHANTOM"
-        found = make_phantom(self.project / "data" / "PHANTOM") if embedded else Path(str(place)).resolve()
-        self.root = find_root(self.dataset, found)
-        self.data_root = str(found if isinstance(self.root, Mapping) else self.root)
-        if self.allow_missing:
-            manifest, self.absent = present_items(manifest, self.root)
-        try:
-            self.content, self.excluded = sound_items(manifest, self.root, self.skip_bad)
-        except DataError as error:
-            if not embedded:
-                raise
-            raise DataError(f"{error}; remove {found} to have the phantom made anew") from None
-        return embedded
+@one_line_errors
+def make_plan(stage: str, **differing: Any) -> Plan:
+    """The plan of the running configuration, from its top-level keys.
 
-    def _take_phantom(self) -> None:
-        self.substitute(
-            f"no data root for {self.dataset} (--data_root FOLDER), the synthetic PHANTOM takes its place: "
-            "not a medical result"
+    Args:
+        stage: name of a stage of a system.
+        differing: keys of which the plan takes another value than the configuration's key of the same name.
+
+    Raises:
+        SystemExit: one line on what is wrong with the request or the data.
+    """
+    parser = running_parser()
+    wanted = {field.name for field in fields(Request)} | set(find_stage(stage)[1].own_keys)
+    keys = {key: parser.get_parsed_content(key) for key in wanted - differing.keys() if key in parser.get()}
+    return decide(Request.of(stage, keys | differing))
+
+
+def decide(request: Request) -> Plan:
+    """Decide what a run really does.
+
+    Raises:
+        DataError: what is wrong with the request or the data.
+    """
+    system, stage = request.system, request.stage
+    substitutions = Substitutions(request.is_strict)
+    complete = system.function("resolver")
+    complete(request, False, Substitutions(strict=False))  # a network that cannot be is told before the data are read
+    _check_schedule(request)
+    check_models(request)
+    origin = external_origin(request) if request.split == EXTERNAL else {}
+    data = None if request.images is not None else find_data(request, 0 if origin else request.fold, substitutions)
+    dataset = origin.get("dataset", request.dataset if data is None else data.name)
+    models = f"models/{dataset}/fold{origin.get('fold', request.fold)}"
+    output_dir = request.output_dir or f"{results_root(request.bundle_root)}/{models}"
+    starts = {key: _start(request, key, dataset, substitutions) for key in stage.starts}
+    networks = complete(request, data is not None and data.embedded, substitutions, starts)
+    feeds = {} if data is None else {key: _feed(request, key, data, output_dir, substitutions) for key in stage.feeds}
+    for line in substitutions.lines:
+        logger.warning("substituted: %s", line)
+    return Plan(request, data, networks, starts, feeds, origin, output_dir, tuple(substitutions.lines))
+
+
+def _check_schedule(request: Request) -> None:
+    if request.mode != "train":
+        return
+    if request.split not in (None, "val"):
+        raise DataError(f"split '{request.split}' is for evaluate.json; a training is validated on 'val', its own fold")
+    if request.epochs % request.val_interval:
+        raise DataError(
+            f"val_interval {request.val_interval} does not divide epochs {request.epochs}: "
+            "the last epoch would not be validated"
         )
-        self.dataset = "PHANTOM"
-        short = min(self.epochs, SHORT_SCHEDULE[self.phase])
-        if self.mode == "train" and short < self.epochs:
-            self.substitute(f"{short} epochs in place of {self.epochs}")
-            self.epochs, self.val_interval = short, 1
 
-    def _resolve_predictions(self) -> None:
-        if self.coarse_predictions is not None:
-            return
-        self.coarse_predictions = f"{results_root(self.bundle_root).parent}/phase1/models/{self.dataset}"
-        if self.strict or self.coarse_maps.are_there():
-            return
-        self.substitute(
-            "no out-of-fold predictions of phase 1 (--coarse_predictions FOLDER), simulated errors of the true masks"
-        )
-        self.coarse_predictions = f"{self.output_dir}/simulated"
-        simulate_predictions(self.content, self.root, Path(self.coarse_predictions))
+
+def _start(request: Request, key: str, dataset: str, substitutions: Substitutions) -> str | None:
+    """The trained model that a training starts from: the named one, or the same fold's; None where it does without.
+
+    An evaluation takes what is named: the models of a cascade.
+    """
+    named = request.own.get(key)
+    if request.mode == "evaluate":
+        return named
+    stage = request.stage.starts[key]
+    path = Path(named or request.results_of(stage) / dataset / f"fold{request.fold}" / "model.pt")
+    if path.is_file():
+        return str(path)
+    message = f"no {stage} model at {path}"
+    refusal = f"{message}; train {stage} on fold {request.fold} first or name --{key} FILE"
+    if key not in request.system.instead:
+        raise DataError(refusal)
+    substitutions.add(f"{message}, {request.system.instead[key]}", refusal)
+    return None
+
+
+def _feed(request: Request, key: str, data: FoundData, output_dir: str, substitutions: Substitutions) -> str:
+    """Folder of the maps that feed the stage: the named one, or the feeding stage's of the same data set."""
+    stage = request.stage.feeds[key]
+    folder = request.own.get(key) or str(request.results_of(stage) / data.name)
+    replaceable = request.own.get(key) is None and key in request.system.instead
+    if substitutions.strict or not replaceable or CoarseMaps(Path(folder), data.manifest).are_there():
+        return folder
+    substitutions.add(f"no out-of-fold predictions of {stage} (--{key} FOLDER), {request.system.instead[key]}")
+    simulate_predictions(data.manifest, data.root, stage, Path(output_dir, "simulated"))
+    return f"{output_dir}/simulated"

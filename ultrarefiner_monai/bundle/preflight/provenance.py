@@ -1,62 +1,69 @@
 """Which trained models an evaluation scores, what they have learnt from, and whether they may be scored on the data it names."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ultrarefiner_monai.bundle.preflight.request import Request
 from ultrarefiner_monai.data.datasets import parts_of
 from ultrarefiner_monai.data.manifests.items import Item
 from ultrarefiner_monai.data.manifests.manifest import Manifest, load_manifest, shipped_manifest
 from ultrarefiner_monai.data.releases.near_duplicates import near_duplicates_between
 from ultrarefiner_monai.errors import DataError
-
-if TYPE_CHECKING:
-    from ultrarefiner_monai.bundle.preflight.plan import Plan
+from ultrarefiner_monai.files import read_json
 
 EXTERNAL = "external"  # the split of all images with a lesion of a data set that the models have not seen
 ORIGIN = ("dataset", "fold", "manifest_sha256")  # what a model's card says of its training data
 
 
-def check_models(plan: "Plan") -> None:
+def check_models(request: Request) -> None:
     """Refuse an evaluation of which it is not plain what it scores.
 
     Raises:
-        DataError: one half of a cascade, a cascade and a model at once, or a model of a cascade that does not exist.
+        DataError: a part of a cascade, a cascade and a model at once, or a model of a cascade that does not exist.
     """
-    halves = [plan.phase1_checkpoint, plan.phase2_checkpoint]
-    if plan.phase != "phase3" or plan.mode != "evaluate" or halves == [None, None]:
+    if not request.cascade:
         return
-    if None in halves:
-        lacking = "phase1" if plan.phase1_checkpoint is None else "phase2"
-        raise DataError(f"a cascade is evaluated from two models, one is named: add --{lacking}_checkpoint FILE")
-    if plan.checkpoint is not None:
+    starts = request.stage.starts
+    if lacking := [key for key in starts if request.own.get(key) is None]:
+        raise DataError(f"a cascade is evaluated from {len(starts)} models: add --{lacking[0]} FILE")
+    if request.checkpoint is not None:
         raise DataError(
-            "checkpoint names a model of phase 3, phase1_checkpoint and phase2_checkpoint a cascade: evaluate one at a time"
+            f"checkpoint names a model of {request.stage.name}, {' and '.join(starts)} a cascade: evaluate one at a time"
         )
-    for phase, path in plan.models.items():
-        if not path.is_file():
-            raise DataError(f"no {phase} model at {path}; correct --{phase}_checkpoint FILE")
+    for key, stage in starts.items():
+        if not Path(request.own[key]).is_file():
+            raise DataError(f"no {stage} model at {request.own[key]}; correct --{key} FILE")
 
 
-def external_origin(plan: "Plan") -> dict[str, Any]:
-    """Data set, fold and manifest hash that the plan's first model was trained on, which is not what it is evaluated on.
+def external_origin(request: Request) -> dict[str, Any]:
+    """What the model of a request was trained on, which must not be the data set that it is evaluated on.
 
     Raises:
         DataError: no model is named, its card is missing, or it has learnt from the data set itself.
     """
-    if plan.phase == "phase2":
+    if request.stage.feeds:
+        later = [stage for stage in request.system.stages if request.stage.name in stage.starts.values()]
+        cascade = "".join(f" --{key} FILE" for stage in later[:1] for key in stage.starts)
         raise DataError(
-            "phase 2 has no coarse maps of another data set; evaluate the cascade: "
-            "phase 3's evaluate.json with --phase1_checkpoint FILE --phase2_checkpoint FILE --split external"
+            f"{request.stage.name} has no maps of another data set to refine; evaluate the cascade: "
+            f"{later[0].name if later else 'a later stage'}'s evaluate.json with{cascade} --split external"
         )
-    if plan.checkpoint is None and not plan.cascade:
+    named = [request.own[key] for key in request.stage.starts] if request.cascade else [request.checkpoint]
+    if named[0] is None:
         raise DataError("split 'external' needs the model it evaluates, trained on another data set: --checkpoint FILE")
-    model = next(iter(plan.models.values()))
-    origin = _read_origin(model)
-    if set(parts_of(plan.dataset)) & set(parts_of(origin["dataset"])):
+    model = Path(named[0])
+    card = read_json(
+        model.with_suffix(".json"),
+        dict,
+        "it says what the model was trained on; external validation needs model.pt and model.json as a training wrote them",
+    )
+    if lacking := [key for key in ORIGIN if key not in card]:
+        raise DataError(f"{model.with_suffix('.json')}: no {', '.join(lacking)}; use a card as a training wrote it")
+    origin = {key: card[key] for key in ORIGIN}
+    if set(parts_of(request.dataset)) & set(parts_of(origin["dataset"])):
         raise DataError(
-            f"{model} was trained on {origin['dataset']}: split 'external' of {plan.dataset} would score images that it "
+            f"{model} was trained on {origin['dataset']}: split 'external' of {request.dataset} would score images that it "
             "has learnt from; use --split test, or another --dataset"
         )
     return origin
@@ -100,19 +107,6 @@ def describe_overlap(overlap: dict[str, Any], images: int) -> str | None:
         f"{len(alike)} of {images} images are near-duplicates of images that the model has learnt from; they are scored all "
         "the same, metrics.json lists them"
     )
-
-
-def _read_origin(model: Path) -> dict[str, Any]:
-    """What the card beside `model` says of its training data; `load_model` checks that the card is the file's."""
-    card = model.with_suffix(".json")
-    try:
-        content = json.loads(card.read_text(encoding="utf-8"))
-        return {key: content[key] for key in ORIGIN}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f"{model}: its card {card.name}, which says what it was trained on, cannot be used "
-            f"({type(error).__name__}: {error}); external validation needs model.pt and model.json as a training wrote them"
-        ) from error
 
 
 def _same_manifest(origin: dict[str, Any]) -> Manifest:

@@ -24,7 +24,7 @@ class PredictionIndex:
 
     Attributes:
         dataset: name of the dataset.
-        phase: training phase whose model predicted (1, 2 or 3).
+        stage: training stage whose model predicted; older files have the number of UltraRefiner's phase.
         fold: fold of the model, which is the fold it was validated on; None for the mean of all folds' models.
         split: "val", "test", "normal" ...: which of the manifest's items were predicted.
         manifest_sha256: hash of the manifest's bytes.
@@ -33,7 +33,7 @@ class PredictionIndex:
     """
 
     dataset: str
-    phase: int
+    stage: str
     fold: int | None
     split: str
     manifest_sha256: str
@@ -75,6 +75,8 @@ class PredictionIndex:
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             schema = content.pop("schema")
+            if "phase" in content:
+                content["stage"] = f"phase{content.pop('phase')}"
             index = cls(**content)
             sound = all(entry.keys() >= {"id", "file", "width", "height"} for entry in index.items)
             sound = sound and not any(unsafe(entry["file"]) for entry in index.items)

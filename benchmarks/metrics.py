@@ -57,7 +57,9 @@ def seconds(work: Callable[[torch.Tensor, torch.Tensor], object]) -> dict[str, f
 def main() -> None:
     torch.set_num_threads(1)
     one_mask = seconds(lambda prob, truth: segmentation_metrics(prob[None, :1] >= 0.5, truth[None]))
-    validation = seconds(lambda prob, truth: (score_image(prob, truth, 0.5, ""), calibrate_image(prob, truth)))
+    validation = seconds(
+        lambda prob, truth: (score_image(prob, truth, ("coarse", "refined"), ""), calibrate_image(prob, truth))
+    )
     result = {
         "images": IMAGES,
         "size": [SIZE, SIZE],

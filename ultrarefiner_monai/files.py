@@ -86,14 +86,14 @@ def _sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
+def json_text(content: Any, indent: int = 1) -> str:
+    """Plain values as strict JSON; numbers that are not finite become null."""
+    return json.dumps(finite(content), indent=indent, ensure_ascii=False, allow_nan=False) + "\n"
+
+
 def write_json(path: str | Path, content: Any, indent: int = 1) -> None:
-    """Write plain values with `write_atomically`, as `json_bytes` has them."""
-    write_atomically(path, json_bytes(content, indent))
-
-
-def json_bytes(content: Any, indent: int = 1) -> bytes:
-    """Plain values as strict JSON in UTF-8; numbers that are not finite become null."""
-    return (json.dumps(finite(content), indent=indent, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    """Write plain values with `json_text` and `write_atomically`."""
+    write_atomically(path, json_text(content, indent).encode())
 
 
 def read_json(path: str | Path, kind: type[Plain], advice: str) -> Plain:

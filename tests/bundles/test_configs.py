@@ -125,7 +125,7 @@ def test_unknown_choice_lists_the_choices(key):
 
 @pytest.mark.parametrize("phase", ["phase2", "phase3"])
 def test_unknown_sam_variant_is_named(phase, small_release, tmp_path):
-    with pytest.raises(SystemExit, match="variant: expected one of vit_b.*, found 'vit_x'"):
+    with pytest.raises(SystemExit, match=r"variant: expected one of vit_b.*, found 'vit_x'"):
         workflow(phase, ("train",), variant="vit_x", output_dir=str(tmp_path / "out"), **small_release).initialize()
 
 

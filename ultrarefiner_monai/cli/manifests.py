@@ -12,7 +12,7 @@ from ultrarefiner_monai.data.datasets import FIVE
 from ultrarefiner_monai.data.manifests.manifest import Manifest, load_manifest, shipped_manifest
 from ultrarefiner_monai.data.releases.roots import Location
 from ultrarefiner_monai.errors import DataError
-from ultrarefiner_monai.files import json_bytes, write_output
+from ultrarefiner_monai.files import json_text, write_output
 
 if TYPE_CHECKING:
     from ultrarefiner_monai.data.manifests.splits import Options
@@ -220,5 +220,5 @@ def _write(options: "Options", exclude_duplicates: bool, out: Path, report: str 
 
 def _write_json(path: str | None, document: Any) -> None:
     if path:
-        write_output("report", str(path), json_bytes(document))
+        write_output("report", str(path), json_text(document).encode())
         print(f"wrote {path}")

@@ -15,7 +15,7 @@ from ultrarefiner_monai.data.images import open_image, read_mask, to_grey
 from ultrarefiner_monai.data.manifests.groups import excluded_duplicates
 from ultrarefiner_monai.data.releases.near_duplicates import MAX_DISTANCE, MIN_CORRELATION, DuplicatePair
 from ultrarefiner_monai.data.releases.records import Record
-from ultrarefiner_monai.files import json_bytes, write_output
+from ultrarefiner_monai.files import json_text, write_output
 from ultrarefiner_monai.parallel import in_parallel
 
 JSON_NAME, HTML_NAME = "duplicates.json", "duplicates.html"
@@ -46,7 +46,7 @@ def write_report(pairs: Sequence[DuplicatePair], locate: Callable[[str], Path] |
         pictures = dict(zip(drawn, uris, strict=True))
     environment = Environment(loader=PackageLoader(__package__), autoescape=True, trim_blocks=True)
     page = environment.get_template(HTML_NAME).render(document, pictures=pictures)
-    write_output("report", Path(folder) / JSON_NAME, json_bytes(document))
+    write_output("report", Path(folder) / JSON_NAME, json_text(document).encode())
     write_output("report", Path(folder) / HTML_NAME, page.encode())
 
 

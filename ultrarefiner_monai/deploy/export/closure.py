@@ -86,7 +86,11 @@ def _needed_by(file: Path) -> Iterator[Path]:
         elif isinstance(node, ast.ImportFrom):
             names = [f"{node.module}.{alias.name}" for alias in node.names]
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "with_name":
-            beside = (file.with_name(one.value) for one in node.args if isinstance(one, ast.Constant))
+            beside = (
+                file.with_name(one.value)
+                for one in node.args
+                if isinstance(one, ast.Constant) and isinstance(one.value, str)
+            )
             yield from (path for path in beside if path.exists())
         yield from filter(None, map(_file_of, names))
         todo += ast.iter_child_nodes(node)

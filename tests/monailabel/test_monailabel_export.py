@@ -19,7 +19,8 @@ def test_models_are_added_to_one_app_with_their_weights_unchanged(models, tmp_pa
     assert sorted(path.name for path in folder.iterdir()) == ["phase1", "phase2"]
     for phase in ("phase1", "phase2"):
         assert (folder / phase / "models" / "model.pt").read_bytes() == models[phase].read_bytes()
-        assert not (folder / phase / "ultrarefiner_monai").exists()
+        assert (folder / phase / "ultrarefiner_monai" / "deploy" / "monailabel" / "parts.py").is_file()
+        assert not (folder / phase / "ultrarefiner_monai" / "bundle").exists()
         page = (folder / phase / "docs" / "README.md").read_text()
         assert "Not for clinical use." in page and f"Weights SHA-256 `{sha256(models[phase])}`" in page
         assert "MONAI Label" in page and "python -m monai.bundle run --config_file" not in page

@@ -1,6 +1,7 @@
 """The card of a trained model, complete: what decides its predictions, where it comes from, how well it did, its limits."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from ultrarefiner_monai.data.releases.readers import info
 from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.files import json_or_empty, without_folders
 from ultrarefiner_monai.masks import THRESHOLD
-from ultrarefiner_monai.metrics.scores_file import PER_IMAGE, Row, read_rows
+from ultrarefiner_monai.metrics.scores_file import PER_IMAGE, read_rows
 from ultrarefiner_monai.models.card import read_card
 from ultrarefiner_monai.systems import Stage, find_system
 
@@ -68,16 +69,17 @@ def describe(model: str | Path) -> dict[str, Any]:
     config = json_or_empty(path.parent / "executed_config.json", dict)
     system = find_system(card["system"])
     stage = system.stage(card["stage"])
-    variants = _variants(card["network"])
+    parts = [card["network"], *(part for part in card["network"].values() if isinstance(part, Mapping))]
+    variants = [part["variant"] for part in parts if "variant" in part]
     settings = {"image_size": card["image_size"], "amp": config.get("amp"), "threshold": THRESHOLD}
     told = [key for key in (*TRAINING_KEYS, *stage.weights) if key in config]
-    parts = {name: info(name) for name in (parts_of(card["dataset"]) if card.get("dataset") else ())}
+    releases = {name: info(name) for name in (parts_of(card["dataset"]) if card.get("dataset") else ())}
     return {
         **card,
         "prediction": {**settings, "channels": list(stage.outputs), **PREPARATION},
         "data": [
             {"name": name, "description": about.description, "reference": about.reference, "licence": about.licence}
-            for name, about in parts.items()
+            for name, about in releases.items()
         ],
         "training": {key: without_folders(config[key]) for key in told},
         "metrics": _metrics(path.parent, stage, card.get("metric") or {}),
@@ -94,24 +96,23 @@ def describe(model: str | Path) -> dict[str, Any]:
     }
 
 
-def _variants(network: Mapping[str, Any]) -> list[str]:
-    """Variants of a network, or of each of its parts."""
-    parts = [network, *(part for part in network.values() if isinstance(part, Mapping))]
-    return [part["variant"] for part in parts if "variant" in part]
-
-
 def to_markdown(card: Mapping[str, Any]) -> str:
     """What `describe` returns as a page for people."""
     data = {key: card.get(name) for key, name in (("data set", "dataset"), ("fold held out", "fold"))}
     network = {name: part for name, part in card["network"].items() if isinstance(part, Mapping)}
     plain = {name: value for name, value in card["network"].items() if name not in network}
+    metrics = []
+    for name, table in card["metrics"].items():
+        means = {key: None if value is None else f"{value:.4f}" for key, value in table["means"].items()}
+        images = "images not counted" if table["images"] is None else f"{table['images']} images"
+        metrics.append(f"{name} ({images}, means where defined):\n\n{_table(means)}")
     sections = {
         "Data": [_table(data | {"manifest SHA-256": f"`{card.get('manifest_sha256')}`"})]
         + [
             f"- {part['name']}: {part['description']} ({part['reference']}). Licence: {part['licence']}"
             for part in card["data"]
         ],
-        "Metrics": [_metrics_table(name, table) for name, table in card["metrics"].items()] or ["None were measured."],
+        "Metrics": metrics or ["None were measured."],
         "What decides a prediction": [_table(card["prediction"] | plain)]
         + [f"{name}:\n\n{_table(part)}" for name, part in network.items()],
         "Training": [_table(card["training"] | {"best epoch": card.get("epoch")})],
@@ -125,31 +126,26 @@ def to_markdown(card: Mapping[str, Any]) -> str:
 
 
 def _metrics(folder: Path, stage: Stage, best: Mapping[str, float | None]) -> dict[str, dict[str, Any]]:
-    """Means over the images of each table of scores in a run's folder that is of the best epoch's weights.
+    """Means, over the images where they are defined, of each table of scores in a run's folder that is of the best weights.
 
     A training writes its table at each validation: where the last one was not the best, only the best metric is known.
     """
     found: dict[str, dict[str, Any]] = {"validation": {"images": None, "means": dict(best)}} if best else {}
+    prefixes = tuple(f"{output}_" for output in stage.outputs)
     for name, split in TABLES.items():
         try:
             rows = read_rows(folder / split / PER_IMAGE)
         except DataError:
             continue
-        means = _means(rows, tuple(f"{output}_" for output in stage.outputs))
-        if name != "validation" or (best and all(_is_close(means.get(key), value) for key, value in best.items())):
+        scores = [key for key in (rows[0] if rows else ()) if key.startswith(prefixes)]
+        columns = {key: np.array([row[key] for row in rows]) for key in scores}
+        means = {key: float(np.nanmean(column)) for key, column in columns.items() if not np.isnan(column).all()}
+        differences = [
+            abs(means.get(key, math.inf) - (math.inf if value is None else value)) for key, value in best.items()
+        ]
+        if name != "validation" or (best and all(one < TOLERANCE for one in differences)):
             found[name] = {"images": len(rows), "means": means}
     return found
-
-
-def _means(rows: Sequence[Row], prefixes: tuple[str, ...]) -> dict[str, float]:
-    """Mean of each output's scores over the images where it is defined; without those that are defined nowhere."""
-    names = [name for name in (rows[0] if rows else ()) if name.startswith(prefixes)]
-    columns = {name: np.array([row[name] for row in rows]) for name in names}
-    return {name: float(np.nanmean(column)) for name, column in columns.items() if not np.isnan(column).all()}
-
-
-def _is_close(mean: float | None, best: float | None) -> bool:
-    return mean is not None and best is not None and abs(mean - best) < TOLERANCE
 
 
 def _table(values: Mapping[str, Any]) -> str:
@@ -157,12 +153,6 @@ def _table(values: Mapping[str, Any]) -> str:
     shown = {key: ", ".join(map(str, value)) if isinstance(value, list) else value for key, value in values.items()}
     rows = [f"| {key} | {'-' if value is None else value} |" for key, value in shown.items()]
     return "\n".join(["| | |", "| --- | --- |", *rows])
-
-
-def _metrics_table(name: str, table: Mapping[str, Any]) -> str:
-    means = {key: None if value is None else f"{value:.4f}" for key, value in table["means"].items()}
-    images = "images not counted" if table["images"] is None else f"{table['images']} images"
-    return f"{name} ({images}, means where defined):\n\n{_table(means)}"
 
 
 def _joined(blocks: list[str]) -> str:

@@ -58,7 +58,10 @@ def export_bundle(model: Path, out: Path, zip: bool = False) -> Path:
         DataError: `out` or its archive is in the way, or the card does not say what the model was trained on.
         CheckpointError: the weights are absent, damaged or of another network than the card's.
     """
-    _check_free(out, zip)
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise DataError(f"{out}: expected an absent or empty folder; name another or remove it")
+    if zip and (archive := out.with_name(f"{out.name}.zip")).exists():
+        raise DataError(f"{archive}: already there; name another folder or remove it")
     load_segmenter(model, device="cpu")  # what does not load here would load nowhere
     card = describe(model)
     if missing := [key for key in TOLD if key not in card]:
@@ -73,13 +76,6 @@ def export_bundle(model: Path, out: Path, zip: bool = False) -> Path:
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return Path(shutil.make_archive(str(out), "zip", out.parent, out.name)) if zip else out
-
-
-def _check_free(out: Path, zip: bool) -> None:
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise DataError(f"{out}: expected an absent or empty folder; name another or remove it")
-    if zip and (archive := out.with_name(f"{out.name}.zip")).exists():
-        raise DataError(f"{archive}: already there; name another folder or remove it")
 
 
 def _write_bundle(folder: Path, model: Path, card: Mapping[str, Any]) -> None:
@@ -112,18 +108,13 @@ def _stand_alone(configs: Mapping[str, dict[str, Any]], stage: Stage, card: Mapp
         "inference": network | {"dataset_name": card["dataset"], "checkpoint": WEIGHTS},
     }
     made = {name: config | changes.get(name, {}) for name, config in configs.items()}
-    made["inference"] = _without_plan(made["inference"])
+    # Its components take the keys as they are, not as a plan completes them: nothing is left to complete, and tools that
+    # build only the network or the transforms name no data for a plan to check.
+    text = re.sub(r"\"\$@plan\.network\['(\w+)'\]\"", r'"@\1"', json.dumps(made["inference"]))
+    made["inference"] = json.loads(text)
     for config in made.values():
         config["run"] = [*config.pop("initialize", []), *config.get("run", configs["train"]["run"])]
     return made
-
-
-def _without_plan(config: dict[str, Any]) -> dict[str, Any]:
-    """`config` whose components take the network's keys as they are, not as a plan completes them.
-
-    Nothing is left to complete, and tools that build only the network or the transforms name no data for a plan to check.
-    """
-    return json.loads(re.sub(r"\"\$@plan\.network\['(\w+)'\]\"", r'"@\1"', json.dumps(config)))
 
 
 def _metadata(metadata: dict[str, Any], card: Mapping[str, Any]) -> dict[str, Any]:

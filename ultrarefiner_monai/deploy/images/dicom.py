@@ -63,24 +63,17 @@ class DicomFile(ImageFile):
         return to_grey(Image.fromarray(pixels)) if pixels.ndim == 3 else self._windowed(pixels)
 
     def _windowed(self, pixels: np.ndarray) -> np.ndarray:
-        """Grey values of stored ones (H, W)."""
+        """Grey values of stored ones (H, W), between what the stored bits can mean; a window is spread over that, too."""
         from pydicom.pixels import apply_rescale, apply_windowing
 
-        black, white = self._range
+        levels = 1 << int(self.header.BitsStored)
+        low = -(levels // 2) if self.header.PixelRepresentation else 0
+        slope, intercept = float(self.header.get("RescaleSlope", 1)), float(self.header.get("RescaleIntercept", 0))
+        black, white = low * slope + intercept, (low + levels - 1) * slope + intercept
         values = apply_windowing(apply_rescale(pixels, self.header), self.header).astype(np.float32)
         if self.header.PhotometricInterpretation == "MONOCHROME1":
             black, white = white, black
         return ((values - np.float32(black)) / np.float32(white - black)).clip(0, 1)
-
-    @property
-    def _range(self) -> tuple[float, float]:
-        """Least and largest value that the stored bits can mean; also what a window is spread over."""
-        levels = 1 << int(self.header.BitsStored)
-        low = -(levels // 2) if self.header.PixelRepresentation else 0
-        slope, intercept = (
-            float(self.header.get(f"Rescale{name}", default)) for name, default in (("Slope", 1), ("Intercept", 0))
-        )
-        return low * slope + intercept, (low + levels - 1) * slope + intercept
 
 
 def _check_decoder(path: Path, header: "Dataset") -> None:

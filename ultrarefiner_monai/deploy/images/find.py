@@ -51,15 +51,10 @@ def _expand(path: Path, out: Path) -> Iterator[tuple[Path, Path]]:
     elif path.exists() or not glob.has_magic(str(path)):
         yield path, path.parent
     else:
-        base = _before_magic(path)
+        base = next(parent for parent in path.parents if not glob.has_magic(str(parent)))  # before the pattern
         for match in sorted(base.glob(str(path.relative_to(base)))):
             files = _images_in(match, out) if match.is_dir() else [match]
             yield from ((file, base) for file in files if _is_wanted(file, base, out))
-
-
-def _before_magic(path: Path) -> Path:
-    """The leading folders of a pattern."""
-    return next(parent for parent in path.parents if not glob.has_magic(str(parent)))
 
 
 def _images_in(folder: Path, out: Path) -> list[Path]:

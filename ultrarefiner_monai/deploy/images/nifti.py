@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ultrarefiner_monai.data.images import MAX_16_BIT
-from ultrarefiner_monai.deploy.images.image_file import ImageFile, Spacing
+from ultrarefiner_monai.deploy.images.image_file import ImageFile
 from ultrarefiner_monai.errors import DataError, one_line
 
 if TYPE_CHECKING:
@@ -29,7 +29,9 @@ class NiftiFile(ImageFile):
     def __init__(self, path: Path) -> None:
         image = _read_nifti(path)
         self.header, self.affine, self.shape = image.header, image.affine, image.shape
-        super().__init__(path, spacing=_nifti_spacing(image))
+        unit = MILLIMETRES.get(image.header.get_xyzt_units()[0])  # spacing is known where the header states a unit
+        along_row, down_column = (float(zoom) for zoom in image.header.get_zooms()[:2])
+        super().__init__(path, spacing=None if unit is None else (down_column * unit, along_row * unit))
 
     def frames(self) -> Iterator[np.ndarray]:
         """As `ImageFile.frames`."""
@@ -61,10 +63,3 @@ def _read_nifti(path: Path) -> "Nifti1Image":
         found = f"{image.shape} of {image.get_data_dtype()}"
         raise DataError(f"{path}: expected a grey plane (W, H) or (W, H, 1), found {found}; save its slices one by one")
     return image
-
-
-def _nifti_spacing(image: "Nifti1Image") -> Spacing | None:
-    """Size of a pixel, where the header states a unit of length."""
-    unit = MILLIMETRES.get(image.header.get_xyzt_units()[0])
-    along_row, down_column = (float(zoom) for zoom in image.header.get_zooms()[:2])
-    return None if unit is None else (down_column * unit, along_row * unit)

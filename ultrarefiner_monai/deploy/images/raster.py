@@ -18,7 +18,11 @@ class RasterFile(ImageFile):
     """
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path, _pages(path) if path.suffix.lower() in TIFFS else 1)
+        count = 1
+        if path.suffix.lower() in TIFFS:
+            with open_image(path) as image:
+                count = getattr(image, "n_frames", 1)
+        super().__init__(path, count)
 
     def frames(self) -> Iterator[np.ndarray]:
         """As `ImageFile.frames`."""
@@ -27,8 +31,3 @@ class RasterFile(ImageFile):
                 if index:
                     image.seek(index)
                 yield to_grey(image)
-
-
-def _pages(path: Path) -> int:
-    with open_image(path) as image:
-        return getattr(image, "n_frames", 1)

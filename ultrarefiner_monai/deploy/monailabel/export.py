@@ -88,7 +88,10 @@ def _check(name: str, stage: Stage, coarse: str | Path | None) -> None:
 
 
 def _make_servable(folder: Path, card: Mapping[str, Any]) -> None:
-    """Put the server's configurations in place of the bundle's own, and the code that they need where all models share it."""
+    """Put the server's configurations, and the code that they need, in place of the bundle's own.
+
+    The code goes to the app as well: there the models of all systems find theirs in one package.
+    """
     system, stage = find_stage(card["stage"])
     inference, train = (read_json(TEMPLATES / f"{name}.json", dict, "install the package anew") for name in SERVED)
     inference |= {"displayable_configs": options_of(card)}
@@ -99,5 +102,6 @@ def _make_servable(folder: Path, card: Mapping[str, Any]) -> None:
         (folder / "configs" / file).unlink()
     shutil.rmtree(folder / PACKAGE.name)
     names = names_in(json.dumps([inference, train])) | names_of(system, "builder", "adjuster")
-    copy_files(closure(names), folder.parents[1])
+    for target in (folder, folder.parents[1]):
+        copy_files(closure(names), target)
     (folder / "docs" / "README.md").write_text(to_markdown(describe(folder / MODEL)) + USE, encoding="utf-8")

@@ -252,21 +252,17 @@ class KeepBetter:
     def attach(self, trainer: Engine) -> None:
         """Score at the start and after each epoch of `trainer`; attach it after what loads the weights."""
         if self.images:
-            trainer.add_event_handler(Events.STARTED, self._start)
-            trainer.add_event_handler(Events.EPOCH_COMPLETED, self._keep_if_better)
+            trainer.add_event_handler(Events.STARTED | Events.EPOCH_COMPLETED, self._keep_if_better)
         else:
             trainer.add_event_handler(Events.COMPLETED, lambda engine: self._save(engine.state.epoch, None))
 
-    def _start(self, trainer: Engine) -> None:
-        self.best = self._score()
-        logger.info("validation Dice %.4f before the training", self.best)
-
-    def _score(self) -> float:
-        self.evaluator.run()
-        return float(self.evaluator.state.metrics["dice"])
-
     def _keep_if_better(self, trainer: Engine) -> None:
-        score, epoch = self._score(), trainer.state.epoch
+        self.evaluator.run()
+        score, epoch = float(self.evaluator.state.metrics["dice"]), trainer.state.epoch
+        if epoch == 0:  # before the training
+            self.best = score
+            logger.info("validation Dice %.4f before the training", score)
+            return
         better = score > self.best
         logger.info("validation Dice %.4f after epoch %d: %s", score, epoch, "kept" if better else "not kept")
         if better:

@@ -60,7 +60,13 @@ def segmentation(source: DicomFile, masks: Sequence[np.ndarray], model: str, thr
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         reason = one_line(error)
         raise DataError(f"{source.path}: no segmentation can refer to it ({reason}); write --format png") from None
-    _restore_class(result, source.header.SOPClassUID)
+    first = result.PerFrameFunctionalGroupsSequence[0]
+    for reference in (  # to the source, by its own kind of object
+        result.SourceImageSequence[0],
+        result.ReferencedSeriesSequence[0].ReferencedInstanceSequence[0],
+        first.DerivationImageSequence[0].SourceImageSequence[0],
+    ):
+        reference.ReferencedSOPClassUID = source.header.SOPClassUID
     if source.count > 1:
         _add_frames(result, masks)
     return result
@@ -97,32 +103,20 @@ def _description() -> "SegmentDescription":
     )
 
 
-def _restore_class(result: "Dataset", sop_class: str) -> None:
-    """Refer to the source by its own kind of object."""
-    result.SourceImageSequence[0].ReferencedSOPClassUID = sop_class
-    result.ReferencedSeriesSequence[0].ReferencedInstanceSequence[0].ReferencedSOPClassUID = sop_class
-    derivation = result.PerFrameFunctionalGroupsSequence[0].DerivationImageSequence[0]
-    derivation.SourceImageSequence[0].ReferencedSOPClassUID = sop_class
-
-
 def _add_frames(result: "Dataset", masks: Sequence[np.ndarray]) -> None:
     """Make one frame a mask of a segmentation with one frame; time becomes a dimension."""
     from pydicom.pixels import pack_bits
 
     first = result.PerFrameFunctionalGroupsSequence[0]
-    result.PerFrameFunctionalGroupsSequence = [_frame_group(first, number + 1) for number in range(len(masks))]
+    groups = [deepcopy(first) for _ in masks]
+    for number, group in enumerate(groups, start=1):
+        group.DerivationImageSequence[0].SourceImageSequence[0].ReferencedFrameNumber = number
+        group.FrameContentSequence[0].TemporalPositionIndex = number
+        group.FrameContentSequence[0].DimensionIndexValues = [1, number]
+    result.PerFrameFunctionalGroupsSequence = groups
     dimension = deepcopy(result.DimensionIndexSequence[0])
     dimension.DimensionIndexPointer, dimension.FunctionalGroupPointer = TEMPORAL_POSITION, FRAME_CONTENT
     dimension.DimensionDescriptionLabel = "Temporal Position Index"
     result.DimensionIndexSequence.append(dimension)
     result.NumberOfFrames = len(masks)
     result.PixelData = pack_bits(np.concatenate([mask.ravel() for mask in masks]).astype(np.uint8))
-
-
-def _frame_group(first: "Dataset", number: int) -> "Dataset":
-    """What belongs to one frame of the segmentation; `number` starts at 1."""
-    group = deepcopy(first)
-    group.DerivationImageSequence[0].SourceImageSequence[0].ReferencedFrameNumber = number
-    group.FrameContentSequence[0].TemporalPositionIndex = number
-    group.FrameContentSequence[0].DimensionIndexValues = [1, number]
-    return group

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,8 @@ class MyApp(MONAILabelApp):
         if unknown := [name for name in wanted if name not in found]:
             raise SystemExit(f"models {', '.join(unknown)}: not in {folder}, which has {', '.join(found) or 'none'}")
         self.bundles = {name: str(folder / name) for name in wanted}
-        sys.path.append(str(folder.parent))  # the package travels with the app
+        sys.path.append(str(folder.parent))
+        import_module("ultrarefiner_monai")  # the app's, before a task finds the one of its bundle
         super().__init__(
             app_dir=app_dir,
             studies=studies,

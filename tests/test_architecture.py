@@ -1,6 +1,7 @@
 """The arrows of the house: each room imports only from rooms on lower floors, and what must start fast loads little."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -84,6 +85,18 @@ def test_no_folder_is_a_crowd():
         if folder.name != "__pycache__" and (count := len(list(folder.glob("*.py")))) > 12
     }
     assert not crowds
+
+
+def test_docstrings_share_one_markup():
+    """Code stands in single backticks; no role or double backtick of another tool."""
+    marked = {
+        f"{path.relative_to(PACKAGE)}: {found[0]}"
+        for path in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+        and (found := re.search(r"``|:\w+:`", ast.get_docstring(node) or ""))
+    }
+    assert not marked
 
 
 @pytest.mark.parametrize(

@@ -86,10 +86,14 @@ def _sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
+def json_text(content: Any, indent: int = 1) -> str:
+    """Plain values as strict JSON; numbers that are not finite become null."""
+    return json.dumps(finite(content), indent=indent, ensure_ascii=False, allow_nan=False) + "\n"
+
+
 def write_json(path: str | Path, content: Any, indent: int = 1) -> None:
-    """Write plain values as strict JSON with `write_atomically`; numbers that are not finite become null."""
-    text = json.dumps(finite(content), indent=indent, ensure_ascii=False, allow_nan=False)
-    write_atomically(path, f"{text}\n".encode())
+    """Write plain values with `json_text` and `write_atomically`."""
+    write_atomically(path, json_text(content, indent).encode())
 
 
 def read_json(path: str | Path, kind: type[Plain], advice: str) -> Plain:

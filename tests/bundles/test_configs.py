@@ -90,7 +90,7 @@ def test_network_keeps_what_the_metadata_say(phase, tmp_path):
         ),
         ({"split": "test"}, "split 'test' is for evaluate.json; a training is validated on 'val', its own fold"),
         ({"image_size": 100}, "image_size 100: expected a positive multiple of 16"),
-        ({"dataset": "BUSBAR"}, "unknown dataset 'BUSBAR': did you mean BUSBRA?"),
+        ({"dataset": "BUSBAR"}, "unknown dataset 'BUSBAR': did you mean 'BUSBRA'?"),
         ({"fold": 9}, "fold 9 of BUSBRA: expected 0 to 4"),
         ({"data_root": "nowhere"}, "data root nowhere: no such folder; --data_root names the release of BUSBRA"),
     ],
@@ -125,7 +125,7 @@ def test_unknown_choice_lists_the_choices(key):
 
 @pytest.mark.parametrize("phase", ["phase2", "phase3"])
 def test_unknown_sam_variant_is_named(phase, small_release, tmp_path):
-    with pytest.raises(SystemExit, match="variant: expected one of vit_b.*, found 'vit_x'"):
+    with pytest.raises(SystemExit, match=r"variant: expected one of vit_b.*, found 'vit_x'"):
         workflow(phase, ("train",), variant="vit_x", output_dir=str(tmp_path / "out"), **small_release).initialize()
 
 

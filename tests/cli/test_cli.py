@@ -74,8 +74,8 @@ def test_phantom_takes_settings_and_refuses_others(tmp_path):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("manifests", "show", "BUSBAR"), "did you mean BUSBRA?"),
-        (("cv", "BUSBAR", "nowhere"), "did you mean BUSBRA?"),
+        (("manifests", "show", "BUSBAR"), "did you mean 'BUSBRA'?"),
+        (("cv", "BUSBAR", "nowhere"), "did you mean 'BUSBRA'?"),
         (("cv", "BUSBRA", "nowhere"), "nowhere is neither a folder nor an archive"),
         (("cv", "BUSBRA", "nowhere", "--settings", "absent.json"), "absent.json"),
         (("cv", "PHANTOM", "data", "--variant", "lite_medsam"), "use --coarse_variant or --sam_variant"),

@@ -1,6 +1,6 @@
 """Verbs that tell what was found: the report of a study and the comparison of two."""
 
-from ultrarefiner_monai.files import write_output
+from ultrarefiner_monai.files import json_text, write_output
 
 
 def report(
@@ -38,10 +38,9 @@ def compare(a: str, b: str, phase: str | None = None, json: str | None = None, s
     """
     from ultrarefiner_monai.reports.compare import compare as compared
     from ultrarefiner_monai.reports.compare import comparison_text
-    from ultrarefiner_monai.reports.report import as_json
 
     document = compared(str(a), str(b), phase, seed)
     print(comparison_text(document))
     if json:
-        write_output("comparison", str(json), as_json(document).encode())
+        write_output("comparison", str(json), json_text(document).encode())
         print(f"wrote {json}")

@@ -15,8 +15,7 @@ from ultrarefiner_monai.data.manifests.items import Item, masks_of
 from ultrarefiner_monai.data.predictions.index import PredictionIndex
 from ultrarefiner_monai.data.predictions.maps import read_map
 from ultrarefiner_monai.data.releases.roots import Root, resolve
-from ultrarefiner_monai.handlers.comparison import Row
-from ultrarefiner_monai.metrics.scores import outputs_of, score_image, summarise_rows
+from ultrarefiner_monai.metrics.scores import Row, outputs_of, score_image, short_columns, summarise_rows
 
 TEST = "test"
 COLUMNS = ("dataset", "id", "image", "patient", "class", "fold", "phase")
@@ -104,9 +103,8 @@ def _line(rows: Sequence[Row], phase: str, fold: int | str) -> dict[str, Any]:
 def columns_of(rows: Sequence[Row]) -> list[str]:
     """Columns of the summary: Dice, IoU and HD95 of every output, the change of Dice and the shares of changed images."""
     outputs = list(dict.fromkeys(name for row in rows for name in outputs_of(row)))
-    dice, iou, hd95 = ([f"{output}_{metric}" for output in outputs] for metric in ("dice", "iou", "hd95"))
-    change, shares = (["delta_dice"], list(SHARES)) if len(outputs) > 1 else ([], [])
-    return [*dice, *change, *iou, *hd95, *shares]
+    shares = SHARES if len(outputs) > 1 else ()
+    return [*(f"{output}_{metric}" for output, metric in short_columns(outputs)), *shares]
 
 
 def _over_folds(phase: str, lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -124,8 +124,9 @@ def save_panel(path: Path, image: np.ndarray, masks: Mapping[str, np.ndarray], t
         _outline(_show(next(axes), image, f"{name}  Dice {said}"), masks[name], colours[name])
     _outline(_show(next(axes), image, "truth"), truth, colours["truth"])
     _errors(_show(next(axes), image, f"errors of {names[-1]}"), masks[names[-1]], truth)
-    patches = {"edgecolor": "black", "linewidth": 0.5}
-    handles = [Patch(facecolor=colour, label=name, **patches) for name, colour in colours.items()]
+    handles = [
+        Patch(facecolor=colour, edgecolor="black", linewidth=0.5, label=name) for name, colour in colours.items()
+    ]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=7, frameon=False)
     _write_png(figure, path, list(colours.values()))
 

@@ -1,64 +1,85 @@
-"""Pictures of single cases: image, coarse, refined, truth and the map of errors, in colours that everybody can tell apart."""
+"""Figures of single cases: image, each output, truth and the map of errors, in colours that everybody can tell apart."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from io import BytesIO
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.colors import to_rgb
 from PIL import Image, ImageDraw
 from skimage.measure import find_contours
 
-from ultrarefiner_monai.colours import COARSE, OF_CASES, REFINED, TRUTH, error_regions
-from ultrarefiner_monai.cross_validation.scores import THRESHOLD
+from ultrarefiner_monai.colours import error_regions, of_case
 from ultrarefiner_monai.data.images import read_grey
 from ultrarefiner_monai.data.releases.roots import Root, resolve
 from ultrarefiner_monai.errors import DataError
-from ultrarefiner_monai.handlers.comparison import Row
-from ultrarefiner_monai.reports.plots import uri
+from ultrarefiner_monai.masks import THRESHOLD
+from ultrarefiner_monai.metrics.scores import Row, outputs_of
+from ultrarefiner_monai.reports.plots import Drawing, data_uri
 from ultrarefiner_monai.reports.study_scores import Scores
 from ultrarefiner_monai.reports.tables import place_of
 
 EACH = 2  # cases of each kind
 WIDTH = 400  # pixels of a tile, which is shown 200 wide: sharp on a screen of double density
 GREYS = 48  # speckle does not compress; few greys keep a tile under 60 kB and leave its colours exact
-COLOURS = tuple(OF_CASES.values())
 LINE = 3  # pixels of a tile
-Case = dict[str, Any]
 
 
-def cases(scores: Scores, root: Root, phase: str) -> list[Case]:
-    """Best, median and worst images of a phase, by the last stage's Dice and by its change.
+class Case(NamedTuple):
+    """An image with its scores; no `tiles` where its files cannot be read."""
 
-    Returns:
-        Groups: `title` and `cases`, each with the image's `row`, `place` and `tiles` (`title`, `picture` as data URI);
-        images that cannot be read have no tiles.
+    row: Row
+    place: str
+    tiles: list[Drawing]
+
+
+class CaseGroup(NamedTuple):
+    """Cases that were chosen for the same reason."""
+
+    title: str
+    cases: list[Case]
+
+
+def cases(scores: Scores, root: Root, stage: str, outputs: Sequence[str]) -> list[CaseGroup]:
+    """Best, median and worst images of a stage, by the last output's Dice and by its change.
+
+    Args:
+        scores: with predictions.
+        root: where the images lie.
+        stage: whose cases.
+        outputs: of all stages; an output has the same colour in each.
     """
-    rows = [row for row in scores.rows if row["phase"] == phase]
-    refined = bool(rows) and "refined_dice" in rows[0]
-    keys: dict[str, Callable[[Row], float]] = {f"{'Refined' if refined else 'Coarse'} Dice": _last_dice}
-    if refined:
-        keys["Change of Dice"] = lambda row: row["refined_dice"] - row["coarse_dice"]
+    colours = of_case(outputs)
+    rows = [row for row in scores.rows if row["phase"] == stage]
+    first, last = outputs_of(rows[0])[0], outputs_of(rows[0])[-1]
+    keys: dict[str, Callable[[Row], float]] = {f"{last.capitalize()} Dice": lambda row: row[f"{last}_dice"]}
+    if first != last:
+        keys["Change of Dice"] = lambda row: row[f"{last}_dice"] - row[f"{first}_dice"]
     return [
-        {"title": f"{name}: {word}", "cases": [_case(row, scores, root) for row in chosen]}
+        CaseGroup(f"{name}: {word}", [_case(row, scores, root, colours) for row in chosen])
         for name, key in keys.items()
         for word, chosen in _picked(rows, key).items()
     ]
 
 
-def tiles(image: np.ndarray, masks: Sequence[np.ndarray], truth: np.ndarray) -> list[Case]:
+def tiles(
+    image: np.ndarray, masks: Mapping[str, np.ndarray], truth: np.ndarray, colours: Mapping[str, str]
+) -> list[Drawing]:
     """The tiles of one image.
 
     Args:
         image: (H, W) grey in [0, 1].
-        masks: (H, W) bool, coarse and, where there is one, refined; errors are those of the last.
+        masks: (H, W) bool of each output; errors are those of the last.
         truth: (H, W) bool.
+        colours: of `colours.of_case`; the palette of all tiles.
     """
-    named = [("coarse", masks[0], COARSE), *(("refined", mask, REFINED) for mask in masks[1:]), ("truth", truth, TRUTH)]
-    drawn = [("image", _grey(image)), *((name, _outlined(image, mask, colour)) for name, mask, colour in named)]
-    drawn.append((f"errors of {named[-2][0]}", _errors(image, masks[-1], truth)))
-    return [{"title": title, "picture": _png(picture)} for title, picture in drawn]
+    last = list(masks)[-1]
+    codes = {colour: GREYS + number for number, colour in enumerate(colours.values())}
+    drawn = {"image": _levels(image)}
+    drawn |= {name: _outlined(image, mask, codes[colours[name]]) for name, mask in {**masks, "truth": truth}.items()}
+    drawn[f"errors of {last}"] = _errors(image, masks[last], truth, codes)
+    return [Drawing(title, _png(levels, colours)) for title, levels in drawn.items()]
 
 
 def _picked(rows: Sequence[Row], key: Callable[[Row], float]) -> dict[str, list[Row]]:
@@ -70,71 +91,52 @@ def _picked(rows: Sequence[Row], key: Callable[[Row], float]) -> dict[str, list[
     return groups if len(ranked) >= len(groups) else {"highest": ranked[:count]} if ranked else {}
 
 
-def _case(row: Row, scores: Scores, root: Root) -> Case:
+def _case(row: Row, scores: Scores, root: Root, colours: Mapping[str, str]) -> Case:
     prediction = scores.predictions[row["phase"], row["id"]]
     item = prediction.item
     try:
         maps, truth = prediction.read(root)
         image = read_grey(resolve(root, item["image"]), size=(item["width"], item["height"]))
-        drawn = tiles(image, list((maps >= THRESHOLD).numpy()), truth[0].numpy())
     except DataError:
-        drawn = []
-    return {"row": row, "place": place_of(row), "tiles": drawn}
-
-
-def _last_dice(row: Row) -> float:
-    return float(row["refined_dice" if "refined_dice" in row else "coarse_dice"])
+        return Case(row, place_of(row), [])
+    masks = dict(zip(prediction.files, (maps >= THRESHOLD).numpy(), strict=True))
+    return Case(row, place_of(row), tiles(image, masks, truth[0].numpy(), colours))
 
 
 def _size(image: np.ndarray) -> tuple[int, int]:
     return WIDTH, max(1, round(WIDTH * image.shape[0] / image.shape[1]))
 
 
-def _grey(image: np.ndarray) -> Image.Image:
-    """A picture with a palette: the greys, then the colours."""
+def _levels(image: np.ndarray) -> np.ndarray:
+    """The image at a tile's size as numbers of greys."""
     grey = Image.fromarray(np.rint(255 * image).astype(np.uint8)).resize(_size(image), Image.Resampling.LANCZOS)
-    levels = np.rint(np.asarray(grey) / 255 * (GREYS - 1)).astype(np.uint8)
-    picture = Image.fromarray(levels).copy()
-    picture.putpalette(PALETTE)
-    return picture
+    return np.rint(np.asarray(grey) / 255 * (GREYS - 1)).astype(np.uint8)
 
 
-def _outlined(image: np.ndarray, mask: np.ndarray, colour: str) -> Image.Image:
+def _outlined(image: np.ndarray, mask: np.ndarray, code: int) -> np.ndarray:
     """The image with the edge of a mask's pixels; the frame of zeros closes outlines at the border."""
-    picture = _grey(image)
-    draw = ImageDraw.Draw(picture)
+    drawn = Image.fromarray(_levels(image))
+    draw = ImageDraw.Draw(drawn)
     scale = WIDTH / image.shape[1]
     for contour in find_contours(np.pad(mask, 1).astype(float), 0.5):
         points = [((column - 0.5) * scale, (row - 0.5) * scale) for row, column in contour]
-        draw.line(points, fill=_index(colour), width=LINE, joint="curve")
-    return picture
+        draw.line(points, fill=code, width=LINE, joint="curve")
+    return np.asarray(drawn)
 
 
-def _errors(image: np.ndarray, mask: np.ndarray, truth: np.ndarray) -> Image.Image:
-    levels = np.array(_grey(image))
+def _errors(image: np.ndarray, mask: np.ndarray, truth: np.ndarray, codes: Mapping[str, int]) -> np.ndarray:
+    levels = _levels(image)
     for region, colour in error_regions(mask, truth):
         scaled = Image.fromarray(region.astype(np.uint8)).resize(_size(image), Image.Resampling.NEAREST)
-        levels[np.asarray(scaled) > 0] = _index(colour)
-    picture = Image.fromarray(levels)
-    picture.putpalette(PALETTE)
-    return picture
+        levels[np.asarray(scaled) > 0] = codes[colour]
+    return levels
 
 
-def _index(colour: str) -> int:
-    return GREYS + COLOURS.index(colour)
-
-
-def _palette() -> list[int]:
+def _png(levels: np.ndarray, colours: Mapping[str, str]) -> str:
+    """A tile as data URI: numbers of a palette of the greys, then the colours."""
     greys = np.linspace(0, 255, GREYS).repeat(3)
-    return (
-        np.rint(np.concatenate([greys, *(255 * np.array(to_rgb(colour)) for colour in COLOURS)])).astype(int).tolist()
-    )
-
-
-PALETTE = _palette()
-
-
-def _png(picture: Image.Image) -> str:
-    stream = BytesIO()
-    picture.save(stream, "PNG", optimize=True)
-    return uri("png", stream.getvalue())
+    pure = [255 * np.array(to_rgb(colour)) for colour in colours.values()]
+    tile, stream = Image.fromarray(levels), BytesIO()
+    tile.putpalette(np.rint(np.concatenate([greys, *pure])).astype(int).tolist())
+    tile.save(stream, "PNG", optimize=True)
+    return data_uri("png", stream.getvalue())

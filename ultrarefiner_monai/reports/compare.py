@@ -9,14 +9,13 @@ import numpy as np
 
 from ultrarefiner_monai.data.manifests.summary import aligned
 from ultrarefiner_monai.errors import DataError
-from ultrarefiner_monai.handlers.comparison import Row
-from ultrarefiner_monai.metrics.scores import LOWER_IS_BETTER, STAGES, unit_of
+from ultrarefiner_monai.files import json_or_empty
+from ultrarefiner_monai.metrics.scores import LOWER_IS_BETTER, Row, column, outputs_of, unit_of
 from ultrarefiner_monai.metrics.scores_file import PER_IMAGE, read_rows
 from ultrarefiner_monai.metrics.segmentation import DISTANCES, MEANS
-from ultrarefiner_monai.reports.document import correct
-from ultrarefiner_monai.reports.statistics import METHOD, mean_by_patient, signed_rank
-from ultrarefiner_monai.reports.study_files import read_json
-from ultrarefiner_monai.reports.tables import column, place_of
+from ultrarefiner_monai.reports.statistics import METHOD, correct, mean_by_patient, signed_rank
+from ultrarefiner_monai.reports.tables import place_of, stages_of
+from ultrarefiner_monai.systems import all_stages
 
 SCHEMA = "ultrarefiner_monai/comparison/1"
 METRICS = (*MEANS, "false_lesions")
@@ -27,18 +26,21 @@ Document = dict[str, Any]
 
 @dataclass(frozen=True)
 class Side:
-    """One of the two: its rows by image, the phase they are of ("" for a single run), and the hashes of its manifests."""
+    """One of the two.
+
+    Attributes:
+        name: for people.
+        stage: that its rows are of, "" for a single run.
+        rows: by image.
+        outputs: that the rows have scores of.
+        manifests: hashes of those that its models were trained on.
+    """
 
     name: str
-    phase: str
+    stage: str
     rows: dict[str, Row]
+    outputs: list[str]
     manifests: frozenset[str]
-
-    @property
-    def stages(self) -> list[str]:
-        """The masks it has scores of."""
-        first = next(iter(self.rows.values()))
-        return [stage for stage in STAGES if f"{stage}_dice" in first]
 
 
 def compare(a: str | Path, b: str | Path, phase: str | None = None, seed: int = 0) -> Document:
@@ -47,13 +49,13 @@ def compare(a: str | Path, b: str | Path, phase: str | None = None, seed: int = 
     Args:
         a: a study's or run's folder, or its `per_image.csv`.
         b: another.
-        phase: of the studies; None is the last phase of each.
+        phase: stage of the studies; None is the last one of each.
         seed: of the bootstrap.
 
     Returns:
         `first`, `second` (name, phase, number of images), `images` both have, those `only_first` and `only_second` have,
-        `warnings`, and `differences`: `place`, `stages` compared, `metric`, means `first` and `second` over the images
-        where both are defined, `delta` (an estimate), `undefined` images, `p`, `p_holm`.
+        `warnings`, and `differences`: `place`, `stages` (the outputs compared), `metric`, means `first` and `second` over
+        the images where both are defined, `delta` (an estimate), `undefined` images, `p`, `p_holm`.
 
     Raises:
         DataError: a table is absent or unreadable, has no such phase or an image twice, or no image is in both.
@@ -63,18 +65,18 @@ def compare(a: str | Path, b: str | Path, phase: str | None = None, seed: int = 
     if not common:
         raise DataError(f"{first.name} and {second.name} have no image in common: compare runs on the same data set")
     places = _places(first, second, common)
-    pairs = [(first.stages[-1], second.stages[-1])]
-    pairs += [("coarse", "coarse")] if pairs != [("coarse", "coarse")] else []
+    same = [(output, output) for output in first.outputs if output in second.outputs]
+    pairs = dict.fromkeys([(first.outputs[-1], second.outputs[-1]), *same])
     differences = [
         {"place": place, **line}
         for place, names in places.items()
-        for stages in pairs
-        for line in _lines([first.rows[name] for name in names], [second.rows[name] for name in names], stages, seed)
+        for pair in pairs
+        for line in _lines([first.rows[name] for name in names], [second.rows[name] for name in names], pair, seed)
     ]
     return {
         "schema": SCHEMA,
-        "first": {"name": first.name, "phase": first.phase, "images": len(first.rows)},
-        "second": {"name": second.name, "phase": second.phase, "images": len(second.rows)},
+        "first": {"name": first.name, "phase": first.stage, "images": len(first.rows)},
+        "second": {"name": second.name, "phase": second.stage, "images": len(second.rows)},
         "images": sum(map(len, places.values())),
         "only_first": len(first.rows) - len(common),
         "only_second": len(second.rows) - len(common),
@@ -105,33 +107,30 @@ def comparison_text(document: Document) -> str:
     )
 
 
-def _sides(paths: tuple[Path, Path], phase: str | None) -> tuple[Side, Side]:
+def _sides(paths: tuple[Path, Path], stage: str | None) -> tuple[Side, Side]:
     tables = [read_rows(path / PER_IMAGE if path.is_dir() else path) for path in paths]
     key = "image" if all(rows and "image" in rows[0] for rows in tables) else "id"
     names = [path.name if path.is_dir() else str(path) for path in paths]
     names = list(map(str, paths)) if names[0] == names[1] else names
-    first, second = (_side(*one, phase, key) for one in zip(paths, names, tables, strict=True))
+    first, second = (_side(*one, stage, key) for one in zip(paths, names, tables, strict=True))
     return first, second
 
 
-def _side(path: Path, name: str, rows: Sequence[Row], phase: str | None, key: str) -> Side:
-    phases = sorted({row["phase"] for row in rows if "phase" in row})
-    if phase and phases and phase not in phases:
-        raise DataError(f"{path} has no {phase}: expected one of {', '.join(phases)}")
-    chosen = phase if phases and phase else phases[-1] if phases else ""
+def _side(path: Path, name: str, rows: Sequence[Row], stage: str | None, key: str) -> Side:
+    stages = stages_of(rows)
+    if stage and stages and stage not in stages:
+        raise DataError(f"{path} has no {stage}: expected one of {', '.join(stages)}")
+    chosen = stage if stages and stage else stages[-1] if stages else ""
     kept = [row for row in rows if row.get("phase", "") == chosen]
     by_name = {str(row[key]): row for row in kept}
     if len(by_name) < len(kept) or not kept:
         found = "no image" if not kept else "an image more than once"
         raise DataError(f"{path}: {found} in its table; run the study or evaluation again")
-    return Side(name, chosen, by_name, _manifests(path if path.is_dir() else path.parent))
-
-
-def _manifests(folder: Path) -> frozenset[str]:
-    """Hashes of the manifests that the models in a study's or run's folder, or beside an evaluation's, were trained on."""
-    cards = [folder / "model.json", folder.parent / "model.json", *sorted(folder.glob("phase*/fold*/model.json"))]
-    found = (read_json(card, dict).get("manifest_sha256") for card in cards)
-    return frozenset(str(sha256) for sha256 in found if sha256)
+    folder = path if path.is_dir() else path.parent  # of a study, a run or (below a run) an evaluation
+    folds = [card for known in all_stages() for card in sorted(folder.glob(f"{known}/fold*/model.json"))]
+    cards = [json_or_empty(card, dict) for card in (folder / "model.json", folder.parent / "model.json", *folds)]
+    manifests = frozenset(str(card["manifest_sha256"]) for card in cards if card.get("manifest_sha256"))
+    return Side(name, chosen, by_name, outputs_of(kept[0]), manifests)
 
 
 def _places(first: Side, second: Side, common: Sequence[str]) -> dict[str, list[str]]:
@@ -144,13 +143,13 @@ def _places(first: Side, second: Side, common: Sequence[str]) -> dict[str, list[
     return dict(sorted(places.items()))
 
 
-def _lines(first: Sequence[Row], second: Sequence[Row], stages: tuple[str, str], seed: int) -> list[Document]:
-    """Each metric that both have."""
-    name = stages[0] if stages[0] == stages[1] else f"{stages[0]} and {stages[1]}"
+def _lines(first: Sequence[Row], second: Sequence[Row], pair: tuple[str, str], seed: int) -> list[Document]:
+    """Each metric that both outputs of the pair have."""
+    name = pair[0] if pair[0] == pair[1] else f"{pair[0]} and {pair[1]}"
     patients = [row["patient"] for row in second]
     lines = []
     for metric in METRICS:
-        names = [f"{stage}_{metric}" for stage in stages]
+        names = [f"{output}_{metric}" for output in pair]
         if names[0] not in first[0] or names[1] not in second[0]:
             continue
         before, after = column(first, names[0]), column(second, names[1])

@@ -1,53 +1,68 @@
 """The HTML page of a report: one file that loads nothing and runs no script."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jinja2 import Environment, PackageLoader
 
-from ultrarefiner_monai.colours import OF_CASES
-from ultrarefiner_monai.handlers.comparison import Row
+from ultrarefiner_monai.colours import of_case
 from ultrarefiner_monai.metrics.boundaries import NSD_TOLERANCE
-from ultrarefiner_monai.metrics.scores import CHANGE, LOWER_IS_BETTER
+from ultrarefiner_monai.metrics.scores import CHANGE, LOWER_IS_BETTER, Row, outputs_of, short_columns
 from ultrarefiner_monai.metrics.segmentation import DISTANCES
-from ultrarefiner_monai.reports.plots import forest, learning_curve, reliability_diagram, scatter
-from ultrarefiner_monai.reports.tables import PLACES, metric_of
+from ultrarefiner_monai.reports.cases import CaseGroup
+from ultrarefiner_monai.reports.plots import Drawing, forest, learning_curve, reliability_diagram, scatter
+from ultrarefiner_monai.reports.study_facts import Curve
+from ultrarefiner_monai.reports.study_files import in_words, joined
+from ultrarefiner_monai.reports.tables import PLACES, metric_of, place_of
+from ultrarefiner_monai.systems import System
 
 TEMPLATE = "report.html"
 REGION_NAMES = {"all": "all pixels", "lesion": "in and near lesions"}
 UNDEFINED = "–"
 
-Chart = dict[str, str]  # title, alt, picture
 
-
-def page(document: dict[str, Any], rows: Sequence[Row], cases: Sequence[dict[str, Any]]) -> str:
+def page(
+    document: Mapping[str, Any], rows: Sequence[Row], cases: Sequence[CaseGroup], system: System, outputs: Sequence[str]
+) -> str:
     """The page.
 
     Args:
-        document: of `findings`.
-        rows: of all phases, for the scatter of Dice.
+        document: of `report.make_document`.
+        rows: of all stages, for the scatter of Dice.
         cases: of `cases.cases`.
+        system: whose stages were trained.
+        outputs: of all its stages.
     """
     environment = Environment(
         loader=PackageLoader("ultrarefiner_monai.reports"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {"number": number, "interval": interval, "p": p_value, "percent": percent, "label": label}
-    last = document["phases"][-1]
+    environment.filters |= {"joined": joined, "in_words": in_words, "outputs": outputs_of, "columns": short_columns}
+    last, curves = document["phases"][-1], document["curves"]
+    of_last = [row for row in rows if row["phase"] == last]
+    weights = {name: name.removeprefix("weight_") for name in _logged(curves) if name.startswith("weight_")}
     return environment.get_template(TEMPLATE).render(
         **document,
         last=last,
+        last_outputs=outputs_of(of_last[0]),
+        outputs=outputs,
+        stages=[stage.name for stage in system.stages],
+        unfed=[stage.name for stage in system.stages if not stage.feeds],
+        relations=relations(system),
         summary=[part for part in document["results"] if part["phase"] == last],
         metric_of=metric_of,
         cases=cases,
-        case_colours=OF_CASES,
+        case_colours=of_case(outputs),
         change=CHANGE,
         lower_is_better=LOWER_IS_BETTER,
-        training=_training(document["curves"]),
-        weights=_weights(document["curves"]),
-        calibrations=_reliability(document["calibration"], last),
-        scatters=_scatters(rows, last),
-        forests=_forests(document, last),
+        training=_training(curves),
+        weighing=list(dict.fromkeys(curve["phase"] for curve in curves if curve["name"] in weights)),
+        weighed=list(weights.values()),
+        weights=[Drawing("learned weight of each loss", learning_curve(curves, weights, "weight"))] if weights else [],
+        calibrations=_calibrations(document["calibration"], last, outputs),
+        scatters=_scatters(of_last),
+        forests=_forests(document, last, outputs_of(of_last[0])),
     )
 
 
@@ -58,7 +73,7 @@ def number(value: Any, metric: str = "", signed: bool = False) -> str:
     return f"{value:{'+' if signed else ''}.{2 if metric.endswith(DISTANCES) else 4}f}".replace("-", "−")
 
 
-def interval(estimate: dict[str, Any], metric: str = "", signed: bool = False) -> str:
+def interval(estimate: Mapping[str, Any], metric: str = "", signed: bool = False) -> str:
     """Ends of an estimate's interval."""
     ends = [number(estimate[end], metric, signed) for end in ("low", "high")]
     return UNDEFINED if UNDEFINED in ends else " to ".join(ends)
@@ -86,60 +101,71 @@ def label(metric: str, unit: str = "px") -> str:
     return names.get(metric, metric.replace("_", " "))
 
 
-def _training(curves: Sequence[dict[str, Any]]) -> list[Chart]:
-    charts = []
-    for phase in dict.fromkeys(curve["phase"] for curve in curves):
-        of_phase = [curve for curve in curves if curve["phase"] == phase]
-        stages = [name for name in ("val_coarse_dice", "val_refined_dice") if _logged(of_phase, name)]
-        for names, what in ((["train_loss"], "training loss"), (stages, "validation Dice")):
-            if any(_logged(of_phase, name) for name in names):
-                title = f"{phase}: {what}"
-                charts.append(_chart(title, learning_curve(of_phase, names, what)))
-    return charts
+def relations(system: System) -> str:
+    """What a reader of differences between stages must know: whose masks are those of another stage, whose network goes on."""
+    said = []
+    for stage in system.stages:
+        for other in map(system.stage, dict.fromkeys(stage.feeds.values())):
+            said.append(f"the {other.outputs[-1]} mask of {in_words([stage.name])} is that of {in_words([other.name])}")
+        for other in map(system.stage, dict.fromkeys(stage.starts.values())):
+            if not other.scored:
+                said.append(f"{in_words([stage.name])} trains the {other.outputs[-1]} network on")
+    text = "; ".join(said)
+    return text and f"{text[0].upper()}{text[1:]}."
 
 
-def _weights(curves: Sequence[dict[str, Any]]) -> list[Chart]:
-    names = [name for name in ("weight_coarse", "weight_refined") if _logged(curves, name)]
-    return [_chart("learned weight of each loss", learning_curve(curves, names, "weight"))] if names else []
+def _training(curves: Sequence[Curve]) -> list[Drawing]:
+    """Loss and validation Dice of each stage."""
+    drawn = []
+    for stage in dict.fromkeys(curve["phase"] for curve in curves):
+        of_stage = [curve for curve in curves if curve["phase"] == stage]
+        logged = _logged(of_stage)
+        dice = {f"val_{name}_dice": name for name in outputs_of(name.removeprefix("val_") for name in logged)}
+        for names, what in (({"train_loss": "loss"}, "training loss"), (dice, "validation Dice")):
+            if logged.keys() & names.keys():
+                drawn.append(Drawing(f"{stage}: {what}", learning_curve(of_stage, names, what)))
+    return drawn
 
 
-def _reliability(calibration: Sequence[dict[str, Any]], phase: str) -> list[Chart]:
+def _calibrations(calibration: Sequence[Mapping[str, Any]], stage: str, outputs: Sequence[str]) -> list[Drawing]:
     return [
-        _chart(f"{part['place']}, {REGION_NAMES[region]}", reliability_diagram(part, region))
+        Drawing(
+            f"{part['place']}, {region}", reliability_diagram(part, [name for name in outputs if name in part], key)
+        )
         for part in calibration
-        if part["phase"] == phase
-        for region in REGION_NAMES
+        if part["phase"] == stage
+        for key, region in REGION_NAMES.items()
     ]
 
 
-def _scatters(rows: Sequence[Row], phase: str) -> list[Chart]:
-    charts = []
-    for place in PLACES:
-        chosen = [row for row in rows if row["phase"] == phase and (row["fold"] == "test") == (place == "test")]
-        if chosen and "refined_dice" in chosen[0]:
-            charts.append(_chart(f"{place}: refined against coarse Dice, one point an image", scatter(chosen)))
-    return charts
+def _scatters(rows: Sequence[Row]) -> list[Drawing]:
+    outputs = outputs_of(rows[0])
+    by_place = {place: [row for row in rows if place_of(row) == place] for place in PLACES}
+    return [
+        Drawing(f"{place}: {outputs[-1]} against {outputs[0]} Dice, one point an image", scatter(chosen))
+        for place, chosen in by_place.items()
+        if chosen and len(outputs) > 1
+    ]
 
 
-def _forests(document: dict[str, Any], phase: str) -> list[Chart]:
+def _forests(document: Mapping[str, Any], stage: str, outputs: Sequence[str]) -> list[Drawing]:
     """Change of Dice of all images and of each group, one chart a place."""
-    charts = []
+    drawn = []
     for part in document["results"]:
         lines = [("all images", metric_of(part, "dice"))]
         lines += [
             (group["name"], metric_of(group, "dice"))
             for group in document["subgroups"]
-            if group["phase"] == phase and group["place"] == part["place"]
+            if group["phase"] == stage and group["place"] == part["place"]
         ]
         known = [(name, line["delta"]) for name, line in lines if "delta" in line]
-        if part["phase"] == phase and known:
-            charts.append(_chart(f"{part['place']}: change of Dice", forest(known, "refined − coarse Dice")))
-    return charts
+        if part["phase"] == stage and known:
+            drawn.append(
+                Drawing(f"{part['place']}: change of Dice", forest(known, f"{outputs[-1]} − {outputs[0]} Dice"))
+            )
+    return drawn
 
 
-def _logged(curves: Sequence[dict[str, Any]], name: str) -> bool:
-    return any(curve["name"] == name for curve in curves)
-
-
-def _chart(title: str, picture: str) -> Chart:
-    return {"title": title, "picture": picture}
+def _logged(curves: Sequence[Curve]) -> dict[str, None]:
+    """The names of what was logged, in order."""
+    return dict.fromkeys(curve["name"] for curve in curves)

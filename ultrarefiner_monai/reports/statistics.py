@@ -108,6 +108,14 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted.tolist()
 
 
+def correct(lines: Sequence[dict[str, Any]]) -> int:
+    """Add `p_holm`, corrected by `holm`, to all lines with a test's `p`; returns how many tests that are."""
+    tested = [line for line in lines if "p" in line]
+    for line, adjusted in zip(tested, holm([line["p"] for line in tested]), strict=True):
+        line["p_holm"] = adjusted
+    return sum(not math.isnan(line["p"]) for line in tested)
+
+
 def _numbered(patients: Sequence[Any]) -> np.ndarray:
     return np.unique(np.asarray(list(patients), dtype=str), return_inverse=True)[1]
 

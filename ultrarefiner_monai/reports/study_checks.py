@@ -2,16 +2,16 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
-from ultrarefiner_monai.cross_validation.scores import CHANNELS
 from ultrarefiner_monai.data.manifests.manifest import Manifest
 from ultrarefiner_monai.data.predictions.index import PredictionIndex
-from ultrarefiner_monai.errors import DataError
+from ultrarefiner_monai.errors import DataError, shown
 from ultrarefiner_monai.reports.statistics import FEW_PATIENTS
-from ultrarefiner_monai.reports.study_files import RunFiles, StudyFiles
+from ultrarefiner_monai.reports.study_files import RunFiles, StudyFiles, in_words
 from ultrarefiner_monai.reports.study_scores import Scores
 from ultrarefiner_monai.reports.tables import OUT_OF_FOLD, PLACES, TEST
+from ultrarefiner_monai.systems import Stage
 
 SHOWN = 5  # ids named before a warning says how many more there are
 CHECKED = (
@@ -19,46 +19,61 @@ CHECKED = (
     "Each validation image was predicted by the model of its own fold, which has not seen it; test images belong to no fold.",
     "All runs and predictions are of this manifest.",
     "All predictions are of the weights that lie beside them.",
-    "Phase 3 of each fold starts from that fold's own phases 1 and 2.",
 )
 
-Warned = tuple[str, str]  # kind, text
+
+class Warned(NamedTuple):
+    """Something that a reader must know: of what kind, and in words."""
+
+    kind: str
+    text: str
 
 
-def warnings_of(files: StudyFiles, scores: Scores) -> tuple[list[dict[str, str]], list[str]]:
-    """Warnings (`kind`, `text`), gravest first, and what was checked and found in order."""
+def own_start(stage: Stage) -> str:
+    """What was checked of a stage that starts from others."""
+    starts = list(dict.fromkeys(stage.starts.values()))
+    return f"{in_words([stage.name]).capitalize()} of each fold starts from that fold's own {in_words(starts)}."
+
+
+def warnings_of(files: StudyFiles, scores: Scores) -> tuple[list[Warned], list[str]]:
+    """Warnings, gravest first, and what was checked and found in order."""
     manifest = files.manifest
     faults = {} if manifest is None else _faults(files, manifest)
-    found: list[Warned] = [("leak or mix-up", text) for texts in faults.values() for text in texts]
-    found += [("substitution", text) for text in _substitutions(files)]
-    found += [("missing", text) for text in _missing(files)]
-    found += [] if manifest is None else [("absent", text) for text in _absent(files, manifest, scores)]
-    found += [("excluded", text) for text in _excluded(files)]
-    found += [("note", files.told(text)) for text in (*files.notes, *scores.notes, *_few_patients(scores))]
-    started = any(run.phase == "phase3" and run.params for run in files.runs)
-    checked = CHECKED if started else CHECKED[:-1]
-    passed = [] if manifest is None else [text for text in checked if text not in faults]
-    return [{"kind": kind, "text": text} for kind, text in found], passed
+    found = [Warned("leak or mix-up", text) for texts in faults.values() for text in texts]
+    found += [Warned("substitution", text) for text in _substitutions(files)]
+    found += [Warned("missing", text) for text in _missing(files)]
+    found += [] if manifest is None else [Warned("absent", text) for text in _absent(files, manifest, scores)]
+    found += [Warned("excluded", text) for text in _excluded(files)]
+    found += [Warned("note", files.told(text)) for text in (*files.notes, *scores.notes)]
+    for place in PLACES:
+        patients = len({row["patient"] for stage in scores.stages()[-1:] for row in scores.of(stage, place)})
+        if 0 < patients < FEW_PATIENTS:
+            found.append(Warned("note", f"{place}: {patients} patients, so few that intervals are rough and too short"))
+    started = {run.stage for run in files.runs if run.params}
+    starts = [own_start(stage) for stage in files.study.system.stages if stage.starts and stage.name in started]
+    return found, [] if manifest is None else [text for text in (*CHECKED, *starts) if text not in faults]
 
 
 def _faults(files: StudyFiles, manifest: Manifest) -> dict[str, list[str]]:
-    """What contradicts the sentences of CHECKED; the first of them was checked when the manifest was read."""
-    _, own_fold, same_manifest, same_weights, own_phases = CHECKED
+    """What contradicts the sentences of CHECKED and `own_start`; the first was checked when the manifest was read."""
+    _, own_fold, same_manifest, same_weights = CHECKED
     found: dict[str, list[str]] = {}
     for run in files.runs:
         if run.card.get("manifest_sha256") not in (None, manifest.sha256):
             text = f"{_name(run)} was trained on another version of the manifest"
             found.setdefault(same_manifest, []).append(text)
-        for start in ("phase1", "phase2") if run.phase == "phase3" else ():
+        stage = files.study.system.stage(run.stage)
+        for start in dict.fromkeys(stage.starts.values()):
             made = next((one.card.get("sha256") for one in files.runs_of(start) if one.fold == run.fold), None)
             if made and run.params.get(f"{start}_sha256", made) != made:
                 text = f"{_name(run)} started from other weights than {start} of fold {run.fold}"
-                found.setdefault(own_phases, []).append(text)
+                found.setdefault(own_start(stage), []).append(text)
     for name, index, made_by in _indices(files):
-        strangers = _strangers(index, manifest, None if made_by is None else made_by.fold)
+        fold = None if made_by is None else made_by.fold
+        known = manifest.testing if fold is None else manifest.split("val", fold) if fold < manifest.num_folds else []
+        strangers = sorted({entry["id"] for entry in index.items} - {item["id"] for item in known})
         if strangers:
-            more = f" and {len(strangers) - SHOWN} more" if len(strangers) > SHOWN else ""
-            text = f"{name}: {', '.join(strangers[:SHOWN])}{more} do not belong there by the manifest"
+            text = f"{name}: {shown(strangers, SHOWN)} do not belong there by the manifest"
             found.setdefault(own_fold, []).append(text)
         if index.manifest_sha256 != manifest.sha256:
             found.setdefault(same_manifest, []).append(f"{name}: made from another version of the manifest")
@@ -69,23 +84,17 @@ def _faults(files: StudyFiles, manifest: Manifest) -> dict[str, list[str]]:
 
 def _indices(files: StudyFiles) -> Iterator[tuple[str, PredictionIndex, RunFiles | None]]:
     """Every index of predictions: its name in words, and its run (None for the test set)."""
-    for phase in sorted({run.phase for run in files.runs}):
-        runs: list[RunFiles | None] = [*files.runs_of(phase), None]
-        for run in runs:
+    for stage in files.study.system.stages:
+        runs = files.runs_of(stage.name)
+        for run in [*runs, None] if runs else []:
             fold = None if run is None else run.fold
-            if not files.has_maps(phase, fold):
+            if not files.has_maps(stage.name, fold):
                 continue
             try:
-                index = PredictionIndex.load(files.study.maps(phase, fold, CHANNELS[phase][-1]))
+                index = PredictionIndex.load(files.study.maps(stage.name, fold, stage.outputs[-1]))
             except DataError:
                 continue  # told where the scores are read
-            yield f"predictions of {phase} {TEST if run is None else _name(run, short=True)}", index, run
-
-
-def _strangers(index: PredictionIndex, manifest: Manifest, fold: int | None) -> list[str]:
-    """Predicted ids that are no validation images of the fold, or (None) no test images."""
-    items = manifest.testing if fold is None else manifest.split("val", fold) if fold < manifest.num_folds else []
-    return sorted({entry["id"] for entry in index.items} - {item["id"] for item in items})
+            yield f"predictions of {stage.name} {TEST if run is None else f'fold {run.fold}'}", index, run
 
 
 def _substitutions(files: StudyFiles) -> list[str]:
@@ -104,36 +113,32 @@ def _substitutions(files: StudyFiles) -> list[str]:
 
 
 def _missing(files: StudyFiles) -> Iterator[str]:
-    """Folds and phases that are not done."""
+    """Folds and stages that are not done."""
     unfinished = [_name(run) for run in files.runs if not run.finished]
     if unfinished:
         yield f"not finished: {', '.join(unfinished)}"
-    for phase in CHANNELS:
-        if not files.runs_of(phase):
-            yield f"{phase} has not been run"
-    if files.manifest is None:
-        return
-    every = set(range(files.manifest.num_folds))
-    for phase in CHANNELS:
-        left = sorted(every - {run.fold for run in files.runs_of(phase)})
-        if left and files.runs_of(phase):
-            yield f"{phase} was run for some folds only, without {', '.join(map(str, left))}"
+    folds = {stage.name: {run.fold for run in files.runs_of(stage.name)} for stage in files.study.system.stages}
+    yield from (f"{stage} has not been run" for stage, done in folds.items() if not done)
+    every = set() if files.manifest is None else set(range(files.manifest.num_folds))
+    for stage, done in folds.items():
+        if done and (left := sorted(every - done)):
+            yield f"{stage} was run for some folds only, without {', '.join(map(str, left))}"
 
 
 def _absent(files: StudyFiles, manifest: Manifest, scores: Scores) -> Iterator[str]:
     """Images of the manifest that have no score where their fold was predicted."""
-    for phase in scores.phases()[-1:]:
-        folds = [run.fold for run in files.runs_of(phase) if files.has_maps(phase, run.fold)]
+    for stage in scores.stages()[-1:]:
+        folds = [run.fold for run in files.runs_of(stage) if files.has_maps(stage, run.fold)]
         items = [item for item in manifest.training if item["fold"] in folds]
         for place, wanted in ((OUT_OF_FOLD, items), (TEST, manifest.testing)):
-            scored = len(scores.of(phase, place))
+            scored = len(scores.of(stage, place))
             if 0 < scored < len(wanted):
                 yield (
-                    f"{len(wanted) - scored} of {len(wanted)} {place} images of the manifest have no score in {phase}: "
+                    f"{len(wanted) - scored} of {len(wanted)} {place} images of the manifest have no score in {stage}: "
                     f"the study saw a part of {manifest.name}, and its figures are not those of the whole"
                 )
             elif wanted and not scored:
-                yield f"no {place} image has a score in {phase}"
+                yield f"no {place} image has a score in {stage}"
 
 
 def _excluded(files: StudyFiles) -> Iterator[str]:
@@ -154,13 +159,5 @@ def _excluded(files: StudyFiles) -> Iterator[str]:
         yield f"absent items by place: {json.dumps(json.loads(counts))}"
 
 
-def _few_patients(scores: Scores) -> Iterator[str]:
-    for phase in scores.phases()[-1:]:
-        for place in PLACES:
-            patients = len({row["patient"] for row in scores.of(phase, place)})
-            if 0 < patients < FEW_PATIENTS:
-                yield f"{place}: {patients} patients, so few that intervals are rough and too short"
-
-
-def _name(run: RunFiles, short: bool = False) -> str:
-    return f"fold {run.fold}" if short else f"{run.phase} fold {run.fold}"
+def _name(run: RunFiles) -> str:
+    return f"{run.stage} fold {run.fold}"

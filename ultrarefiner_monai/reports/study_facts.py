@@ -1,52 +1,63 @@
 """What was run: data, hashes, versions, settings, weights, and how the trainings went."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 from ultrarefiner_monai import __version__
+from ultrarefiner_monai.data.manifests.manifest import Manifest
+from ultrarefiner_monai.metrics.scores import outputs_of
 from ultrarefiner_monai.reports.study_files import RunFiles, StudyFiles
 
 DIFFERS = "differs between folds"
-CURVES = ("train_loss", "val_coarse_dice", "val_refined_dice", "weight_coarse", "weight_refined")
 
 Facts = dict[str, Any]
 
 
+class Curve(TypedDict):
+    """A number that a run has logged, by epoch."""
+
+    phase: str
+    fold: int
+    name: str
+    steps: list[int]
+    values: list[float]
+
+
 def facts(files: StudyFiles) -> Facts:
     """What was run, as plain values."""
-    phases = sorted({run.phase for run in files.runs})
+    stages = list(dict.fromkeys(run.stage for run in files.runs))
+    versions = _common((_versions(run) for run in files.runs), every=True)
     return {
         "dataset": files.study.dataset,
-        "manifest": _manifest(files),
+        "manifest": {} if files.manifest is None else _manifest(files.manifest),
         "runs": [_run(run) for run in files.runs],
-        "settings": {phase: _common(run.settings for run in files.runs_of(phase)) for phase in phases},
-        "architecture": {phase: _common(_architecture(run) for run in files.runs_of(phase)) for phase in phases},
+        "settings": {stage: _common(run.settings for run in files.runs_of(stage)) for stage in stages},
+        "architecture": {stage: _common(map(_architecture, files.runs_of(stage))) for stage in stages},
         "starting_weights": _starting_weights(files.runs),
-        "versions": _versions(files.runs),
+        "versions": {"ultrarefiner_monai (report)": __version__, **versions},
     }
 
 
-def curves(files: StudyFiles) -> list[Facts]:
-    """What was logged of each epoch: `phase`, `fold`, `name`, lists of `steps` and `values`; a repeated epoch counts once."""
+def curves(files: StudyFiles) -> list[Curve]:
+    """Loss, validation Dice of each output and learned weights of the losses of each run; a repeated epoch counts once."""
     found = []
     for run in files.runs:
-        for name in CURVES:
+        logged = dict.fromkeys(name for numbers in run.epochs.values() for name in numbers)
+        outputs = outputs_of(name.removeprefix("val_") for name in logged if name.startswith("val_"))
+        weights = [name for name in logged if name.startswith("weight_")]
+        for name in ("train_loss", *(f"val_{output}_dice" for output in outputs), *weights):
             points = {
                 epoch: float(numbers[name])
-                for epoch, numbers in run.epochs.items()
+                for epoch, numbers in sorted(run.epochs.items())
                 if isinstance(numbers.get(name), int | float)
             }
             if points:
-                steps = sorted(points)
-                series = {"steps": steps, "values": [points[step] for step in steps]}
-                found.append({"phase": run.phase, "fold": run.fold, "name": name, **series})
+                of_run = Curve(phase=run.stage, fold=run.fold, name=name, steps=[*points], values=[*points.values()])
+                found.append(of_run)
     return found
 
 
-def _manifest(files: StudyFiles) -> Facts:
-    manifest = files.manifest
-    if manifest is None:
-        return {}
+def _manifest(manifest: Manifest) -> Facts:
     told = ("description", "reference", "licence", "split", "test_fraction", "grouping")
     return {
         "sha256": manifest.sha256,
@@ -64,7 +75,7 @@ def _manifest(files: StudyFiles) -> Facts:
 def _run(run: RunFiles) -> Facts:
     epochs = [epoch for epoch, numbers in run.epochs.items() if "train_loss" in numbers]
     return {
-        "phase": run.phase,
+        "phase": run.stage,
         "fold": run.fold,
         "finished": run.finished,
         "epochs": max(epochs, default=None),
@@ -77,14 +88,15 @@ def _run(run: RunFiles) -> Facts:
 
 
 def _architecture(run: RunFiles) -> Facts:
-    """What the model's card says of coarse network and refiner, keys joined by dots."""
-    parts = {part: run.card.get(part) for part in ("coarse", "refiner")}
-    return {
-        f"{part}.{key}": value
-        for part, content in parts.items()
-        if isinstance(content, dict)
-        for key, value in content.items()
-    }
+    """What the model's card says of its network, keys joined by dots."""
+    old = {part: run.card.get(part) for part in ("coarse", "refiner")}  # where cards had UltraRefiner's networks
+    network = run.card.get("network", old)
+    found: Facts = {}
+    for part, content in network.items() if isinstance(network, dict) else ():
+        found |= (
+            {f"{part}.{key}": value for key, value in content.items()} if isinstance(content, dict) else {part: content}
+        )
+    return found
 
 
 def _starting_weights(runs: Sequence[RunFiles]) -> dict[str, list[str]]:
@@ -99,13 +111,8 @@ def _starting_weights(runs: Sequence[RunFiles]) -> dict[str, list[str]]:
     return found
 
 
-def _versions(runs: Sequence[RunFiles]) -> Facts:
-    """Versions of packages; a list where runs differ."""
-    reported = _common((_own_versions(run) for run in runs), every=True)
-    return {"ultrarefiner_monai (report)": __version__, **reported}
-
-
-def _own_versions(run: RunFiles) -> Facts:
+def _versions(run: RunFiles) -> Facts:
+    """Versions of packages that a run names."""
     meta = run.config.get("_meta_")
     meta = meta if isinstance(meta, dict) else {}
     named = {"monai": "monai_version", "torch": "pytorch_version", "numpy": "numpy_version"}

@@ -1,42 +1,54 @@
 """What the folder of a study holds: its runs, cards, settings and curves, its manifest and where its images lie."""
 
-import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ultrarefiner_monai.bundle.paths import BUNDLES, project_root
 from ultrarefiner_monai.bundle.preflight.data import EXCLUDED, default_place
 from ultrarefiner_monai.bundle.run_facts import EXECUTED, store_uri
-from ultrarefiner_monai.cross_validation.tasks import DONE, OWN, Study
-from ultrarefiner_monai.cross_validation.tasks import FOLDERS as PLACES
-from ultrarefiner_monai.data.datasets import PHASES
+from ultrarefiner_monai.cross_validation.tasks import DONE, Study, system_of
 from ultrarefiner_monai.data.manifests.manifest import Manifest
 from ultrarefiner_monai.data.predictions.index import INDEX_NAME
 from ultrarefiner_monai.data.releases.readers import find_root
 from ultrarefiner_monai.data.releases.roots import Root
 from ultrarefiner_monai.errors import DataError
-from ultrarefiner_monai.files import without_folders
+from ultrarefiner_monai.files import json_or_empty, without_folders
+from ultrarefiner_monai.systems import find_stage, find_system
 from ultrarefiner_monai.tracking.metrics_file import read_epochs
 from ultrarefiner_monai.tracking.mlflow_run import PROCESS_DEFAULTS, without_credentials
 
-PROJECT = project_root(str(BUNDLES / PHASES[0]))
+PROJECT = project_root(str(BUNDLES / find_system().stages[0].bundle))
 FOLD = re.compile(r"fold(\d+)")
-NO_SETTING = {*PLACES, *OWN, "imports", "manifest", "mode", "split"} - {"dataset"}
+# Keys of a configuration that say where things lie and which run it is.
+NO_SETTING = {
+    "data_root",
+    "fold",
+    "imports",
+    "manifest",
+    "mode",
+    "output_dir",
+    "parent_run",
+    "resume",
+    "split",
+    "tracking_uri",
+}
+
+Read = TypeVar("Read")
 
 
 @dataclass(frozen=True)
 class RunFiles:
-    """One fold of a phase: empty mappings and lists stand for files that are absent or unreadable.
+    """One fold of a stage: empty mappings and lists stand for files that are absent or unreadable.
 
     `card` is its `model.json`, `config` its `executed_config.json`, `epochs` the numbers in its `metrics.jsonl`,
     `excluded` the items it left out, `tags` and `params` what MLflow keeps of it.
     """
 
-    phase: str
+    stage: str
     fold: int
     folder: Path
     finished: bool
@@ -50,10 +62,10 @@ class RunFiles:
     @property
     def settings(self) -> dict[str, Any]:
         """The configuration keys of the run that are plain values; of a path only the name, its folders are the machine's."""
+        system, _ = find_stage(self.stage)
+        own = NO_SETTING.union(*(stage.starts.keys() | stage.feeds.keys() for stage in system.stages))
         return {
-            key: without_folders(value)
-            for key, value in self.config.items()
-            if key not in NO_SETTING and _is_plain(value)
+            key: without_folders(value) for key, value in self.config.items() if key not in own and _is_plain(value)
         }
 
 
@@ -70,14 +82,17 @@ class StudyFiles:
     root: Root | None
     notes: tuple[str, ...]
 
-    def phases(self) -> list[str]:
-        """Phases that any fold has predicted with; phase 1 only before phase 2 has, which holds its maps as coarse ones."""
-        found = [phase for phase in PHASES if any(self.has_maps(phase, run.fold) for run in self.runs_of(phase))]
-        return found[1:] if len(found) > 1 and found[0] == PHASES[0] else found
+    def stages(self) -> list[str]:
+        """Stages that any fold has predicted with; those that are not scored only before one that is."""
+        stages = self.study.system.stages
+        found = [
+            stage for stage in stages if any(self.has_maps(stage.name, run.fold) for run in self.runs_of(stage.name))
+        ]
+        return [stage.name for stage in found if stage.scored] or [stage.name for stage in found]
 
-    def runs_of(self, phase: str) -> list[RunFiles]:
-        """The runs of a phase by fold."""
-        return [run for run in self.runs if run.phase == phase]
+    def runs_of(self, stage: str) -> list[RunFiles]:
+        """The runs of a stage by fold."""
+        return [run for run in self.runs if run.stage == stage]
 
     def told(self, text: str) -> str:
         """The text with paths below the study, its images, its manifest and the project as they are below these folders.
@@ -87,15 +102,15 @@ class StudyFiles:
         roots = self.root.values() if isinstance(self.root, Mapping) else [self.root]
         manifest = self.study.shared.get("manifest")
         named = [self.study.out, self.study.data_root, manifest and Path(manifest).parent, PROJECT, *roots]
-        folders = {place.absolute() for name in named if name for place in (Path(name), Path(name).resolve())}
+        folders = {path.absolute() for name in named if name for path in (Path(name), Path(name).resolve())}
         for folder in sorted(folders, key=lambda folder: -len(str(folder))):
             if folder.name:
                 text = text.replace(f"{folder}{os.sep}", "").replace(str(folder), folder.name)
         return text
 
-    def has_maps(self, phase: str, fold: int | None) -> bool:
+    def has_maps(self, stage: str, fold: int | None) -> bool:
         """Whether there are predictions of a fold's validation images, or (None) of the test images."""
-        return (self.study.maps(phase, fold, "refined") / INDEX_NAME).is_file()
+        return (self.study.maps(stage, fold, self.study.system.stage(stage).outputs[-1]) / INDEX_NAME).is_file()
 
 
 def read_study(folder: str | Path, data_root: str | None = None, manifest: str | None = None) -> StudyFiles:
@@ -110,50 +125,57 @@ def read_study(folder: str | Path, data_root: str | None = None, manifest: str |
         DataError: no study there, or `data_root` is no release of its data set.
     """
     folder = Path(folder)
-    runs = [_read_run(phase, *place) for phase in PHASES for place in _folds(folder / phase)]
+    system = find_system(system_of(folder))
+    runs = [run for stage in system.stages for run in _runs(folder, stage.name)]
     if not runs:
-        raise DataError(f"study {folder}: {_found(folder)}; name the folder that ultrarefiner cv wrote its results to")
+        names = sorted(child.name for child in folder.iterdir()) if folder.is_dir() else []
+        expected = f"expected {system.stages[0].name}/fold0 and the like, found {', '.join(names[:5]) or 'nothing'}"
+        found = expected if folder.is_dir() else "no such folder"
+        raise DataError(f"study {folder}: {found}; name the folder that ultrarefiner cv wrote its results to")
     dataset = next((name for run in runs for name in (run.card.get("dataset"), run.config.get("dataset")) if name), "")
     config: Mapping[str, Any] = next((run.config for run in runs if run.config), {})
     shared = {"manifest": manifest or config.get("manifest")}
-    study = Study(dataset, data_root or config.get("data_root"), folder, shared=shared)
+    study = Study(dataset, data_root or config.get("data_root"), folder, shared=shared, system=system)
     known, notes = _attempt(lambda: _same_manifest(study, runs))
     if data_root is not None:
         root: Root | None = find_root(dataset, data_root)
     else:
-        root, more = _attempt(lambda: find_root(dataset, _place(study)))
+        root, more = _attempt(lambda: _root(study))
         notes += [f"{note}; name it with --data_root" for note in more]
     tracked, more = _tracked(runs)
     return StudyFiles(study, tuple(tracked), known, root, tuple(notes + more))
 
 
-def _folds(folder: Path) -> list[tuple[int, Path]]:
-    if not folder.is_dir():
-        return []
-    found = ((FOLD.fullmatch(child.name), child) for child in folder.iterdir() if child.is_dir())
-    return sorted((int(match[1]), child) for match, child in found if match)
+def in_words(stages: Sequence[str], word: str = "and") -> str:
+    """Names of stages for people: "phase 1", "phases 1 and 2", "phase 1 or 3", "adapt and distill"."""
+    parts = [re.fullmatch(r"(.*?)(\d*)", stage).groups() for stage in stages]  # type: ignore[union-attr]
+    stem = parts[0][0]
+    if len(parts) > 1 and all(number and other == stem for other, number in parts):
+        return f"{stem}{'s' if word == 'and' else ''} {joined([number for _, number in parts], word)}"
+    return joined([" ".join(filter(None, part)) for part in parts], word)
 
 
-def _read_run(phase: str, fold: int, folder: Path) -> RunFiles:
-    return RunFiles(
-        phase,
-        fold,
-        folder,
-        finished=(folder / DONE).is_file(),
-        card=read_json(folder / "model.json", dict),
-        config=read_json(folder / EXECUTED, dict),
-        epochs=read_epochs(folder),
-        excluded=read_json(folder / EXCLUDED, list),
-    )
+def joined(names: Sequence[str], word: str = "and") -> str:
+    """The names as people list them: "a", "a and b", "a, b and c"."""
+    return f" {word} ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
-def read_json(path: Path, kind: type) -> Any:
-    """JSON content of the kind (dict or list), an empty one where the file is absent, unreadable or of another kind."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return kind()
-    return content if isinstance(content, kind) else kind()
+def _runs(folder: Path, stage: str) -> list[RunFiles]:
+    """The runs of a stage by fold."""
+    folds = {int(match[1]): path for path in folder.glob(f"{stage}/fold*/") if (match := FOLD.fullmatch(path.name))}
+    return [
+        RunFiles(
+            stage,
+            fold,
+            path,
+            finished=(path / DONE).is_file(),
+            card=json_or_empty(path / "model.json", dict),
+            config=json_or_empty(path / EXECUTED, dict),
+            epochs=read_epochs(path),
+            excluded=json_or_empty(path / EXCLUDED, list),
+        )
+        for fold, path in sorted(folds.items())
+    ]
 
 
 def _is_plain(value: Any) -> bool:
@@ -162,14 +184,7 @@ def _is_plain(value: Any) -> bool:
     return not isinstance(value, dict) and not (isinstance(value, str) and value[:1] in "$@" and value)
 
 
-def _found(folder: Path) -> str:
-    if not folder.is_dir():
-        return "no such folder"
-    names = sorted(child.name for child in folder.iterdir())
-    return f"expected phase1/fold0 and the like, found {', '.join(names[:5]) or 'nothing'}"
-
-
-def _attempt(read: Any) -> tuple[Any, list[str]]:
+def _attempt(read: Callable[[], Read]) -> tuple[Read | None, list[str]]:
     """What a function returns, or None and the reason why not."""
     try:
         return read(), []
@@ -189,12 +204,12 @@ def _same_manifest(study: Study, runs: Sequence[RunFiles]) -> Manifest:
     return found
 
 
-def _place(study: Study) -> str | Path:
+def _root(study: Study) -> Root:
     """Where the images lay when the study ran."""
-    place = study.data_root or default_place(PROJECT, study.dataset)
-    if place is None:
+    lay = study.data_root or default_place(PROJECT, study.dataset)
+    if lay is None:
         raise DataError(f"the images of {study.dataset} are not in {PROJECT / 'data'}")
-    return place
+    return find_root(study.dataset, lay)
 
 
 def _tracked(runs: Sequence[RunFiles]) -> tuple[list[RunFiles], list[str]]:
@@ -213,7 +228,7 @@ def _tracked(runs: Sequence[RunFiles]) -> tuple[list[RunFiles], list[str]]:
 
 def _stored(run: RunFiles) -> Any:
     """Tags and parameters that MLflow keeps of a run."""
-    run_id = read_json(run.folder / "mlflow_run.json", dict).get("run_id")
+    run_id = json_or_empty(run.folder / "mlflow_run.json", dict).get("run_id")
     uri = store_uri(PROJECT, run.config.get("tracking_uri"))
     database = uri.removeprefix("sqlite:///")
     if run_id is None:

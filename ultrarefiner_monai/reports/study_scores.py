@@ -9,24 +9,23 @@ import numpy as np
 from ultrarefiner_monai.cross_validation.scores import Prediction, predictions, score_prediction
 from ultrarefiner_monai.data.releases.roots import Root
 from ultrarefiner_monai.errors import DataError
-from ultrarefiner_monai.handlers.comparison import Row
-from ultrarefiner_monai.metrics.scores import calibrate_image
+from ultrarefiner_monai.metrics.scores import Row, calibrate_image
 from ultrarefiner_monai.metrics.scores_file import PER_IMAGE, read_rows
 from ultrarefiner_monai.parallel import in_parallel
 from ultrarefiner_monai.reports.study_files import StudyFiles
-from ultrarefiner_monai.reports.tables import place_of
+from ultrarefiner_monai.reports.tables import place_of, stages_of
 
-Key = tuple[str, str]  # phase and place
+Key = tuple[str, str]  # stage and place
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Rows of all phases and places, and what belongs to them.
+    """Rows of all stages and places, and what belongs to them.
 
     Attributes:
-        rows: one an image and phase, see `scores.study_rows`.
-        calibration: sums (stage, region, 3, bins) of all images of a phase and place; empty without the maps.
-        predictions: by phase and image id, for pictures.
+        rows: one an image and stage, see `cross_validation.scores.study_rows`.
+        calibration: sums (output, region, 3, bins) of all images of a stage and place; empty without the maps.
+        predictions: by stage and image id, for figures.
         notes: what could not be read, in words.
     """
 
@@ -35,17 +34,17 @@ class Scores:
     predictions: dict[Key, Prediction]
     notes: list[str]
 
-    def phases(self) -> list[str]:
-        """Phases that have rows."""
-        return sorted({row["phase"] for row in self.rows})
+    def stages(self) -> list[str]:
+        """Stages that have rows, in their order."""
+        return stages_of(self.rows)
 
-    def of(self, phase: str, place: str) -> list[Row]:
-        """The rows of a phase and place."""
-        return [row for row in self.rows if row["phase"] == phase and place_of(row) == place]
+    def of(self, stage: str, place: str) -> list[Row]:
+        """The rows of a stage and place."""
+        return [row for row in self.rows if row["phase"] == stage and place_of(row) == place]
 
 
 def score_study(files: StudyFiles) -> Scores:
-    """Score every prediction of a study's phases at the images' own size.
+    """Score every prediction of a study's stages at the images' own size.
 
     Raises:
         DataError: there is nothing to score, or neither images nor a table of them.
@@ -70,11 +69,11 @@ def score_study(files: StudyFiles) -> Scores:
 
 def _predictions(files: StudyFiles) -> tuple[list[Prediction], list[str]]:
     found, notes = [], []
-    for phase in files.phases():
-        folds: Sequence[int | None] = [*(run.fold for run in files.runs_of(phase)), None]
-        for fold in (fold for fold in folds if files.has_maps(phase, fold)):
+    for stage in files.stages():
+        folds: Sequence[int | None] = [*(run.fold for run in files.runs_of(stage)), None]
+        for fold in (fold for fold in folds if files.has_maps(stage, fold)):
             try:
-                found += predictions(files.study, phase, fold)
+                found += predictions(files.study, stage, fold)
             except DataError as error:
                 notes.append(str(error))
     return found, notes

@@ -1,26 +1,48 @@
-"""Coarse, refined and their difference in numbers: of all images, by fold, class, lesion size and data set."""
+"""The outputs and their difference in numbers: of all images, by fold, class, lesion size and data set, and what got worse.
+
+The first output is the baseline, the last is what users get; what came between is shown, and `delta` is last - first.
+"""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 
 from ultrarefiner_monai.cross_validation.scores import TEST
-from ultrarefiner_monai.handlers.comparison import Row
-from ultrarefiner_monai.metrics.scores import CHANGE, summarise_rows, unit_of
-from ultrarefiner_monai.metrics.segmentation import DISTANCES, MEANS
-from ultrarefiner_monai.reports.statistics import Estimate, mean_by_patient, ratio_by_patient, signed_rank
+from ultrarefiner_monai.metrics.scores import CHANGE, Row, column, outputs_of, summarise_rows, unit_of
+from ultrarefiner_monai.metrics.segmentation import MEANS
+from ultrarefiner_monai.reports.statistics import mean_by_patient, ratio_by_patient, signed_rank
+from ultrarefiner_monai.systems import all_stages
 
 OUT_OF_FOLD = "out-of-fold"
 PLACES = (OUT_OF_FOLD, TEST)
 SIZES = ("small", "middle", "large")
-STAGES = ("coarse", "refined", "delta")
 SENSITIVITY, FALSE_LESIONS = "lesion_sensitivity", "false_lesions"
+POOR = 0.5  # Dice of the first output: below it less than half of what both masks cover is shared, and prompts point elsewhere
+NOTABLE = 1.5  # times as frequent as among all images
+LEAST = 3  # images, fewer say nothing
 
 Table = dict[str, Any]
-Group = tuple[str, str, list[Row]]  # what it is taken by, its name, its images
+
+
+class Group(NamedTuple):
+    """Images that have something in common: what it is, and its value."""
+
+    by: str
+    name: str
+    rows: list[Row]
+
+
+class Trait(TypedDict):
+    """How often something is so: number of the images that got worse, shares of them and of all."""
+
+    trait: str
+    images: int
+    worse: float | None
+    all: float | None
 
 
 def place_of(row: Row) -> str:
@@ -28,23 +50,33 @@ def place_of(row: Row) -> str:
     return TEST if row["fold"] == TEST else OUT_OF_FOLD
 
 
-def stage_table(rows: Sequence[Row], seed: int = 0, tests: bool = False) -> Table:
-    """What refining does to these images.
+def stages_of(rows: Iterable[Row]) -> list[str]:
+    """The stages that rows are of, in the order of their training; those that no system has come first."""
+    order = {name: number for number, name in enumerate(all_stages())}
+    return sorted({row["phase"] for row in rows if "phase" in row}, key=lambda name: (order.get(name, -1), name))
+
+
+def output_table(rows: Sequence[Row], seed: int = 0, tests: bool = False) -> Table:
+    """What the outputs are worth on these images, and what the last one gains.
 
     Args:
-        rows: of one phase and place; with coarse scores only (phase 1), or both.
+        rows: of one stage and place.
         seed: of the intervals.
         tests: also test each metric's differences, uncorrected (`p`).
 
     Returns:
         `images`, `patients`, `unit` of distances, `changes` (shares of images whose Dice falls or rises by more than
-        0.02), and a list of `metrics`: `metric`, an estimate for each of `coarse`, `refined` and `delta`, `undefined`
-        images of coarse and refined.
+        0.02), and a list of `metrics`: `metric`, an estimate for each output and `delta`, and the `undefined` images of
+        each output.
     """
     patients = [row["patient"] for row in rows]
-    lines = [_line(rows, name, patients, seed, tests) for name in MEANS if _has(rows, name)]
-    lines += [_sensitivity(rows, patients, seed)] if _has(rows, "lesions_found") else []
-    lines += [_line(rows, FALSE_LESIONS, patients, seed, tests=False)] if _has(rows, FALSE_LESIONS) else []
+    outputs, names = outputs_of(rows[0]), rows[0].keys()
+    means = [name for name in MEANS if f"{outputs[0]}_{name}" in names]
+    lines = [_line(rows, outputs, name, patients, seed, tests) for name in means]
+    if f"{outputs[0]}_lesions_found" in names:
+        lines.append(_sensitivity(rows, outputs, patients, seed))
+    if f"{outputs[0]}_{FALSE_LESIONS}" in names:
+        lines.append(_line(rows, outputs, FALSE_LESIONS, patients, seed, tests=False))
     summary = summarise_rows(rows)
     changes = {name: summary[name] for name in ("worse_share", "better_share") if name in summary}
     counts = {"images": len(rows), "patients": len(set(patients)), "unit": unit_of(rows)}
@@ -52,7 +84,7 @@ def stage_table(rows: Sequence[Row], seed: int = 0, tests: bool = False) -> Tabl
 
 
 def metric_of(table: Table, name: str) -> Table:
-    """The line of a metric in a `stage_table`, empty where it has none."""
+    """The line of a metric in an `output_table`, empty where it has none."""
     return next((line for line in table["metrics"] if line["metric"] == name), {})
 
 
@@ -60,19 +92,19 @@ def groups(rows: Sequence[Row], cuts: Sequence[float]) -> list[Group]:
     """The images by class, by lesion size and, where there are several, by data set.
 
     Args:
-        rows: of one phase and place.
+        rows: of one stage and place.
         cuts: of `size_cuts`.
     """
-    found = [("class", name, chosen) for name, chosen in _split(rows, lambda row: str(row["class"]))]
+    found = [Group("class", name, chosen) for name, chosen in _split(rows, lambda row: str(row["class"]))]
     if cuts and all("lesion_share" in row for row in rows):
         by_size = dict(_split(rows, lambda row: size_of(row, cuts)))
-        found += [("lesion size", name, by_size[name]) for name in SIZES if name in by_size]
+        found += [Group("lesion size", name, by_size[name]) for name in SIZES if name in by_size]
     by_name = _split(rows, lambda row: str(row["dataset"]))
-    return found + ([("data set", name, chosen) for name, chosen in by_name] if len(by_name) > 1 else [])
+    return found + ([Group("data set", name, chosen) for name, chosen in by_name] if len(by_name) > 1 else [])
 
 
 def size_cuts(rows: Iterable[Row]) -> list[float]:
-    """The two lesion areas (shares of the picture) that part the images with a lesion into thirds; none without lesions."""
+    """The two lesion areas (shares of the image) that part the images with a lesion into thirds; none without lesions."""
     shares = [row["lesion_share"] for row in rows if row.get("lesion_share", 0) > 0]
     return np.quantile(shares, [1 / 3, 2 / 3]).tolist() if shares else []
 
@@ -101,51 +133,58 @@ def fold_table(rows: Sequence[Row]) -> list[Table]:
     return lines + over_folds
 
 
-def column(rows: Sequence[Row], name: str) -> np.ndarray:
-    """Values (N,) of a score; distances in another unit than the table's are NaN."""
-    values = np.array([float(row[name]) for row in rows])
-    if name.endswith(DISTANCES):
-        values[[row.get("unit", "px") != unit_of(rows) for row in rows]] = math.nan
-    return values
+def worse_table(rows: Sequence[Row], cuts: Sequence[float]) -> Table:
+    """The images whose Dice the last output lowers by more than 0.02, worst first, and how often they have certain traits.
+
+    Args:
+        rows: of one stage with two outputs or more.
+        cuts: of `size_cuts`.
+
+    Returns:
+        `limit`, number of `images` and of those they are `of`, `rows`, `traits` (`trait`, shares among the `worse` and
+        among `all` images, number of `images`), and a `reading` in words.
+    """
+    outputs = outputs_of(rows[0])
+    gains = {id(row): row[f"{outputs[-1]}_dice"] - row[f"{outputs[0]}_dice"] for row in rows}
+    # To single precision's digits: 0.50 - 0.52 is no change beyond 0.02.
+    found = sorted((row for row in rows if round(gains[id(row)], 6) < -CHANGE), key=lambda row: gains[id(row)])
+    traits = [
+        Trait(trait=name, images=sum(map(has, found)), worse=_share(found, has), all=_share(rows, has))
+        for name, has in _traits(outputs[0], cuts).items()
+    ]
+    return {
+        "limit": CHANGE,
+        "images": len(found),
+        "of": sum(map(math.isfinite, gains.values())),
+        "rows": [_entry(row, outputs, cuts) for row in found],
+        "traits": traits,
+        "reading": _reading(len(found), traits),
+    }
 
 
-def difference(rows: Sequence[Row], name: str) -> np.ndarray:
-    """Refined - coarse (N,) of a metric, NaN where either is undefined."""
-    return column(rows, f"refined_{name}") - column(rows, f"coarse_{name}")
+def _line(
+    rows: Sequence[Row], outputs: Sequence[str], name: str, patients: Sequence[Any], seed: int, tests: bool
+) -> Table:
+    values = {output: column(rows, f"{output}_{name}") for output in outputs if f"{output}_{name}" in rows[0]}
+    line: Table = {"metric": name, "undefined": {output: int(np.isnan(one).sum()) for output, one in values.items()}}
+    values |= _delta(values, outputs)
+    line |= {output: asdict(mean_by_patient(one, patients, seed)) for output, one in values.items()}
+    return line | {"p": signed_rank(values["delta"], patients)} if tests and "delta" in values else line
 
 
-def is_worse(row: Row) -> bool:
-    """Whether refining lowers an image's Dice by more than 0.02, to single precision's digits."""
-    return "refined_dice" in row and round(row["refined_dice"] - row["coarse_dice"], 6) < -CHANGE
-
-
-def _has(rows: Sequence[Row], name: str) -> bool:
-    return bool(rows) and f"coarse_{name}" in rows[0]
-
-
-def _line(rows: Sequence[Row], name: str, patients: Sequence[Any], seed: int, tests: bool) -> Table:
-    stages = {stage: column(rows, f"{stage}_{name}") for stage in STAGES if f"{stage}_{name}" in rows[0]}
-    undefined = {stage: int(np.isnan(values).sum()) for stage, values in stages.items()}
-    if "refined" in stages:
-        stages["delta"] = difference(rows, name)
-    line = {"metric": name, "undefined": undefined} | _estimates(
-        {stage: mean_by_patient(values, patients, seed) for stage, values in stages.items()}
-    )
-    return line | {"p": signed_rank(stages["delta"], patients)} if tests and "delta" in stages else line
-
-
-def _sensitivity(rows: Sequence[Row], patients: Sequence[Any], seed: int) -> Table:
+def _sensitivity(rows: Sequence[Row], outputs: Sequence[str], patients: Sequence[Any], seed: int) -> Table:
     """Lesions found / lesions, over all lesions."""
-    lesions = column(rows, "lesions")
-    found = {stage: column(rows, f"{stage}_lesions_found") for stage in STAGES if f"{stage}_lesions_found" in rows[0]}
-    if "refined" in found:
-        found["delta"] = found["refined"] - found["coarse"]
-    estimates = {stage: ratio_by_patient(parts, lesions, patients, seed) for stage, parts in found.items()}
-    return {"metric": SENSITIVITY, "undefined": {}, "lesions": int(lesions.sum())} | _estimates(estimates)
+    lesions, end = column(rows, "lesions"), "_lesions_found"
+    found = {output: column(rows, output + end) for output in outputs if output + end in rows[0]}
+    found |= _delta(found, outputs)
+    shares = {output: asdict(ratio_by_patient(parts, lesions, patients, seed)) for output, parts in found.items()}
+    return {"metric": SENSITIVITY, "undefined": {}, "lesions": int(lesions.sum())} | shares
 
 
-def _estimates(found: Mapping[str, Estimate]) -> Table:
-    return {stage: asdict(estimate) for stage, estimate in found.items()}
+def _delta(values: Mapping[str, np.ndarray], outputs: Sequence[str]) -> dict[str, np.ndarray]:
+    """Last - first output, where there are both."""
+    both = len(outputs) > 1 and values.keys() >= {outputs[0], outputs[-1]}
+    return {"delta": values[outputs[-1]] - values[outputs[0]]} if both else {}
 
 
 def _split(rows: Iterable[Row], key: Callable[[Row], Any]) -> list[tuple[Any, list[Row]]]:
@@ -154,3 +193,54 @@ def _split(rows: Iterable[Row], key: Callable[[Row], Any]) -> list[tuple[Any, li
     for row in rows:
         parts.setdefault(key(row), []).append(row)
     return sorted(parts.items())
+
+
+def _traits(first: str, cuts: Sequence[float]) -> dict[str, Callable[[Row], bool]]:
+    traits: dict[str, Callable[[Row], bool]] = {
+        f"{first} Dice below {POOR}": lambda row: row[f"{first}_dice"] < POOR,
+        f"blank {first} mask (no prompt)": lambda row: _is_blank(row, first),
+        f"{first} mask with a finding that is no lesion": lambda row: row.get(f"{first}_false_lesions", 0) > 0,
+        "more than one lesion": lambda row: row.get("lesions", 0) > 1,
+        "malignant": lambda row: row["class"] == "malignant",
+    }
+    return traits | {f"{size} lesion": partial(_has_size, size, cuts) for size in SIZES if cuts}
+
+
+def _has_size(size: str, cuts: Sequence[float], row: Row) -> bool:
+    return "lesion_share" in row and size_of(row, cuts) == size
+
+
+def _is_blank(row: Row, output: str) -> bool:
+    """Precision is undefined for a blank mask and for no other."""
+    return math.isnan(row.get(f"{output}_precision", 0.0))
+
+
+def _share(rows: Sequence[Row], has: Callable[[Row], bool]) -> float | None:
+    return sum(map(has, rows)) / len(rows) if rows else None
+
+
+def _entry(row: Row, outputs: Sequence[str], cuts: Sequence[float]) -> Table:
+    first, last = outputs[0], outputs[-1]
+    names = ("dataset", "id", "patient", "class", "fold", *(f"{output}_dice" for output in outputs))
+    return {
+        **{name: row.get(name) for name in (*names, "lesion_share", "lesions")},
+        "place": place_of(row),
+        "delta_dice": row[f"{last}_dice"] - row[f"{first}_dice"],
+        "size": size_of(row, cuts) if cuts and "lesion_share" in row else None,
+        f"{first}_blank": _is_blank(row, first),
+        f"{first}_false_lesions": row.get(f"{first}_false_lesions"),
+    }
+
+
+def _reading(images: int, traits: Sequence[Trait]) -> str:
+    if not images:
+        return "No image got worse by more than that."
+    rates = {trait["trait"]: (trait["worse"] or 0, trait["all"] or 0) for trait in traits if trait["images"] >= LEAST}
+    telling = {name: (worse, every) for name, (worse, every) in rates.items() if worse >= NOTABLE * every > 0}
+    if not telling:
+        return "No trait looked at is markedly more frequent among them than among all images."
+    said = ", ".join(
+        f"{name} ({100 * worse:.0f} % of them, {100 * every:.0f} % of all images)"
+        for name, (worse, every) in sorted(telling.items(), key=lambda one: one[1][1] / one[1][0])
+    )
+    return f"More frequent among them than among all images: {said}. This is a description, not a proof of a cause."

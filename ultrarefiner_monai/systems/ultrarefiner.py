@@ -3,7 +3,9 @@
 from ultrarefiner_monai.systems.key import Key
 from ultrarefiner_monai.systems.system import Stage, System
 
-PROMPTS = ("positive_points", "negative_points", "box", "mask", "box_margin")  # those that a client may change
+PROMPTS = {  # those that a client may change
+    name: f"refiner.prompt_{name}" for name in ("positive_points", "negative_points", "box", "mask", "box_margin")
+}
 REFINER = {
     "variant": "refiner.variant",
     "image_size": "refiner.image_size",
@@ -79,6 +81,7 @@ SYSTEM = System(
             settings={"variant": "coarse.variant", "image_size": "coarse.size"},
             weights=("pretrained",),
             short_schedule=12,
+            rate=1e-4,  # ten times that of a network with SAM in it
         ),
         Stage(
             "phase2",
@@ -89,6 +92,7 @@ SYSTEM = System(
             options=PROMPTS,
             settings=REFINER,
             weights=("sam_checkpoint",),
+            loss={"_target_": "ultrarefiner_monai.losses.RefinedLoss"},
         ),
         Stage(
             "phase3",
@@ -100,6 +104,7 @@ SYSTEM = System(
             settings={**REFINER, "coarse_variant": "coarse.variant", "coarse_size": "coarse.size"},
             weights=("sam_checkpoint",),
             short_schedule=6,
+            loss={"_target_": "ultrarefiner_monai.losses.JointLoss", "weighting": "fixed"},
         ),
     ),
     quick={
@@ -123,8 +128,9 @@ SYSTEM = System(
     weights={"LiteMedSAM": "ultrarefiner_monai.networks:lite_medsam_weights"},
     builder="ultrarefiner_monai.networks.ultrarefiner:build",
     describer="ultrarefiner_monai.networks.ultrarefiner:describe",
+    adjuster="ultrarefiner_monai.networks.ultrarefiner:with_prompts",
     resolver="ultrarefiner_monai.bundle.preflight.networks:resolve",
-    exporter="ultrarefiner_monai.deploy.export.parts:parts_of",
+    exporter="ultrarefiner_monai.networks.export_parts:ultrarefiner_parts",
     instead={
         "phase1_checkpoint": "the coarse network starts untrained",
         "phase2_checkpoint": "the refiner starts from SAM's own weights",

@@ -158,7 +158,7 @@ def test_incomplete_releases_are_restricted_and_counted(document: dict, tmp_path
 
 
 def test_unknown_names_and_manifests_not_built_yet() -> None:
-    with pytest.raises(DataError, match="unknown dataset 'busbra': did you mean BUSBRA"):
+    with pytest.raises(DataError, match="unknown dataset 'busbra': did you mean 'BUSBRA'"):
         shipped_manifest("busbra")
     with pytest.raises(DataError, match="unknown dataset 'ImageNet': expected one of BUSI"):
         shipped_manifest("ImageNet")

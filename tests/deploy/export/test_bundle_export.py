@@ -222,7 +222,7 @@ def test_damaged_weights_are_refused(make_model, tmp_path):
 
 
 def test_an_export_that_fails_leaves_nothing(training, tmp_path, monkeypatch):
-    monkeypatch.setattr(bundle_export, "_copy_package", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    monkeypatch.setattr(bundle_export, "copy_files", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
         export_bundle(training.folder / "model.pt", tmp_path / "out")
     assert not list(tmp_path.iterdir())

@@ -1,9 +1,9 @@
 """Near-duplicate images: found from their perceptual hashes, checked on thumbnails.
 
-The hash (`imagehash.phash`, 16 x 16) holds the signs, about the median, of the picture's lowest 2-D cosine frequencies.
-Mirroring a picture left-right negates its odd horizontal frequencies, so the hash of the mirror image is the hash with
+The hash (`imagehash.phash`, 16 x 16) holds the signs, about the median, of an image's lowest 2-D cosine frequencies.
+Mirroring an image left-right negates its odd horizontal frequencies, so the hash of the mirror image is the hash with
 its odd columns inverted (up to the few coefficients near the median: 34 of 256 bits at most over 988 mirrored real
-pictures); likewise odd rows for top-bottom. So mirrored copies are found without opening an image again.
+images); likewise odd rows for top-bottom. So mirrored copies are found without opening an image again.
 
 Groups for splits rest on the hash alone, which is known from files and tables alike: a false hit there only keeps two
 images on one side. What is reported and left out also has to pass `correlation`.
@@ -26,7 +26,7 @@ HASH_BITS = HASH_SIDE**2
 MAX_DISTANCE = 60
 BLOCK = 2048  # rows compared at once: 2048 x 10 000 float32 distances are 80 MB
 
-# Axes (0: rows, 1: columns) that turn a picture into its mirror image.
+# Axes (0: rows, 1: columns) that turn an image into its mirror image.
 MIRRORS = {"none": (), "left-right": (1,), "top-bottom": (0,), "both": (0, 1)}
 
 # Structure compared between thumbnails: finer than the layers that all breasts share (about 4 of 64 px), coarser than
@@ -40,9 +40,9 @@ MIN_CORRELATION = 0.6
 
 @dataclass(frozen=True)
 class DuplicatePair:
-    """Two images that the perceptual hash calls the same picture.
+    """Two images that the perceptual hash calls the same.
 
-    `distance` counts the differing bits of 256, after mirroring one picture as `mirror` says.
+    `distance` counts the differing bits of 256, after mirroring one as `mirror` says.
     """
 
     first: Record
@@ -96,10 +96,16 @@ class DuplicatePair:
 
 
 def duplicate_pairs(records: Sequence[Record]) -> list[DuplicatePair]:
-    """All pairs of near-duplicates, in order of the records; false hits of the hash are in it, `refuted`."""
+    """All pairs of near-duplicates, in order of the records, each mirrored the way in which the hashes agree best.
+
+    False hits of the hash are among them, `refuted`.
+    """
     hashes = [record.phash16 for record in records]
-    bits = hash_bits(hashes)
-    return [_pair(records[i], records[j], bits[i] ^ bits[j]) for i, j in near_duplicate_pairs(hashes)]
+    bits, pairs = hash_bits(hashes), []
+    for i, j in near_duplicate_pairs(hashes):
+        distances = (bits[i] ^ bits[j] ^ mirrors()).sum(axis=1, dtype=int)
+        pairs.append(DuplicatePair(records[i], records[j], int(distances.min()), list(MIRRORS)[distances.argmin()]))
+    return pairs
 
 
 def opposite(labels: Iterable[str]) -> bool:
@@ -153,16 +159,10 @@ def hash_bits(hashes: Sequence[str]) -> np.ndarray:
 
 
 def mirrors() -> np.ndarray:
-    """Bit masks (4, 256) uint8 that turn a hash into that of the picture mirrored as `MIRRORS` says, in its order."""
+    """Bit masks (4, 256) uint8 that turn a hash into that of the image mirrored as `MIRRORS` says, in its order."""
     row, column = np.indices((HASH_SIDE, HASH_SIDE), dtype=np.uint8) % 2
     masks = [(0 in axes) * row ^ (1 in axes) * column for axes in MIRRORS.values()]
     return np.stack(masks).reshape(len(MIRRORS), HASH_BITS)
-
-
-def _pair(first: Record, second: Record, difference: np.ndarray) -> DuplicatePair:
-    """The pair, mirrored the way in which the hashes agree best; `difference` (256,) holds the bits that differ."""
-    distances = (difference ^ mirrors()).sum(axis=1, dtype=int)
-    return DuplicatePair(first, second, int(distances.min()), list(MIRRORS)[distances.argmin()])
 
 
 def _structure(thumbnail: bytes) -> np.ndarray:

@@ -145,7 +145,7 @@ def test_a_served_model_has_the_adapters(adapted, tmp_path):
 def phase2_keys(training, tmp_path):
     """Keys of a phase 2 on the phantom, whose coarse maps are made from the truth."""
     keys = {key: training.keys[key] for key in ("dataset", "data_root", "manifest", "variant", "image_size")}
-    simulate_predictions(load_manifest(keys["manifest"]), keys["data_root"], tmp_path / "coarse")
+    simulate_predictions(load_manifest(keys["manifest"]), keys["data_root"], "phase1", tmp_path / "coarse")
     return keys | {"coarse_predictions": str(tmp_path / "coarse"), "output_dir": str(tmp_path / "phase2")}
 
 

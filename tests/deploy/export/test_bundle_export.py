@@ -89,7 +89,7 @@ def test_nothing_needs_the_package_before_monai_has_put_the_folder_on_the_path(p
     for name in ("train", "multi_gpu_train", "evaluate", "inference"):
         config = config_of(bundle, name)
         assert "initialize" not in config
-        assert "$bundle.check_keys(@bundle_root)" in config["run"]
+        assert "$bundle.check_keys()" in config["run"]
     assert config_of(bundle, "multi_gpu_train")["run"][-1] == "$bundle.train(@train#trainer)"
 
 
@@ -132,7 +132,7 @@ def test_inference_predicts_what_the_model_predicts(phase, export_of, picture, t
 def test_phase2_refines_the_coarse_maps_of_a_data_set(training, export_of, tmp_path):
     keys = {key: training.keys[key] for key in ("data_root", "manifest", "batch_size")}
     manifest = load_manifest(keys["manifest"])
-    simulate_predictions(manifest, keys["data_root"], tmp_path / "coarse")
+    simulate_predictions(manifest, keys["data_root"], "phase1", tmp_path / "coarse")
     bundle, _ = export_of("phase2", manifest_sha256=manifest.sha256)
     run = workflow(bundle, "inference", coarse_predictions=str(tmp_path / "coarse"), cache_embeddings=False, **keys)
     run.initialize()
@@ -180,6 +180,22 @@ def test_runs_from_an_empty_folder_where_the_package_is_not_installed(export_of,
 def test_the_package_is_really_absent_there(tmp_path):
     done = without_the_package("-c", "import ultrarefiner_monai", cwd=tmp_path)
     assert done.stderr.splitlines()[-1] == "ModuleNotFoundError: No module named 'ultrarefiner_monai'"
+
+
+def test_a_bundle_of_a_real_data_set_trains_on_nothing_else(export_of, tmp_path):
+    bundle, _ = export_of("phase1", dataset="BUSI")
+    assert [path.name for path in bundle.rglob("_shipped/data_manifests/*")] == ["BUSI.json"]
+    assert config_of(bundle, "train")["strict"] is True
+    assert not (bundle / "ultrarefiner_monai" / "data" / "phantom").exists()
+    command = ["-m", "monai.bundle", "run", "--config_file", str(bundle / "configs" / "train.json")]
+    for keys, told in (
+        ((), "no data root for BUSI (--data_root FOLDER)"),
+        (("--strict", "false"), "no manifest for 'PHANTOM'"),
+        (("--dataset", "PHANTOM"), "no manifest for 'PHANTOM'"),
+    ):
+        done = without_the_package(*command, *keys, cwd=tmp_path)
+        assert done.returncode != 0
+        assert told in done.stderr.splitlines()[-1], done.stderr
 
 
 def without_the_package(*arguments, cwd):

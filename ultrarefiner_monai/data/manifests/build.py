@@ -14,7 +14,7 @@ from ultrarefiner_monai.data.manifests.groups import excluded_duplicates, group_
 from ultrarefiner_monai.data.manifests.items import SCHEMA
 from ultrarefiner_monai.data.manifests.splits import TEST, Options, Places, split
 from ultrarefiner_monai.data.manifests.validate import document_faults
-from ultrarefiner_monai.data.releases.near_duplicates import MAX_DISTANCE
+from ultrarefiner_monai.data.releases.perceptual_hashes import MAX_DISTANCE
 from ultrarefiner_monai.data.releases.readers import info
 from ultrarefiner_monai.data.releases.records import Record
 from ultrarefiner_monai.data.releases.release import Release, shown_sizes

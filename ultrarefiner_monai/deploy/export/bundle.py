@@ -24,7 +24,8 @@ CONFIGS = ("train", "multi_gpu_train", "evaluate", "inference")
 WEIGHTS = "$@bundle_root + '/models/model.pt'"
 VERSIONS = {"monai_version": "monai", "pytorch_version": "torch", "numpy_version": "numpy"}
 TOLD = ("dataset", "fold", "sha256")  # of the card
-RENDERER = f"{PACKAGE.name}.data.phantom"  # makes the synthetic data set, for which no other model is trained anew
+# What only a demonstration on the embedded data set needs.
+DEMONSTRATION = tuple(f"{PACKAGE.name}.{name}" for name in ("data.phantom", "bundle.preflight.simulated_predictions"))
 IMAGES = "--images FOLDER --predictions_dir masks"
 USE = """
 ## Use
@@ -145,8 +146,7 @@ def _version(package: str) -> str:
 def _copy_package(folder: Path, configs: Mapping[str, dict[str, Any]], system: System, dataset: str) -> None:
     """Copy what the configurations need of this package, and the manifests that a training takes where none is named."""
     names = names_in(json.dumps(configs)) | names_of(system, "builder", "describer", "resolver")
-    parts = parts_of(dataset)
-    copy_files(closure(names, without=None if "PHANTOM" in parts else RENDERER), folder)
+    copy_files(closure(names, without=() if "PHANTOM" in parts_of(dataset) else DEMONSTRATION), folder)
     manifests = folder / PACKAGE.name / "_shipped" / "data_manifests"
     manifests.mkdir(parents=True)
     try:

@@ -3,7 +3,7 @@
 import ast
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -25,21 +25,21 @@ def names_of(system: System, *roles: str) -> set[str]:
     return {*SYSTEMS.values(), *(getattr(system, role).replace(":", ".") for role in roles)}
 
 
-def closure(names: Iterable[str], without: str | None = None) -> set[Path]:
+def closure(names: Iterable[str], without: Sequence[str] = ()) -> set[Path]:
     """Files of this package that importing the names needs: modules, and what they find beside them.
 
     Imports inside functions count, too; those for annotations alone (`if TYPE_CHECKING`) do not.
 
     Args:
         names: dotted names of modules or of things in them; those of other packages are passed over.
-        without: a package of which nothing is taken.
+        without: modules and packages that are left out, with what they alone need.
     """
-    left_out = None if without is None else _file_of(without)
+    left_out = {file for name in without if (file := _file_of(name))}
     found: set[Path] = set()
     todo = [file for name in names if (file := _file_of(name))]
     while todo:
         file = todo.pop()
-        if file not in found and (left_out is None or left_out.parent not in file.parents):
+        if file not in found and not left_out & {file, file.parent / "__init__.py"}:
             found.add(file)
             todo += _needed_by(file) if file.suffix == ".py" else ()
     return found

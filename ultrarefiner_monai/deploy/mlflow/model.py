@@ -23,7 +23,6 @@ from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.masks import THRESHOLD, check_threshold
 from ultrarefiner_monai.models.card import read_card
 from ultrarefiner_monai.models.segmenter import load_segmenter
-from ultrarefiner_monai.networks.export_parts import made_samples
 from ultrarefiner_monai.shipped import PACKAGE
 from ultrarefiner_monai.systems import Stage, find_stage
 
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
 
 NAME = "model"
 TAGS = ("phase", "system", "stage", "dataset", "fold", "sha256")  # of the card
-EXAMPLE_SIZE = 96  # px
+EXAMPLE_SHAPE = (96, 120)  # px
 # What predicting imports; the rest of setup.cfg is for training and reports.
 REQUIREMENTS = ("mlflow", "numpy", "pandas", "peft", "pillow", "safetensors", "scipy", "segment-anything", "torch")
 
@@ -117,10 +116,11 @@ def signature_of(stage: Stage) -> ModelSignature:
 
 
 def example_of(stage: Stage) -> pd.DataFrame:
-    """One made image as a model of `stage` takes it; no patient's, since it is published."""
-    planes = (np.rint(sample[0, 0].numpy() * 255).astype(np.uint8) for sample in made_samples(EXAMPLE_SIZE))
-    made = dict(zip(("image", "coarse"), map(encode_png, planes), strict=True))
-    return pd.DataFrame({name: [made[name]] for name in columns_of(stage)})
+    """One made image, a dark disc, as a model of `stage` takes it; no patient's, since it is published."""
+    rows, columns = np.indices(EXAMPLE_SHAPE)
+    disc = np.hypot(rows - 50, columns - 60) < 20
+    made = {"image": np.where(disc, 40, 150).astype(np.uint8), "coarse": disc.astype(np.uint8) * 255}
+    return pd.DataFrame({name: [encode_png(made[name])] for name in columns_of(stage)})
 
 
 def save(weights: Path, target: str | Path, amp: bool = True, model: Model | None = None) -> None:

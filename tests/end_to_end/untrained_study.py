@@ -8,7 +8,7 @@ from ignite.engine import Engine
 from scipy.ndimage import gaussian_filter
 
 from ultrarefiner_monai.cross_validation.conduct import conduct
-from ultrarefiner_monai.cross_validation.scores import CHANNELS, predictions
+from ultrarefiner_monai.cross_validation.scores import predictions
 from ultrarefiner_monai.cross_validation.tasks import DONE, Study
 from ultrarefiner_monai.data.images import read_mask
 from ultrarefiner_monai.data.manifests.build import build_document, write_manifest
@@ -32,8 +32,9 @@ class UntrainedStudy(Study):
     def run_fold(self, phase: str, fold: int) -> None:
         folder = self.folder(phase, fold)
         for split, place in (("val", "predictions"), ("test", "predictions_test")):
-            for channel in CHANNELS[phase]:
-                self._predict(folder / place / ("" if phase == "phase1" else channel), phase, fold, split, channel)
+            outputs = self.system.stage(phase).outputs
+            for output in outputs:
+                self._predict(folder / place / (output if len(outputs) > 1 else ""), phase, fold, split, output)
         card = {"phase": phase, "dataset": self.dataset, "fold": fold, "epoch": 2, "sha256": MODEL}
         config = {"dataset": self.dataset, "data_root": self.data_root, "seed": 42, **self.shared}
         for name, content in (("model.json", card), ("executed_config.json", config), (DONE, {})):
@@ -41,7 +42,7 @@ class UntrainedStudy(Study):
         self._track(folder, phase, fold)
 
     def _predict(self, folder: Path, phase: str, fold: int, split: str, channel: str) -> None:
-        index = PredictionIndex(self.dataset, int(phase[-1]), fold, split, self.manifest.sha256, MODEL)
+        index = PredictionIndex(self.dataset, phase, fold, split, self.manifest.sha256, MODEL)
         generator = np.random.default_rng(fold)
         for item in self.manifest.split(split, fold):
             root = find_root(self.dataset, str(self.data_root))
@@ -65,7 +66,7 @@ class UntrainedStudy(Study):
         evaluator = Engine(
             lambda _, batch: [dict(zip(("pred", "truth"), item["maps"].read(root), strict=True)) for item in batch]
         )
-        CompareMasks(folder).attach(evaluator)
+        CompareMasks(folder, self.system.stage(phase).outputs).attach(evaluator)
         TrackValidation(tracker).attach(evaluator)
         evaluator.run([[{**one.item, "maps": one} for one in predictions(self, phase, fold)]])
         tracker.finish()

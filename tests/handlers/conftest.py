@@ -1,5 +1,6 @@
 """A tiny two-stage network in real MONAI engines, and one migrated MLflow database for all tests."""
 
+import math
 import os
 import shutil
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from PIL import Image
 from torch import nn
 
 SIZE = 16
+OUTPUTS = ("coarse", "refined")
 
 
 class TwoStageLoss(nn.Module):
@@ -33,6 +35,8 @@ class TwoStageLoss(nn.Module):
     def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         losses = [nn.functional.binary_cross_entropy_with_logits(logits[:, i : i + 1], target) for i in (0, 1)]
         self.components = {"coarse": losses[0].detach(), "refined": losses[1].detach()}
+        variances = zip(OUTPUTS, self.log_variances.tolist(), strict=True)
+        self.learned_weights = {name: (s, math.exp(-s) / 2) for name, s in variances}
         return sum(torch.exp(-s) * loss / 2 + s / 2 for s, loss in zip(self.log_variances, losses, strict=True))
 
 

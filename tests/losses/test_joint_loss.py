@@ -1,5 +1,7 @@
 """JointLoss: Kendall's weighting, fixed weighting, what the tracker reads."""
 
+import math
+
 import pytest
 import torch
 from test_refined_loss import refinement
@@ -39,6 +41,14 @@ def test_weights_are_saved_with_the_loss():
     loss = JointLoss()
     assert [tuple(value.shape) for value in loss.state_dict().values()] == [(2,)]
     assert [name for name, _ in loss.named_parameters()] == ["log_variances"]
+
+
+def test_learned_weights_are_told_by_name():
+    loss = JointLoss()
+    with torch.no_grad():
+        loss.log_variances.copy_(torch.tensor([0.0, math.log(2)]))
+    assert loss.learned_weights == {"coarse": (0.0, 0.5), "refined": (pytest.approx(math.log(2)), pytest.approx(0.25))}
+    assert JointLoss("fixed").learned_weights == {}
 
 
 def test_components_hold_both_losses_their_weights_and_parts():

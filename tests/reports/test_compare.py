@@ -5,11 +5,13 @@ import math
 from pathlib import Path
 
 import pytest
+from made_studies import ONE
 
 from ultrarefiner_monai.errors import DataError
-from ultrarefiner_monai.handlers.comparison import write_rows
+from ultrarefiner_monai.files import json_text
+from ultrarefiner_monai.metrics.scores_file import write_rows
 from ultrarefiner_monai.reports.compare import compare, comparison_text
-from ultrarefiner_monai.reports.report import as_json
+from ultrarefiner_monai.reports.report import report
 
 
 def row(name: str, coarse: float, refined: float | None = None, **facts) -> dict:
@@ -68,7 +70,7 @@ def test_text_and_json(tmp_path: Path):
     text = comparison_text(document)
     assert text.startswith("second minus first: b phase3 minus a phase3\n4 images in both, 1 only in the first, 1 only")
     assert any("+0.1333" in part and part.startswith("dice") for part in text.splitlines())
-    assert json.loads(as_json(document))["differences"][-1]["delta"]["low"] is None  # one patient has no interval
+    assert json.loads(json_text(document))["differences"][-1]["delta"]["low"] is None  # one patient has no interval
 
 
 def test_marks_follow_what_is_better(tmp_path: Path):
@@ -101,6 +103,28 @@ def test_a_coarse_run_against_a_refined_one_by_id(tmp_path: Path):
     document = compare(tmp_path / "one", tmp_path / "two")
     assert line(document, "all", "coarse and refined")["delta"]["value"] == 0.25
     assert line(document, "all", "coarse")["delta"]["value"] == 0
+
+
+def test_outputs_of_the_same_name_and_the_last_ones_are_compared(tmp_path: Path):
+    facts = {"patient": "p", "class": "benign"}
+    write_rows(tmp_path / "a.csv", [{"id": "x", **facts, "unet_dice": 0.5, "step1_dice": 0.6, "step2_dice": 0.5}])
+    write_rows(tmp_path / "b.csv", [{"id": "x", **facts, "unet_dice": 0.5, "step1_dice": 0.5, "step2_dice": 0.75}])
+    write_rows(tmp_path / "c.csv", [{"id": "x", **facts, "mask_dice": 0.75}])
+
+    def deltas(a: str, b: str) -> dict:
+        lines = compare(tmp_path / f"{a}.csv", tmp_path / f"{b}.csv")["differences"]
+        return {line["stages"]: pytest.approx(line["delta"]["value"]) for line in lines}
+
+    assert deltas("a", "b") == {"step2": 0.25, "unet": 0.0, "step1": -0.1}
+    assert deltas("a", "c") == {"step2 and mask": 0.25}
+    assert deltas("c", "c") == {"mask": 0.0}
+
+
+def test_manifests_of_the_stages_of_any_system_are_known(study_of):
+    folder = study_of(ONE).folder
+    report(folder, folder / "per_image.csv", "csv")
+    document = compare(folder, folder)
+    assert document["warnings"] == [] and document["first"]["phase"] == "distill"
 
 
 def test_phases(tmp_path: Path):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import re
 from base64 import b64decode
 from collections import Counter
@@ -10,11 +11,15 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from made_studies import EVIL, SHIFTS, dice
+from made_studies import EVIL, ONE, SHIFTS, THREE, dice
 
 from ultrarefiner_monai.errors import DataError
+from ultrarefiner_monai.metrics.scores_file import write_rows
 from ultrarefiner_monai.reports.page import interval, number, p_value, percent
-from ultrarefiner_monai.reports.report import report
+from ultrarefiner_monai.reports.report import make_document, report
+from ultrarefiner_monai.reports.statistics import holm, signed_rank
+from ultrarefiner_monai.reports.study_files import read_study
+from ultrarefiner_monai.reports.study_scores import score_study
 from ultrarefiner_monai.reports.tables import metric_of
 
 SECTIONS = [
@@ -116,6 +121,41 @@ def test_numbers_are_those_of_the_statistics(page, made_study, tmp_path):
     assert percent(document["worse"]["traits"][0]["all"]) in page.text["worse"]
 
 
+@pytest.mark.parametrize("system", [ONE, THREE])
+def test_a_study_of_any_number_of_outputs(study_of, tmp_path, system):
+    found = made(study_of(system), tmp_path)
+    assert found.faults == []
+    words = {section: " ".join(text.split()) for section, text in found.text.items()}
+    everything = " ".join(words.values())
+    assert "coarse" not in everything and "refined" not in everything and "phase" not in words["training"]
+    assert not {"phase 2", "phase 3"} & set(re.findall(r"phase \d", everything))
+    document = json.loads(report(tmp_path / system.name / "study", tmp_path / "r.json", "json").read_text())
+    test = metric_of(document["results"][-1], "dice")  # shifts of the first (3, 1, 2, 4), of the last (1, 2, 1, 3)
+    charts = Counter(a["src"][:18] for tag, a in found.elements if tag == "img")["data:image/svg+xml"]
+    if system is ONE:
+        assert test["mask"]["value"] == pytest.approx(0.75) and "delta" not in test and document["worse"] is None
+        assert "test: mask Dice 0.7500" in words["summary"] and "Mask Dice: highest" in words["cases"]
+        assert [line["second"] for line in document["between"]] == ["distill mask"] * 2
+        assert charts == 4 + 2 * 2  # reliability, learning curves
+    else:
+        assert [test[name]["value"] for name in ("unet", "step1", "step2")] == pytest.approx([0.75, 0.7, 0.825])
+        assert test["delta"]["value"] == pytest.approx(0.075)
+        assert "mean Dice 0.7500 unet, 0.7000 step1, 0.8250 step2; difference +0.0750" in words["summary"]
+        assert "metric unet step1 step2 step2 − unet" in words["results"]
+        assert "unet, all pixels step1, all pixels step2, all pixels" in words["calibration"]
+        assert "Dice unet 0.7000, step1 0.7000, step2 0.9000 (+0.2000)" in words["cases"]
+        assert charts == 2 + 2 + 4 + 2  # scatters, forests, reliability, learning curves
+
+
+def test_learned_weights_are_drawn_and_told(make_study, tmp_path):
+    study = make_study()
+    numbers = {"step": 1, "weight_coarse": 0.5, "weight_refined": 0.4}
+    (study.folder / "phase3/fold0/metrics.jsonl").write_text(json.dumps(numbers) + "\n")
+    found = made(study, tmp_path)
+    assert "Phase 3 weighs the coarse and the refined loss by exp(−s) / 2" in " ".join(found.text["training"].split())
+    assert any(a.get("alt") == "learned weight of each loss" for _, a in found.elements)
+
+
 def test_an_incomplete_study_says_so_in_each_section(make_study, tmp_path):
     study = make_study("phase1")
     for name in ("test/predictions.json", "fold0/metrics.jsonl", "fold1/metrics.jsonl"):
@@ -179,3 +219,57 @@ def test_numbers_for_people():
     )
     assert [p_value(p) for p in (0.0004, 0.0421, float("nan"))] == ["< 0.001", "0.042", "–"]
     assert percent(0.0812) == "8.1\N{NO-BREAK SPACE}%" and percent(None) == "–"
+
+
+@pytest.fixture(scope="module")
+def document(made_study):
+    files = read_study(made_study.folder)
+    return make_document(files, score_study(files))
+
+
+def test_results_by_hand(document):
+    found = {(part["phase"], part["place"]): part for part in document["results"]}
+    assert list(found) == [(phase, place) for phase in ("phase2", "phase3") for place in ("out-of-fold", "test")]
+    test = metric_of(found["phase3", "test"], "dice")  # shifts (3, 1), (1, 2), (2, 1), (4, 3)
+    assert test["coarse"]["value"] == pytest.approx(0.75) and test["refined"]["value"] == pytest.approx(0.825)
+    assert (test["delta"]["images"], test["delta"]["patients"]) == (4, 2)
+    assert found["phase3", "test"]["changes"] == {"worse_share": 0.25, "better_share": 0.75}
+
+
+def test_p_values_are_corrected_over_all_tests_of_the_report(document):
+    tested = [line for part in document["results"] for line in part["metrics"] if "p" in line] + document["between"]
+    assert document["method"]["tests"] == sum(not math.isnan(line["p"]) for line in tested) == 4 * 9 + 6
+    assert [line["p_holm"] for line in tested] == pytest.approx(holm([line["p"] for line in tested]))
+    deltas = [(SHIFTS[name][0] - SHIFTS[name][1]) / 10 for name in list(SHIFTS)[:8]]
+    assert tested[0]["p"] == pytest.approx(signed_rank(deltas, list("aabbccdd")))
+
+
+def test_between_phases(document):
+    lines = {(line["second"], line["first"], line["place"]): line["delta"]["value"] for line in document["between"]}
+    assert lines["phase3 refined", "phase2 refined", "test"] == 0
+    assert lines["phase3 refined", "phase2 coarse", "test"] == pytest.approx(0.075)
+
+
+def test_groups_calibration_and_worse(document):
+    names = {(group["by"], group["name"]) for group in document["subgroups"]}
+    assert names == {("class", "benign"), ("class", "malignant"), ("lesion size", "small")}  # all lesions are alike
+    assert len(document["calibration"]) == 4 and document["calibration"][0]["images"] == 8
+    assert document["worse"]["images"] == 4 and document["worse"]["rows"][0]["id"] == "d2"
+    assert [line["fold"] for line in document["folds"]["phase3"]] == [0, 1, "mean", "sd"]
+
+
+def test_false_alarms_on_normals(make_study):
+    study = make_study("phase1")
+    for fold, alarm in ((0, 1.0), (1, 0.0)):  # the same two normals, held out with the test set
+        rows = [
+            {"id": name, "patient": name, "class": "normal", "coarse_dice": math.nan}
+            | {"coarse_false_positive": alarm, "coarse_false_positive_area": alarm / 10}
+            for name in ("n1", "n2")
+        ]
+        write_rows(study.folder / f"phase1/fold{fold}/normal/per_image.csv", rows)
+    files = read_study(study.folder)
+    found = make_document(files, score_study(files))
+    (line,) = found["normals"]
+    assert (line["stage"], line["images"], line["predictions"]) == ("coarse", 2, 4)
+    assert (line["rate"]["value"], line["area"]["value"]) == (0.5, 0.05)
+    assert found["worse"] is None and found["between"] == []

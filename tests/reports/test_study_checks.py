@@ -3,17 +3,19 @@
 import json
 
 import pytest
-from made_studies import MadeStudy
+from made_studies import ONE, MadeStudy
 
 from ultrarefiner_monai.reports.study_checks import CHECKED, warnings_of
 from ultrarefiner_monai.reports.study_files import read_study
 from ultrarefiner_monai.reports.study_scores import score_study
 
+OWN_PHASES = "Phase 3 of each fold starts from that fold's own phases 1 and 2."
+
 
 def told(study: MadeStudy) -> tuple[list[tuple[str, str]], list[str]]:
     files = read_study(study.folder)
     warnings, checks = warnings_of(files, score_study(files))
-    return [(warning["kind"], warning["text"]) for warning in warnings], checks
+    return warnings, checks
 
 
 def change(path, **values) -> None:
@@ -24,7 +26,7 @@ def test_a_sound_study(made_study):
     warnings, checks = told(made_study)
     assert {kind for kind, _ in warnings} == {"note"}  # no record in MLflow, few patients
     assert ("note", "test: 2 patients, so few that intervals are rough and too short") in warnings
-    assert checks == list(CHECKED[:-1])  # what phase 3 starts from is known by its record only
+    assert checks == list(CHECKED)  # what phase 3 starts from is known by its record only
 
 
 def test_an_image_predicted_by_a_model_that_has_seen_it(make_study):
@@ -61,7 +63,21 @@ def test_phase_3_from_another_fold(make_study):
     files.runs[-1].params.update(phase1_sha256="1" * 64, phase2_sha256="9" * 64)
     warnings, checks = warnings_of(files, score_study(files))
     text = "phase3 fold 1 started from other weights than phase2 of fold 1"
-    assert {"kind": "leak or mix-up", "text": text} in warnings and CHECKED[-1] not in checks
+    assert ("leak or mix-up", text) in warnings and OWN_PHASES not in checks
+    files.runs[-1].params.update(phase2_sha256="2" * 64)
+    assert OWN_PHASES in warnings_of(files, score_study(files))[1]
+
+
+def test_any_stage_that_starts_from_another(study_of):
+    files = read_study(study_of(ONE).folder)
+    own = "Distill of each fold starts from that fold's own adapt."
+    files.runs[-1].params.update(adapt_sha256="adapt")
+    warnings, checks = warnings_of(files, score_study(files))
+    assert checks == [*CHECKED, own] and {kind for kind, _ in warnings} == {"note"}
+    files.runs[-1].params.update(adapt_sha256="9" * 64)
+    warnings, checks = warnings_of(files, score_study(files))
+    assert ("leak or mix-up", "distill fold 1 started from other weights than adapt of fold 1") in warnings
+    assert own not in checks
 
 
 def test_what_is_missing(make_study):
@@ -80,7 +96,7 @@ def test_substitutions_and_items_left_out(make_study):
     (study.folder / "phase1/fold1/excluded.json").write_text(json.dumps([{"id": "z", "reasons": ["cut short", "odd"]}]))
     files = read_study(study.folder)
     files.runs[3].tags["substitutions"] = "2 epochs in place of 50"
-    warnings = [(warning["kind"], warning["text"]) for warning in warnings_of(files, score_study(files))[0]]
+    warnings, _ = warnings_of(files, score_study(files))
     assert ("substitution", "phase1 fold 0: asked for BUSI, run on PHANTOM") in warnings
     assert ("substitution", "phase2 fold 1: 2 epochs in place of 50") in warnings
     assert ("excluded", "z: cut short; odd") in warnings
@@ -109,6 +125,6 @@ def test_a_manifest_and_images_that_are_gone_are_named_without_folders(make_stud
     scores = score_study(files)
     study.manifest.unlink()
     study.root.rename(study.root.with_name("moved"))
-    notes = [warning["text"] for warning in warnings_of(read_study(study.folder), scores)[0]]
+    notes = [warning.text for warning in warnings_of(read_study(study.folder), scores)[0]]
     assert any("PHANTOM.json" in text for text in notes) and any("PHANTOM" in text for text in notes)
     assert not any(str(study.folder.parent) in text for text in notes)

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from made_studies import MODELS
+from made_studies import MODELS, THREE
 
 from ultrarefiner_monai.reports.study_facts import DIFFERS, curves, facts
 from ultrarefiner_monai.reports.study_files import read_study
@@ -35,6 +35,24 @@ def test_folders_of_the_machine_are_not_told(made_study, tmp_path):
     found = facts(replace(files, runs=tuple(changed)))
     assert found["settings"]["phase1"]["pretrained"] == "R50.npz"
     assert str(tmp_path) not in str(found["settings"])
+
+
+def test_networks_of_old_and_new_cards_and_of_any_system(made_study):
+    files = read_study(made_study.folder)
+    parts = {"coarse": {"variant": "tiny", "size": 128}, "refiner": {"lora_rank": 0}}
+    told = {"coarse.variant": "tiny", "coarse.size": 128, "refiner.lora_rank": 0}
+    for card, expected in ((parts, told), ({"network": parts}, told), ({"network": {"size": 64}}, {"size": 64})):
+        runs = tuple(replace(run, card=card) for run in files.runs)
+        assert facts(replace(files, runs=runs))["architecture"]["phase3"] == expected
+
+
+def test_curves_are_of_the_outputs_and_weights_that_were_logged(study_of):
+    files = read_study(study_of(THREE).folder)
+    numbers = {"val_delta_dice": 0.1, "val_unet_iou": 0.5, "weight_unet": 0.5, "train_unet_dice": 0.3, "lr_0": 0.1}
+    for epoch in files.runs[0].epochs.values():
+        epoch.update(numbers)
+    names = [curve["name"] for curve in curves(files) if curve["fold"] == 0]
+    assert names == ["train_loss", "val_unet_dice", "val_step1_dice", "val_step2_dice", "weight_unet"]
 
 
 def test_curves_count_a_repeated_epoch_once(made_study):

@@ -1,26 +1,57 @@
 """Reading a study's folder, whole or damaged."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from made_studies import ONE
 
 from ultrarefiner_monai.errors import DataError
-from ultrarefiner_monai.reports.study_files import read_study
+from ultrarefiner_monai.reports.study_files import in_words, read_study
 
 
 def test_a_complete_study(made_study):
     files = read_study(made_study.folder)
-    assert [(run.phase, run.fold) for run in files.runs] == [(f"phase{p}", f) for p in (1, 2, 3) for f in (0, 1)]
+    assert [(run.stage, run.fold) for run in files.runs] == [(f"phase{p}", f) for p in (1, 2, 3) for f in (0, 1)]
     assert files.study.dataset == "PHANTOM" and files.root == made_study.root and len(files.manifest.training) == 8
-    assert files.phases() == ["phase2", "phase3"]
+    assert files.stages() == ["phase2", "phase3"]
     assert files.runs[0].finished and files.runs[0].settings == {"dataset": "PHANTOM", "seed": 7, "epochs": 2}
     assert list(files.runs[0].epochs) == [1, 2]  # the last line is cut short
     assert files.notes == ("MLflow's record of 6 of 6 runs cannot be read (no run was recorded)",)
 
 
+def test_a_study_of_another_system_has_its_stages(study_of):
+    study = study_of(ONE)
+    files = read_study(study.folder)
+    assert files.study.system is ONE and files.stages() == ["adapt", "distill"]
+    assert [(run.stage, run.fold) for run in files.runs] == [(s, f) for s in ("adapt", "distill") for f in (0, 1)]
+    (study.folder / "system.json").write_text('{"system": "elsewhere"}')
+    with pytest.raises(DataError, match="unknown system 'elsewhere'"):
+        read_study(study.folder)
+
+
+@pytest.mark.parametrize(
+    ("stages", "word", "text"),
+    [
+        (["phase1"], "and", "phase 1"),
+        (["phase1", "phase2"], "and", "phases 1 and 2"),
+        (["phase1", "phase3"], "or", "phase 1 or 3"),
+        (["adapt", "distill", "step2"], "and", "adapt, distill and step 2"),
+    ],
+)
+def test_stages_in_words(stages: list[str], word: str, text: str):
+    assert in_words(stages, word) == text
+
+
+def test_keys_that_name_other_stages_are_no_settings(study_of):
+    first = read_study(study_of(ONE).folder).runs[0]
+    changed = replace(first, config={"seed": 7, "teacher_checkpoint": "x.pt", "coarse_predictions": "maps", "fold": 0})
+    assert changed.settings == {"seed": 7, "coarse_predictions": "maps"}
+
+
 def test_phase_1_alone_is_shown(make_study):
-    assert read_study(make_study("phase1").folder).phases() == ["phase1"]
+    assert read_study(make_study("phase1").folder).stages() == ["phase1"]
 
 
 @pytest.mark.parametrize("content", [None, "summary.md"])

@@ -1,11 +1,11 @@
 """Scores of a made study, from its maps and from its table."""
 
 import pytest
-from made_studies import EVIL, SHIFTS, dice
+from made_studies import EVIL, MIDDLE, SHIFTS, THREE, dice
 
 from ultrarefiner_monai.cross_validation.scores import study_rows
 from ultrarefiner_monai.errors import DataError
-from ultrarefiner_monai.handlers.comparison import write_rows
+from ultrarefiner_monai.metrics.scores_file import write_rows
 from ultrarefiner_monai.reports.study_files import read_study
 from ultrarefiner_monai.reports.study_scores import score_study
 
@@ -13,7 +13,7 @@ from ultrarefiner_monai.reports.study_scores import score_study
 def test_every_image_once_a_phase_and_place(made_study):
     files = read_study(made_study.folder)
     scores = score_study(files)
-    assert scores.phases() == ["phase2", "phase3"] and scores.notes == []
+    assert scores.stages() == ["phase2", "phase3"] and scores.notes == []
     assert [row["id"] for row in scores.of("phase3", "out-of-fold")] == list(SHIFTS)[:8]
     assert [row["id"] for row in scores.of("phase3", "test")] == list(SHIFTS)[8:]
     for row in scores.rows:
@@ -34,8 +34,15 @@ def test_calibration_adds_up_all_images(made_study):
 
 def test_phase_1_has_coarse_scores_only(make_study):
     scores = score_study(read_study(make_study("phase1").folder))
-    assert scores.phases() == ["phase1"] and "refined_dice" not in scores.rows[0]
+    assert scores.stages() == ["phase1"] and "refined_dice" not in scores.rows[0]
     assert len(scores.rows) == 12 and scores.calibration["phase1", "test"].shape[0] == 1
+
+
+def test_three_outputs_have_columns_of_their_own(study_of):
+    scores = score_study(read_study(study_of(THREE).folder))
+    (test, *_), dices = scores.of("steps", "test"), ("unet_dice", "step1_dice", "step2_dice")
+    assert [test[name] for name in dices] == [dice(SHIFTS["t1"][0]), dice(MIDDLE), dice(SHIFTS["t1"][1])]
+    assert scores.calibration["steps", "test"].shape[0] == 3
 
 
 def test_damaged_maps_are_left_out_and_told(make_study):

@@ -17,7 +17,7 @@ from ultrarefiner_monai.deploy.export import export_bundle, export_onnx, export_
 from ultrarefiner_monai.deploy.mlflow.model import encode_png, save
 from ultrarefiner_monai.deploy.monailabel import parts
 from ultrarefiner_monai.deploy.monailabel.export import APP, export_monailabel
-from ultrarefiner_monai.deploy.predict import predict
+from ultrarefiner_monai.deploy.predict import Outputs, predict
 from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.models import load_segmenter
 from ultrarefiner_monai.reports.compare import compare
@@ -86,7 +86,7 @@ def test_evaluate_scores_the_test_split(toy, model):
 
 
 def test_predict(model, image, expected, tmp_path):
-    summary = predict(image, model, tmp_path, amp=False)
+    summary = predict(image, model, Outputs(tmp_path), amp=False)
     mask = np.asarray(Image.open(tmp_path / summary.rows[0]["mask"]))
     assert (mask > 0).tolist() == (expected >= 0.5).tolist() and 0 < (mask > 0).mean() < 1
 

@@ -23,11 +23,11 @@ def test_learned_weighting_by_hand():
 
 def test_learned_weights_settle_at_the_logarithm_of_the_losses():
     loss = JointLoss()
-    optimiser = torch.optim.SGD(loss.parameters(), lr=0.5)
+    optimizer = torch.optim.SGD(loss.parameters(), lr=0.5)
     for _ in range(100):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss(PARTS, TARGET).backward()
-        optimiser.step()
+        optimizer.step()
     torch.testing.assert_close(loss.log_variances.detach(), torch.tensor([COARSE, REFINED]).log(), atol=1e-3, rtol=0)
 
 

@@ -4,7 +4,7 @@
 
 One process, one thread. CPU time (user + system) is what to compare: other programs on the machine do not count in it.
 The masks are ellipses with a wavy outline, of the sizes that breast lesions have in public data sets (2 to 30 % of the
-picture), and the prediction a shifted and swollen copy; one image in ten has no lesion. "score_image" is what a
+image), and the prediction a shifted and swollen copy; one image in ten has no lesion. "score_image" is what a
 validation does for an image: two stages, their masks and their calibration.
 """
 
@@ -43,7 +43,7 @@ def case(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def seconds(work: Callable[[torch.Tensor, torch.Tensor], object]) -> dict[str, float]:
-    """CPU and wall-clock seconds of ``work`` over all images; making them does not count."""
+    """CPU and wall-clock seconds of `work` over all images; making them does not count."""
     cpu = wall = 0.0
     for seed in range(IMAGES):
         pair = case(seed)

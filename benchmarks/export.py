@@ -1,8 +1,8 @@
-"""Parity, size and latency of exported files beside the network they come from, on real pictures.
+"""Parity, size and latency of exported files beside the network they come from, on real images.
 
-    OMP_NUM_THREADS=1 python benchmarks/export.py PICTURES MODEL=EXPORTED...
+    OMP_NUM_THREADS=1 python benchmarks/export.py IMAGES MODEL=EXPORTED...
 
-PICTURES is a folder of PNG files, MODEL a `model.pt` of phase 1 or 3, EXPORTED the folder that `export torchscript` and
+IMAGES is a folder of PNG files, MODEL a `model.pt` of phase 1 or 3, EXPORTED the folder that `export torchscript` and
 `export onnx` wrote for it. Writes export.json beside this file. Wall time counts whatever else the machine does; the
 process's own CPU time, with one thread, does not.
 """
@@ -19,17 +19,17 @@ import torch
 from torch import Tensor
 
 from ultrarefiner_monai.data.images import read_grey
-from ultrarefiner_monai.deploy.export.formats import Runner, largest_differences, load_onnx, load_torchscript
-from ultrarefiner_monai.deploy.export.parts import Part, parts_of
+from ultrarefiner_monai.deploy.export.formats import Runner, largest_differences, load_onnx, load_torchscript, parts_of
 from ultrarefiner_monai.models.segmenter import load_segmenter
+from ultrarefiner_monai.networks.export_parts import Part
 from ultrarefiner_monai.networks.letterbox import letterbox
 
-COUNT = 6  # pictures, evenly spaced over the folder; a multiple of the batches that are compared
+COUNT = 6  # images, evenly spaced over the folder; a multiple of the batches that are compared
 WARM_UP, RUNS = 3, 9  # TorchScript compiles in its first two calls
 LOADERS = {".ts": load_torchscript, ".onnx": load_onnx}
 
 
-def pictures(folder: Path, size: int) -> Tensor:
+def images(folder: Path, size: int) -> Tensor:
     paths = sorted(folder.glob("*.png"))
     chosen = paths[:: len(paths) // COUNT][:COUNT]
     return torch.stack([letterbox(torch.from_numpy(read_grey(path))[None], size) for path in chosen])
@@ -37,7 +37,7 @@ def pictures(folder: Path, size: int) -> Tensor:
 
 @torch.no_grad()
 def inputs_of(parts: dict[str, Part], images: Tensor) -> dict[str, tuple[Tensor, ...]]:
-    """What each part takes for the pictures; the decoder the coarse maps that the whole network finds in them."""
+    """What each part takes for the images; the decoder the coarse maps that the whole network finds in them."""
     inputs: dict[str, tuple[Tensor, ...]] = dict.fromkeys(parts, (images,))
     if "decoder" in parts:
         coarse = torch.cat([parts["model"].network(image[None])[:, :1].sigmoid() for image in images])
@@ -47,7 +47,7 @@ def inputs_of(parts: dict[str, Part], images: Tensor) -> dict[str, tuple[Tensor,
 
 @torch.no_grad()
 def latency(run: Runner, inputs: tuple[Tensor, ...]) -> dict[str, Any]:
-    """Milliseconds of one picture, medians and every run."""
+    """Milliseconds of one image, medians and every run."""
     wall, cpu = [], []
     for i in range(WARM_UP + RUNS):
         one = tuple(value[i % COUNT][None] for value in inputs)
@@ -63,10 +63,10 @@ def of_model(folder: Path, model: Path, exported: Path) -> list[dict[str, Any]]:
     """Rows of one model: each part, eager and in each format."""
     segmenter = load_segmenter(model, amp=False, device="cpu")
     parts = parts_of(segmenter)
-    inputs = inputs_of(parts, pictures(folder, segmenter.size))
+    inputs = inputs_of(parts, images(folder, segmenter.size))
     rows = []
     for name, part in parts.items():
-        about = {"phase": segmenter.phase, "part": name, "image_size": segmenter.size}
+        about = {"phase": segmenter.stage.name, "part": name, "image_size": segmenter.size}
         rows.append(about | {"format": "eager"} | latency(part.network, inputs[name]))
         for suffix, load in LOADERS.items():
             path = exported / f"{name}{suffix}"

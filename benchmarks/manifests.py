@@ -3,8 +3,8 @@
     python benchmarks/manifests.py SAMPLES WORK
 
 SAMPLES holds parts of the three releases, each anywhere below it. They are completed in WORK to the number of images of the
-releases: what is absent is a present picture of the same class with one pixel changed, under the absent file's name. Times
-are those of real pictures then, the near-duplicates found are not. Prints a table in Markdown.
+releases: what is absent is a present image of the same class with one pixel changed, under the absent file's name. Times
+are those of real images then, the near-duplicates found are not. Prints a table in Markdown.
 """
 
 import os
@@ -52,7 +52,7 @@ def _by_class(items: dict[str, Item]) -> dict[str, list[Item]]:
 
 
 def _copy(stand_in: Item, item: Item, source: Path, target: Path, changed: int | None) -> None:
-    """Copy a picture and its masks; `changed` tells apart the copies of one picture."""
+    """Copy an image and its masks; `changed` tells apart the copies of one image."""
     originals = item_files(stand_in)
     for position, path in enumerate(item_files(item)):
         original, copy = resolve(source, originals[min(position, len(originals) - 1)]), target / path
@@ -60,8 +60,8 @@ def _copy(stand_in: Item, item: Item, source: Path, target: Path, changed: int |
         if changed is None or position:
             shutil.copy(original, copy)
             continue
-        with Image.open(original) as picture:
-            pixels = np.array(picture)
+        with Image.open(original) as image:
+            pixels = np.array(image)
         pixels[changed // 256 % len(pixels), changed % pixels.shape[1]] ^= 255
         Image.fromarray(pixels).save(copy)
 

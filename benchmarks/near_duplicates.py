@@ -21,15 +21,8 @@ from planted import CHANGES, Change
 
 from ultrarefiner_monai.data.images import open_image
 from ultrarefiner_monai.data.releases.image_facts import phash16, thumbnail
-from ultrarefiner_monai.data.releases.near_duplicates import (
-    HASH_BITS,
-    MAX_DISTANCE,
-    MIN_CORRELATION,
-    MIRRORS,
-    correlation,
-    hash_bits,
-    mirrors,
-)
+from ultrarefiner_monai.data.releases.near_duplicates import MIN_CORRELATION, correlation
+from ultrarefiner_monai.data.releases.perceptual_hashes import HASH_BITS, MAX_DISTANCE, MIRRORS, hash_bits, mirrors
 from ultrarefiner_monai.data.releases.readers import find_root
 from ultrarefiner_monai.data.releases.records import Record
 from ultrarefiner_monai.data.releases.release import read_release
@@ -42,21 +35,21 @@ COUNTS = ("copies", "found_hash", "found_hash_and_pixels", "different_pairs", "f
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """Hash bits (n, 256) and thumbnails of n pictures."""
+class Images:
+    """Hash bits (n, 256) and thumbnails of n images."""
 
     bits: np.ndarray
     thumbnails: list[bytes]
 
 
-def planted(records: Sequence[Record], root: Root, change: Change) -> Pictures:
+def planted(records: Sequence[Record], root: Root, change: Change) -> Images:
     def one(record: Record) -> tuple[str, bytes]:
         with open_image(resolve(root, record.source.image)) as image:
             copy = change(image.convert("L"))
         return phash16(copy), thumbnail(copy)
 
     hashes, thumbnails = zip(*in_parallel(one, records), strict=True)
-    return Pictures(hash_bits(hashes), list(thumbnails))
+    return Images(hash_bits(hashes), list(thumbnails))
 
 
 def distances(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -67,8 +60,8 @@ def distances(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.nda
     return every.min(axis=0), every.argmin(axis=0)
 
 
-def correlations(first: Pictures, second: Pictures, pairs: np.ndarray, mirror: np.ndarray) -> np.ndarray:
-    """Correlation of each pair (k, 2) of pictures, mirrored as the matrix `mirror` says."""
+def correlations(first: Images, second: Images, pairs: np.ndarray, mirror: np.ndarray) -> np.ndarray:
+    """Correlation of each pair (k, 2) of images, mirrored as the matrix `mirror` says."""
     names = list(MIRRORS)
     values = [correlation(first.thumbnails[i], second.thumbnails[j], names[mirror[i, j]]) for i, j in pairs]
     return np.array(values)
@@ -83,7 +76,7 @@ def known_different(records: Sequence[Record]) -> np.ndarray:
     return (datasets[:, None] != datasets) | other_patient
 
 
-def of_kind(kind: str, originals: Pictures, copies: Pictures, different: np.ndarray) -> dict[str, Any]:
+def of_kind(kind: str, originals: Images, copies: Images, different: np.ndarray) -> dict[str, Any]:
     """Row of the table: what is found of the copies, and which other images they are taken for."""
     distance, mirror = distances(originals.bits, copies.bits)
     own = np.repeat(np.arange(len(different)), 2).reshape(-1, 2)
@@ -103,7 +96,7 @@ def of_kind(kind: str, originals: Pictures, copies: Pictures, different: np.ndar
     }
 
 
-def of_pixels_alone(originals: Pictures, different: np.ndarray) -> dict[str, Any]:
+def of_pixels_alone(originals: Images, different: np.ndarray) -> dict[str, Any]:
     """How the second check would do without the hash: on known different images that the hash finds alike, and on any."""
     distance, mirror = distances(originals.bits, originals.bits)
     upper = np.triu(different, 1)

@@ -4,7 +4,7 @@
 
 SAMPLES is a folder of releases (their masks are files like others here), MODEL a `model.pt`, WORK an empty folder for the
 rewritten files and the masks. Writes predict_samples.json beside this file: files, modes, faults and seconds of each set, and
-how many masks equal those of the files as stored. An alpha channel, and a palette of a picture without colour, must change
+how many masks equal those of the files as stored. An alpha channel, and a palette of an image without colour, must change
 nothing; one bit a pixel may.
 """
 
@@ -18,13 +18,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ultrarefiner_monai.deploy.predict.outputs import Outputs
 from ultrarefiner_monai.deploy.predict.prediction import predict
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
 
 
 def with_alpha(image: Image.Image) -> Image.Image:
-    """The picture with an alpha channel that grows from left to right."""
+    """The image with an alpha channel that grows from left to right."""
     coloured = image.convert("RGB")
     ramp = np.linspace(0, 255, image.width).astype(np.uint8)
     coloured.putalpha(Image.fromarray(np.broadcast_to(ramp, (image.height, image.width)).copy()))
@@ -32,7 +33,7 @@ def with_alpha(image: Image.Image) -> Image.Image:
 
 
 def as_palette(image: Image.Image) -> Image.Image:
-    """The picture as a palette: its grey levels in mixed-up order, or 256 colours of its own where it has any colour."""
+    """The image as a palette: its grey levels in mixed-up order, or 256 colours of its own where it has any colour."""
     colours = image.convert("RGB")
     red, green, blue = (np.asarray(channel) for channel in colours.split())
     if np.any((red != green) | (red != blue)):
@@ -44,7 +45,7 @@ def as_palette(image: Image.Image) -> Image.Image:
 
 
 def one_bit(image: Image.Image) -> Image.Image:
-    """The picture in black and white, dithered."""
+    """The image in black and white, dithered."""
     return image.convert("L").convert("1")
 
 
@@ -68,7 +69,7 @@ def rewrite(files: list[Path], samples: Path, folder: Path, change: Callable[[Im
 def measured(source: Path, model: Path, out: Path) -> dict[str, object]:
     """Predict a folder; what came out."""
     started = time.perf_counter()
-    summary = predict([str(source)], str(model), str(out))
+    summary = predict([str(source)], str(model), Outputs(out))
     seconds = time.perf_counter() - started
     modes = Counter(Image.open(path).mode for path in source.rglob("*") if path.suffix.lower() in SUFFIXES)
     sizes = sum(Image.open(out / str(row["mask"])).size == Image.open(str(row["file"])).size for row in summary.rows)

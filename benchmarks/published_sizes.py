@@ -11,8 +11,7 @@ from pathlib import Path
 
 import torch
 
-from ultrarefiner_monai.deploy import build_network
-from ultrarefiner_monai.handlers import save_model
+from ultrarefiner_monai.models import build_network, save_model
 from ultrarefiner_monai.networks import Fusion, PromptGenerator
 
 ABOUT = {"dataset": "PHANTOM", "fold": 0, "manifest_sha256": "0" * 64, "epoch": 0, "version": "0", "metric": {}}
@@ -20,16 +19,17 @@ COARSE = {"variant": "r50_vit_b16", "size": 224}
 PROMPTS = {f"prompt_{name}": value for name, value in PromptGenerator().settings.items()}
 FUSION = {f"fusion_{name}": value for name, value in Fusion().settings.items()}
 REFINER = {"variant": "vit_b", "sam_variant": "vit_b", "image_size": 256, "lora_rank": 0, **PROMPTS, **FUSION}
-CARDS = {
-    "phase1": {"phase": "phase1", "coarse": COARSE},
-    "phase3": {"phase": "phase3", "coarse": COARSE, "refiner": REFINER},
+PARTS = {
+    "phase1": {"image_size": 224, "network": {"coarse": COARSE}},
+    "phase3": {"image_size": 256, "network": {"coarse": COARSE, "refiner": REFINER}},
 }
 
 
 def main(folder: Path) -> None:
-    for phase, card in CARDS.items():
+    for phase, parts in PARTS.items():
         torch.manual_seed(0)
-        save_model(build_network(card), folder / phase / "model.pt", card | ABOUT)
+        card = {"system": "ultrarefiner", "stage": phase, **ABOUT, **parts}
+        save_model(build_network(card), folder / phase / "model.pt", card)
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ def small_pair(tmp_path_factory) -> dict[str, str]:
 
 
 def keys_of(name: str, root: Path) -> dict[str, str]:
-    """Keys of a run on the data set ``name`` at ``root``, with a manifest of two folds beside it."""
+    """Keys of a run on the data set `name` at `root`, with a manifest of two folds beside it."""
     manifest = root.parent / f"{name}.json"
     write_manifest(build_document(read_release(name, str(root)), Options(folds=2)), manifest)
     return {"dataset": name, "data_root": str(root), "manifest": str(manifest)}

@@ -1,10 +1,19 @@
-"""Atomic writes, and undefined numbers on their way into files."""
+"""Atomic writes, JSON in and out, and undefined numbers on their way into files."""
 
 import math
 
 import pytest
 
-from ultrarefiner_monai.files import atomic_write, finite
+from ultrarefiner_monai.errors import DataError
+from ultrarefiner_monai.files import (
+    atomic_write,
+    finite,
+    json_or_empty,
+    read_json,
+    without_folders,
+    write_json,
+    write_output,
+)
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path):
@@ -34,3 +43,37 @@ def test_a_table_leaves_the_cell_empty():
     assert finite({"file": "x.png", "area_mm2": math.nan, "area_px": 3}, instead="") == {
         "file": "x.png", "area_mm2": "", "area_px": 3,
     }  # fmt: skip
+
+
+def test_json_returns_and_is_plain(tmp_path):
+    write_json(tmp_path / "new/a.json", {"a": (1, math.nan), "é": None})
+    assert (tmp_path / "new/a.json").read_text(encoding="utf-8") == '{\n "a": [\n  1,\n  null\n ],\n "é": null\n}\n'
+    assert read_json(tmp_path / "new/a.json", dict, "") == {"a": [1, None], "é": None}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "cannot be read as JSON .*; write it again"),
+        (b"{", "cannot be read as JSON .*; write it again"),
+        (b"\xff", "cannot be read as JSON .*; write it again"),
+        (b"[]", "expected a JSON object, found list; write it again"),
+    ],
+)
+def test_what_is_no_json_object_is_told_or_taken_for_empty(tmp_path, content, message):
+    path = tmp_path / "a.json"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(DataError, match=rf"a\.json: {message}"):
+        read_json(path, dict, "write it again")
+    assert json_or_empty(path, dict) == {}
+
+
+def test_an_output_that_cannot_be_written_is_told(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match=r"^report .*x: cannot be written \(.+\); free space or name another folder"):
+        write_output("report", tmp_path / "file/x", b"")
+
+
+def test_only_whole_paths_lose_their_folders():
+    assert [without_folders(value) for value in ("/a/b.pt", "a/b.pt", 3)] == ["b.pt", "a/b.pt", 3]

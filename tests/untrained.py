@@ -7,11 +7,28 @@ from torch import nn
 
 from ultrarefiner_monai.models import build_network, save_model
 from ultrarefiner_monai.networks import PromptGenerator
+from ultrarefiner_monai.systems import find_stage
 
 SIZE = 64
 PROMPTS = {f"prompt_{name}": value for name, value in PromptGenerator().settings.items()}
 COARSE = {"variant": "tiny", "size": SIZE}
 REFINER = {"variant": "tiny", "image_size": SIZE, "sam_variant": "tiny", **PROMPTS, "fusion_gamma": 1.0}
+PARTS = {"phase1": {"coarse": COARSE}, "phase2": {"refiner": REFINER}}
+PARTS["phase3"] = PARTS["phase1"] | PARTS["phase2"]
+
+
+def card_of(phase: str, **facts: object) -> dict:
+    """The card of a model of a phase of UltraRefiner, as a training writes it, with `facts`."""
+    system, stage = find_stage(phase)
+    about = {"outputs": list(stage.outputs), "labels": system.labels, "prompts": system.prompts, "image_size": SIZE}
+    network = {part: dict(settings) for part, settings in PARTS[phase].items()}
+    return {"system": system.name, "stage": phase, "phase": phase, **facts, **about, "network": network}
+
+
+def old_form(card: dict) -> dict:
+    """A card as trainings wrote it before there were systems."""
+    new = ("system", "stage", "outputs", "labels", "prompts", "image_size", "network")
+    return {key: value for key, value in card.items() if key not in new} | card["network"]
 
 
 def save_untrained(
@@ -19,10 +36,9 @@ def save_untrained(
 ) -> tuple[Path, nn.Module]:
     """Write the model of a phase, whose masks are uneven, with `facts` in its card; the file and the network."""
     torch.manual_seed(5)
-    refiner = {**REFINER, "fusion_mode": fusion, "lora_rank": lora_rank}
-    parts = {"phase1": {"coarse": COARSE}, "phase2": {"refiner": refiner}}
-    parts["phase3"] = parts["phase1"] | parts["phase2"]
-    card = {"phase": phase, **facts, **parts[phase]}
+    card = card_of(phase, **facts)
+    if "refiner" in card["network"]:
+        card["network"]["refiner"] |= {"fusion_mode": fusion, "lora_rank": lora_rank}
     network = build_network(card)
     with torch.no_grad():
         for name, parameter in network.named_parameters():  # adapters and the last layers start at zero

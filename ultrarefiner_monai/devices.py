@@ -1,4 +1,4 @@
-"""The little that handlers need to know about other processes of the same training."""
+"""The device a network runs on, and the little there is to know about other processes of the same training."""
 
 from typing import Any
 
@@ -26,5 +26,5 @@ def gather(item: Any) -> list[Any]:
 
 
 def default_device() -> torch.device:
-    """The first CUDA device, or the processor."""
+    """The first CUDA device, or the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,6 +1,4 @@
 import pickle
-import subprocess
-import sys
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -169,10 +167,3 @@ def test_several_processes_may_fill_one_cache(cache):
     assert all(worker.exitcode == 0 for worker in workers)
     assert all((cache.get(f"{number:04d}") == number).all() for number in range(20))
     assert not list(cache.folder.rglob("*.tmp"))
-
-
-def test_importing_the_data_package_loads_neither_torch_nor_monai():
-    modules = "embedding_cache", "out_of_fold", "phantom"
-    code = "import sys; from ultrarefiner_monai.data import " + ", ".join(modules)
-    code += "; assert not {'torch', 'monai', 'nibabel'} & set(sys.modules), 'slow import'"
-    subprocess.run([sys.executable, "-c", code], check=True)

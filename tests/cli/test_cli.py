@@ -15,7 +15,7 @@ def ultrarefiner(*words, cwd=None, **environment):
 
 def test_help_lists_the_verbs_without_importing_torch():
     done = ultrarefiner("--help", PYTHONPROFILEIMPORTTIME="1")
-    for verb in ("quickstart", "manifests", "phantom", "cv", "doctor"):
+    for verb in ("quickstart", "manifests", "phantom", "cv", "systems", "doctor"):
         assert verb in done.stdout + done.stderr
     assert not any(line.rstrip().endswith(("| torch", "| monai")) for line in done.stderr.splitlines())
 
@@ -33,7 +33,9 @@ def test_help_of_a_group_lists_its_verbs(group, verbs):
     assert [line for line in lines if line in verbs] == verbs
 
 
-@pytest.mark.parametrize("words", [("--help",), ("manifests", "show", "BUSBRA")])
+@pytest.mark.parametrize(
+    "words", [("--help",), ("manifests", "show", "BUSBRA"), ("cv", "BUSI", "data", "--epoch", "1")]
+)
 def test_verbs_without_networks_start_within_a_second(words):
     times = []
     for _ in range(3):
@@ -72,10 +74,17 @@ def test_phantom_takes_settings_and_refuses_others(tmp_path):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("manifests", "show", "BUSBAR"), "did you mean BUSBRA?"),
-        (("cv", "BUSBAR", "nowhere"), "did you mean BUSBRA?"),
+        (("manifests", "show", "BUSBAR"), "did you mean 'BUSBRA'?"),
+        (("cv", "BUSBAR", "nowhere"), "did you mean 'BUSBRA'?"),
         (("cv", "BUSBRA", "nowhere"), "nowhere is neither a folder nor an archive"),
         (("cv", "BUSBRA", "nowhere", "--settings", "absent.json"), "absent.json"),
+        (("cv", "PHANTOM", "data", "--variant", "lite_medsam"), "use --coarse_variant or --sam_variant"),
+        (("cv", "PHANTOM", "data", "--workers", "0.5"), "workers: expected a whole number of at least 0, found 0.5"),
+        (
+            ("cv", "PHANTOM", "data", "--sam_checkpoint", "no.pth"),
+            "sam_checkpoint: expected an existing file or random",
+        ),
+        (("quickstart", "--system", "ultra"), "unknown system 'ultra'"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_status_1(words, said, tmp_path):
@@ -84,6 +93,25 @@ def test_a_mistake_is_one_line_and_exit_status_1(words, said, tmp_path):
     assert said in done.stderr
     assert "Traceback" not in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_systems_are_listed_with_what_they_start_from():
+    lines = ultrarefiner("systems").stdout.splitlines()
+    assert lines[0].startswith("ultrarefiner: TransUNet (Chen et al.")
+    assert lines[1:4] == [
+        "  phase1 predicts coarse; after nothing",
+        "  phase2 predicts coarse, refined; after all folds of phase1",
+        "  phase3 predicts coarse, refined; after the same fold of phase1 and the same fold of phase2",
+    ]
+    assert lines[4].startswith("  LiteMedSAM weights: ")
+    assert [line.partition(":")[0] for line in lines[5:7]] == ["  --pretrained", "  --sam_checkpoint"]
+
+
+def test_doctor_recommends_a_command_that_is_not_refused():
+    words = next(line for line in ultrarefiner("doctor").stdout.splitlines() if line.startswith("device:"))
+    _, _, options = words.partition("cross-validate with ")
+    done = ultrarefiner("cv", "PHANTOM", "nowhere", *options.split())
+    assert "nowhere is neither a folder nor an archive" in done.stderr
 
 
 def test_a_reader_that_has_seen_enough_is_no_error():

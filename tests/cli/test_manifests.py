@@ -1,6 +1,7 @@
 """The verbs of `ultrarefiner manifests`, as a user calls them."""
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 import fire
 import pytest
 
-from ultrarefiner_monai.cli.manifests import Manifests
+from ultrarefiner_monai.cli.manifests import Manifests, log_figure
 from ultrarefiner_monai.data.manifests.manifest import load_manifest, shipped_manifest
 from ultrarefiner_monai.errors import DataError
 
@@ -88,6 +89,47 @@ def test_the_figure_is_written_and_tracked(release: Path, tmp_path: Path) -> Non
     assert [artifact.path for artifact in client.list_artifacts(run.info.run_id)] == ["BUS.png"]
 
 
+@pytest.fixture
+def leave_environment_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MLFLOW_HTTP_REQUEST_TIMEOUT", "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_DISABLE_TELEMETRY"):
+        monkeypatch.setenv(name, os.environ.get(name, ""))
+        monkeypatch.delenv(name)
+
+
+@pytest.mark.usefixtures("leave_environment_alone")
+def test_a_run_of_mlflow(tmp_path: Path) -> None:
+    from mlflow.tracking import MlflowClient
+
+    manifest = load_manifest(shipped_manifest("PHANTOM"))
+    (tmp_path / "figure.png").touch()
+    run_id = log_figure(manifest, tmp_path / "figure.png", f"sqlite:///{tmp_path / 'mlruns.db'}")
+    client = MlflowClient(f"sqlite:///{tmp_path / 'mlruns.db'}")
+    run = client.get_run(run_id)
+    assert run.info.status == "FINISHED"
+    assert client.get_experiment(run.info.experiment_id).name == "PHANTOM"
+    assert (run.data.tags["kind"], run.data.tags["manifest_sha256"]) == ("manifest", manifest.sha256)
+    assert run.data.params["manifest_sha256"] == manifest.sha256 and run.data.params["num_folds"] == "5"
+    fold = [item["class"] for item in manifest.split("val", 1)]
+    counts = {"fold_1_images": len(fold), "fold_1_malignant": fold.count("malignant"), "test_images": 13}
+    counts |= {"test_benign": 8, "normal_images": 6, "all_images": 60, "excluded": 0, "warnings": 0}
+    assert counts.items() <= run.data.metrics.items()
+    assert [artifact.path for artifact in client.list_artifacts(run_id)] == ["figure.png"]
+    assert sorted(child.name for child in tmp_path.iterdir()) == ["figure.png", "mlruns.db", "mlruns_artifacts"]
+
+
+@pytest.mark.usefixtures("leave_environment_alone")
+def test_a_store_that_is_not_there_costs_one_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "figure.png"
+    started = time.monotonic()
+    with caplog.at_level(logging.WARNING):
+        store = "http://someone:secret@127.0.0.1:9"
+        assert log_figure(load_manifest(shipped_manifest("PHANTOM")), path, store) is None
+    assert time.monotonic() - started < 60
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert "127.0.0.1:9" in warning and "secret" not in warning and "training" not in warning
+    assert warning.endswith(f"the figure is kept in {path}")
+
+
 def test_diff_exits_like_diff(release: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     for seed in (1, 2):
         Manifests().build("BUS", str(release), out=str(tmp_path / str(seed)), folds=3, seed=seed)
@@ -147,7 +189,7 @@ def test_a_report_that_cannot_be_written_is_a_data_error(tmp_path: Path) -> None
 
 
 def test_a_wrong_name_or_folder_is_a_data_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="did you mean BUSI"):
+    with pytest.raises(DataError, match="did you mean 'BUSI'"):
         Manifests().build("busi", str(tmp_path))
     with pytest.raises(DataError, match="looked for"):
         Manifests().build("BUSI", str(tmp_path))

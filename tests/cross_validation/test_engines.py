@@ -40,7 +40,7 @@ def err(error):
 
 
 def die_at_first(folder, name, times):
-    """Be killed the first ``times`` times, after leaving a line each time."""
+    """Be killed the first `times` times, after leaving a line each time."""
     with (folder / name).open("a") as file:
         file.write("here\n")
     if len((folder / name).read_text().splitlines()) <= times:

@@ -103,12 +103,12 @@ def test_runs_hold_their_executed_configuration_scores_and_panels(small_study):
 @pytest.mark.parametrize(
     ("changes", "phases", "said"),
     [
-        ({"shared": {"fold": 1}}, ("phase1",), "'fold' is set by the study; use --folds"),
-        ({"shared": {"split": "test"}}, ("phase1",), "'split' is set by the study; use nothing"),
-        ({"shared": {"epoch": 1}}, ("phase1",), "unknown configuration key 'epoch' of phase1: did you mean 'epochs'?"),
+        ({"shared": {"fold": 1}}, ("phase1",), "'fold' is set by the cross-validation; use --folds"),
+        ({"shared": {"split": "test"}}, ("phase1",), "'split' is set by the cross-validation; use nothing"),
+        ({"shared": {"epoch": 1}}, ("phase1",), "unknown configuration key 'epoch': did you mean 'epochs'?"),
         ({"folds": [7]}, ("phase1",), "fold 7 of PHANTOM: expected 0 to 4"),
-        ({"settings": {"phse1": {}}}, ("phase1",), "unknown phase 'phse1'"),
-        ({}, ("phase9",), "unknown phase 'phase9'"),
+        ({"settings": {"phse1": {}}}, ("phase1",), "unknown stage 'phse1'"),
+        ({}, ("phase9",), "unknown stage 'phase9'"),
         ({"data_root": "nowhere"}, ("phase1",), "nowhere"),
     ],
 )
@@ -168,13 +168,14 @@ def test_tasks_leave_out_what_is_done_and_folds_of_others(small_release, tmp_pat
 
 def test_a_mistake_in_one_study_does_not_stop_the_other(small_study, small_release, tmp_path):
     shared = {**small_study.shared, "tracking_uri": f"sqlite:///{tmp_path / 'mlruns.db'}"}
-    wrong = {"phase1": {**small_study.settings["phase1"], "pretrained": "absent.npz"}}
+    (tmp_path / "broken.npz").touch()
+    wrong = {"phase1": {**small_study.settings["phase1"], "pretrained": str(tmp_path / "broken.npz")}}
     studies = [
         Study("PHANTOM", small_release["data_root"], tmp_path / "wrong", None, shared, wrong),
         Study("PHANTOM", small_release["data_root"], small_study.out, None, shared, small_study.settings),
     ]
     (small_study.out / "summary.md").unlink()
-    with pytest.raises(DataError, match=r"^9 tasks are not done.*absent\.npz") as caught:
+    with pytest.raises(DataError, match=r"^9 tasks are not done.*broken\.npz") as caught:
         conduct(studies)
     assert "\n" not in str(caught.value)
     assert (small_study.out / "summary.md").is_file()

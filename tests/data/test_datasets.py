@@ -14,8 +14,8 @@ def test_parts() -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("busbra", "unknown dataset 'busbra': did you mean BUSBRA"),
-        ("BUSI+bus-uclm", "unknown dataset 'bus-uclm': did you mean BUS_UCLM"),
+        ("busbra", "unknown dataset 'busbra': did you mean 'BUSBRA'"),
+        ("BUSI+bus-uclm", "unknown dataset 'bus-uclm': did you mean 'BUS_UCLM'"),
         ("BUSI+", "unknown dataset ''"),
         ("BUSBRA+BUSI", r"in this order: BUSI\+BUSBRA"),
         ("BUSI+BUSI", "name each once"),

@@ -8,6 +8,7 @@ import pytest
 import torch
 from monai.bundle import ConfigWorkflow
 from PIL import Image
+from untrained import old_form
 
 from ultrarefiner_monai.bundle.preflight.simulated_predictions import simulate_predictions
 from ultrarefiner_monai.cross_validation.tasks import run_bundle
@@ -22,15 +23,17 @@ from ultrarefiner_monai.deploy.export.formats import (
     load_onnx,
     load_torchscript,
 )
-from ultrarefiner_monai.deploy.export.parts import made_samples
 from ultrarefiner_monai.deploy.monailabel.export import export_monailabel
 from ultrarefiner_monai.deploy.monailabel.parts import untrained_network
 from ultrarefiner_monai.handlers import load_model
 from ultrarefiner_monai.models import load_segmenter
+from ultrarefiner_monai.networks.export_parts import made_samples
 
 RANK = 4
 TOLD = {"dataset": "PHANTOM", "fold": 0, "manifest_sha256": "0" * 64, "epoch": 1, "version": "0.1.0", "metric": {}}
-OTHER_RANK = r"model\.pt: made with refiner\.lora_rank = 4, expected {}; change the setting or use another checkpoint$"
+OTHER_RANK = (
+    r"model\.pt: made with network\.refiner\.lora_rank = 4, expected {}; change the setting or use another checkpoint$"
+)
 PARTS = ("model", "encoder", "decoder")
 
 
@@ -74,9 +77,9 @@ def assert_same(found, expected):
 def test_the_card_states_the_rank_and_an_older_one_is_completed_from_the_weights(adapted):
     path, phase, expected = adapted
     card = json.loads(path.with_suffix(".json").read_text())
-    assert card["refiner"].pop("lora_rank") == RANK
+    assert card["network"]["refiner"].pop("lora_rank") == RANK
     assert_same(refined(load_segmenter(path).network, phase), expected)
-    path.with_suffix(".json").write_text(json.dumps(card))
+    path.with_suffix(".json").write_text(json.dumps(old_form(card)))
     assert_same(refined(load_segmenter(path).network, phase), expected)
 
 
@@ -106,7 +109,7 @@ def test_safetensors_keep_the_adapters(adapted, tmp_path):
     path, phase, expected = adapted
     export_safetensors(path, tmp_path / "out")
     weights = tmp_path / "out" / "model.safetensors"
-    assert json.loads(weights.with_suffix(".json").read_text())["refiner"]["lora_rank"] == RANK
+    assert json.loads(weights.with_suffix(".json").read_text())["network"]["refiner"]["lora_rank"] == RANK
     assert_same(refined(load_segmenter(weights).network, phase), expected)
 
 
@@ -142,7 +145,7 @@ def test_a_served_model_has_the_adapters(adapted, tmp_path):
 def phase2_keys(training, tmp_path):
     """Keys of a phase 2 on the phantom, whose coarse maps are made from the truth."""
     keys = {key: training.keys[key] for key in ("dataset", "data_root", "manifest", "variant", "image_size")}
-    simulate_predictions(load_manifest(keys["manifest"]), keys["data_root"], tmp_path / "coarse")
+    simulate_predictions(load_manifest(keys["manifest"]), keys["data_root"], "phase1", tmp_path / "coarse")
     return keys | {"coarse_predictions": str(tmp_path / "coarse"), "output_dir": str(tmp_path / "phase2")}
 
 
@@ -151,7 +154,7 @@ def test_a_training_notes_the_rank_and_its_model_is_loaded_with_that_rank_only(t
     run_bundle("phase2", "train", lora_rank=RANK, sam_checkpoint="random", **store, **phase2_keys)
     model = tmp_path / "phase2" / "model.pt"
     card = json.loads(model.with_suffix(".json").read_text())
-    assert card["refiner"]["lora_rank"] == RANK
+    assert card["network"]["refiner"]["lora_rank"] == RANK
     state = load_segmenter(model).network.state_dict()
     assert all(tensor.abs().max() > 0 for name, tensor in state.items() if ".lora_B." in name)  # they start at zero
 
@@ -166,8 +169,8 @@ def test_a_training_notes_the_rank_and_its_model_is_loaded_with_that_rank_only(t
     with pytest.raises(SystemExit, match=OTHER_RANK.format(1)):
         run_bundle("phase3", "train", lora_rank=1, **keys)
 
-    del card["refiner"]["lora_rank"]  # the card of an older training: the weights themselves refuse another rank
-    model.with_suffix(".json").write_text(json.dumps(card))
+    del card["network"]["refiner"]["lora_rank"]  # of an older training: the weights themselves refuse another rank
+    model.with_suffix(".json").write_text(json.dumps(old_form(card)))
     run_bundle("phase2", "inference", lora_rank=RANK, **inference)
     with pytest.raises(SystemExit, match=r"model\.pt does not fit this SamRefiner: .*; check variant and sizes$"):
         run_bundle("phase2", "inference", **inference)

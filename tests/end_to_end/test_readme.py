@@ -76,7 +76,7 @@ def test_the_readme_has_its_two_commands():
     assert "\ntest: lint types" in targets
 
 
-@pytest.mark.parametrize("command", cases())
+@pytest.mark.parametrize("command", list(cases()))
 def test_command_succeeds(command, clone):
     done = execute(on_the_phantom(command, clone), clone, timeout=1500)
     if command == "ultrarefiner doctor" and "missing: LiteMedSAM" in done.stdout:

@@ -11,7 +11,7 @@ from ultrarefiner_monai.data.images import read_grey
 from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.handlers import load_model, save_model
 from ultrarefiner_monai.models import load_segmenter
-from ultrarefiner_monai.models.ensemble import Ensemble, find_models
+from ultrarefiner_monai.models.ensemble import Ensemble, entropy, find_models
 from ultrarefiner_monai.networks.letterbox import letterbox
 
 
@@ -40,7 +40,7 @@ def test_the_mean_and_the_deviation_of_the_folds(folds, picture):
     np.testing.assert_allclose(consensus.probability, sum(maps) / 3, atol=1e-6)
     mean = sum(maps) / 3
     np.testing.assert_allclose(consensus.deviation, np.sqrt(sum((one - mean) ** 2 for one in maps) / 3), atol=1e-6)
-    assert consensus.deviation.max() > 0.001 and math.isnan(consensus.sam_iou)
+    assert consensus.deviation.max() > 0.001 and math.isnan(consensus.quality)
 
 
 def test_one_model_is_itself(make_model, picture):
@@ -49,7 +49,7 @@ def test_one_model_is_itself(make_model, picture):
     consensus = Ensemble(path)(grey)
     expected = load_segmenter(path).predict(grey)
     np.testing.assert_array_equal(consensus.probability, expected.probability)
-    assert consensus.sam_iou == expected.sam_iou and not math.isnan(expected.sam_iou)
+    assert consensus.quality == expected.quality and not math.isnan(expected.quality)
     assert not consensus.deviation.any()
 
 
@@ -75,13 +75,15 @@ def test_models_are_files_folders_and_folders_of_folds(folds, tmp_path):
 
 def test_models_that_do_not_fit_together_are_refused(make_model, tmp_path):
     one, two, three = (make_model(phase)[0] for phase in ("phase1", "phase2", "phase3"))
-    with pytest.raises(DataError, match="needs models of one phase, found phase1, phase3"):
+    with pytest.raises(DataError, match="needs models of one stage, found phase1, phase3"):
         Ensemble([one, three])
-    with pytest.raises(DataError, match=r"phase 2 refines the coarse map.*predict with phase 3, or name .*--coarse"):
+    with pytest.raises(
+        DataError, match=r"phase2 refines the map of phase1 .*name a model of phase1, too \(--coarse MODEL\)"
+    ):
         Ensemble(two)
     with pytest.raises(DataError, match="phase3 needs no coarse model; leave --coarse out"):
         Ensemble(three, one)
-    with pytest.raises(DataError, match="expected a model of phase 1 as the coarse one"):
+    with pytest.raises(DataError, match="expected a model of phase1 as the coarse one, found phase3"):
         Ensemble(two, three)
 
 
@@ -116,5 +118,11 @@ def test_sams_expectation_is_that_of_its_candidates_weighted_as_in_its_mask(make
     with torch.inference_mode():
         (iou,) = segmenter.network(square, return_parts=True).iou.numpy()
     weights = np.exp(iou / 0.1) / np.exp(iou / 0.1).sum()
-    assert segmenter.predict(grey[0].numpy(), coarse[0].numpy()).sam_iou == pytest.approx((weights * iou).sum())
-    assert math.isnan(segmenter.predict(grey[0].numpy(), np.zeros(grey.shape[1:], np.float32)).sam_iou)
+    assert segmenter.predict(grey[0].numpy(), coarse[0].numpy()).quality == pytest.approx((weights * iou).sum())
+    assert math.isnan(segmenter.predict(grey[0].numpy(), np.zeros(grey.shape[1:], np.float32)).quality)
+
+
+def test_entropy_is_a_bit_where_nothing_is_known():
+    bits = entropy(np.array([[0, 0.5, 1, 0.25]], dtype=np.float32))
+    assert bits.dtype == np.float32
+    np.testing.assert_allclose(bits, [[0, 1, 0, 2 - 0.75 * math.log2(3)]], atol=1e-7)

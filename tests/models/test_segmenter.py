@@ -1,15 +1,17 @@
 """The network comes back from its card, and predicts what the bundle predicts."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
+from untrained import card_of, old_form
 
 from ultrarefiner_monai.data.images import read_grey
 from ultrarefiner_monai.errors import DataError
-from ultrarefiner_monai.handlers import CheckpointError
-from ultrarefiner_monai.models import load_segmenter
+from ultrarefiner_monai.models import CheckpointError, load_model, load_segmenter, read_card
 
 COARSE = {"coarse_variant": "tiny", "coarse_size": 64, "fusion": "learned"}
 
@@ -32,6 +34,50 @@ def test_a_picture_gets_the_mask_of_the_bundles_inference(phase, keys, make_mode
     np.testing.assert_array_equal(mask, expected)
 
 
+@pytest.mark.parametrize("phase", ["phase1", "phase2", "phase3"])
+def test_a_card_from_before_there_were_systems_gives_the_same_network(phase, make_model):
+    path, network = make_model(phase)
+    new = read_card(path)
+    old = old_form(json.loads(path.with_suffix(".json").read_text()))
+    assert {"system", "stage", "network", "outputs"}.isdisjoint(old)
+    path.with_suffix(".json").write_text(json.dumps(old))
+    assert read_card(path) == new
+    segmenter = load_segmenter(path, device="cpu")
+    assert (segmenter.stage.name, segmenter.size) == (phase, new["image_size"])
+    state = segmenter.network.state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
+
+
+def test_a_card_from_before_there_were_systems_is_compared_in_its_present_form(make_model):
+    path, network = make_model("phase2")
+    card = json.loads(path.with_suffix(".json").read_text())
+    path.with_suffix(".json").write_text(json.dumps(old_form(card)))
+    expected = {key: card[key] for key in ("stage", "network", "image_size")}
+    assert load_model(network, path, expected) == card
+    expected["network"] = {"refiner": {**card["network"]["refiner"], "fusion_mode": "mean"}}
+    with pytest.raises(CheckpointError, match=r"made with network\.refiner\.fusion_mode = 'learned', expected 'mean'"):
+        load_model(network, path, expected)
+
+
+def test_a_prediction_needs_neither_monai_nor_what_trains(make_model, tmp_path):
+    path, _ = make_model("phase3")
+    grey = np.random.default_rng(0).random((40, 60), dtype=np.float32)
+    np.save(tmp_path / "grey.npy", grey)
+    code = f"""
+import sys, numpy as np
+from ultrarefiner_monai.models import load_segmenter
+prediction = load_segmenter({str(path)!r}, device="cpu").predict(np.load({str(tmp_path / "grey.npy")!r}))
+np.save({str(tmp_path / "probability.npy")!r}, prediction.probability)
+print(*({{"monai", "mlflow", "ignite", "nibabel", "skimage", "pandas"}} & sys.modules.keys()))
+print(len([name for name in sys.modules if name.startswith("ultrarefiner_monai")]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    unwanted, modules = done.stdout.splitlines()
+    assert unwanted == "" and int(modules) <= 35
+    expected = load_segmenter(path, device="cpu").predict(grey)
+    np.testing.assert_array_equal(np.load(tmp_path / "probability.npy"), expected.probability)
+
+
 def test_phase_2_refines_the_coarse_map_it_is_given(make_model):
     path, _ = make_model("phase2")
     segment = load_segmenter(path)
@@ -42,26 +88,35 @@ def test_phase_2_refines_the_coarse_map_it_is_given(make_model):
     assert first.shape == (40, 60)
     for answer, own, other in ((first, *coarse), (second, *coarse[::-1])):
         assert answer[own > 0].mean() > answer[other > 0].mean() + 0.2
-    with pytest.raises(DataError, match="phase2: expected a coarse map to refine beside the picture"):
+    with pytest.raises(DataError, match="phase2: expected a coarse map to refine beside the image"):
         segment(grey)
-    with pytest.raises(DataError, match=r"expected the picture's size \(40, 60\), found \(40, 59\)"):
+    with pytest.raises(DataError, match=r"expected the image's size \(40, 60\), found \(40, 59\)"):
         segment(grey, coarse[0, :, :59])
 
 
 def test_phase_1_takes_no_coarse_map(make_model):
     grey = np.zeros((40, 60), dtype=np.float32)
-    with pytest.raises(DataError, match="phase1: expected no coarse map beside the picture"):
+    with pytest.raises(DataError, match="phase1: expected no coarse map beside the image"):
         load_segmenter(make_model("phase1")[0])(grey, grey)
 
 
-@pytest.mark.parametrize("card", [None, [], {"phase": "phase4"}, {"phase": "phase3", "refiner": {}}, {"refiner": {}}])
+@pytest.mark.parametrize(
+    "card",
+    [
+        *(None, [], {"phase": "phase4"}, {"phase": "phase3", "refiner": {}}, {"refiner": {}}),
+        card_of("phase3") | {"network": {"coarse": {"variant": "tiny", "size": 64}}},
+        card_of("phase1") | {"network": {"coarse": 5}},
+        card_of("phase1") | {"stage": "phase4"},
+        card_of("phase1") | {"system": "other"},
+    ],
+)
 def test_a_model_without_a_card_that_says_how_to_build_it_is_refused(card, make_model):
     path, _ = make_model("phase1")
     if card is None:
         path.with_suffix(".json").unlink()
     else:
         path.with_suffix(".json").write_text(json.dumps(card))
-    with pytest.raises(DataError, match=r"^card .*model\.json: "):
+    with pytest.raises(DataError, match=r"model\.json: |^unknown (stage|system) '"):
         load_segmenter(path)
 
 

@@ -19,10 +19,11 @@ def test_models_are_added_to_one_app_with_their_weights_unchanged(models, tmp_pa
     assert sorted(path.name for path in folder.iterdir()) == ["phase1", "phase2"]
     for phase in ("phase1", "phase2"):
         assert (folder / phase / "models" / "model.pt").read_bytes() == models[phase].read_bytes()
-        assert (folder / phase / "ultrarefiner_monai" / "deploy" / "monailabel_parts.py").is_file()
+        assert not (folder / phase / "ultrarefiner_monai").exists()
         page = (folder / phase / "docs" / "README.md").read_text()
         assert "Not for clinical use." in page and f"Weights SHA-256 `{sha256(models[phase])}`" in page
         assert "MONAI Label" in page and "python -m monai.bundle run --config_file" not in page
+    assert (folder.parent / "ultrarefiner_monai" / "deploy" / "monailabel" / "parts.py").is_file()
     proposes = folder / "phase2" / "models" / "phase1" / "model.pt"
     assert proposes.read_bytes() == models["phase1"].read_bytes()
     options = json.loads((folder / "phase2" / "configs" / "inference.json").read_text())["displayable_configs"]
@@ -35,7 +36,7 @@ def test_what_cannot_be_served_is_refused(models, tmp_path):
         export_monailabel(models["phase1"], tmp_path, name="lesion_detection")
     with pytest.raises(DataError, match=r"^name '\.\./phase1': expected letters"):
         export_monailabel(models["phase1"], tmp_path, name="../phase1")
-    with pytest.raises(DataError, match="only phase 2 needs one, found a model of phase3"):
+    with pytest.raises(DataError, match="phase3 needs none; leave --coarse out"):
         export_monailabel(models["phase3"], tmp_path, coarse=models["phase1"])
     with pytest.raises(DataError, match="expected a model of phase1, found phase3"):
         export_monailabel(models["phase2"], tmp_path, coarse=models["phase3"])

@@ -2,26 +2,30 @@
 
 import json
 import math
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from ignite.engine import Engine
+from monai.data import MetaTensor
 from torch import nn
 
 from ultrarefiner_monai.deploy.monailabel.parts import (
+    AdjustedInferer,
     CoarseMapd,
     KeepBetter,
+    MaskForClientd,
     MeanDice,
     options_of,
     preprocessing,
     uncertainty,
-    with_prompts,
 )
 from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.handlers import load_model, save_model
 from ultrarefiner_monai.models import load_segmenter
+from ultrarefiner_monai.networks.ultrarefiner import with_prompts
 
 
 class Scores:
@@ -89,7 +93,7 @@ def test_uncertainty_is_the_mean_entropy_in_bits():
 
 def test_options_are_the_prompts_the_model_was_trained_with(models):
     card = json.loads(models["phase2"].with_suffix(".json").read_text())
-    card["refiner"] |= {"prompt_box": False, "prompt_positive_points": 3}
+    card["network"]["refiner"] |= {"prompt_box": False, "prompt_positive_points": 3}
     assert options_of(card) == {
         "threshold": 0.5,
         "show": ["refined", "coarse"],
@@ -99,7 +103,7 @@ def test_options_are_the_prompts_the_model_was_trained_with(models):
         "mask": True,
         "box_margin": 0.0,
     }
-    assert options_of({"phase": "phase1"}) == {"threshold": 0.5}
+    assert options_of({"stage": "phase1", "network": {}}) == {"threshold": 0.5}
 
 
 def test_other_prompts_leave_the_network_as_it_is(models):
@@ -108,15 +112,40 @@ def test_other_prompts_leave_the_network_as_it_is(models):
     assert (changed.refiner.prompts.box, changed.refiner.prompts.box_margin) == (False, 0.5)
     assert network.refiner.prompts.box is True
     assert changed.refiner.sam is network.refiner.sam
-    with pytest.raises(DataError, match=r"^prompts \{'box_margin': -1\}: .*must be >= 0"):
-        with_prompts(network, {"box_margin": -1})
-    with pytest.raises(DataError, match=r"^prompts "):
-        with_prompts(network, {"positive_points": "many"})
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"), [({"box_margin": -1}, "must be >= 0"), ({"positive_points": "many"}, "")]
+)
+def test_options_that_the_network_refuses_are_told_in_one_line(changed, reason, models, tmp_path):
+    network = load_segmenter(models["phase3"], device="cpu").network
+    shutil.copytree(models["phase3"].parent, tmp_path / "models")
+    with pytest.raises(DataError, match=rf"^options \{{'{next(iter(changed))}': .*\}}: .*{reason}"):
+        AdjustedInferer(tmp_path, changed)(torch.zeros(1, 1, 64, 64), network)
+
+
+@pytest.mark.parametrize(("phase", "channels"), [("phase1", 1), ("phase3", 2)])
+def test_the_inferer_gives_every_output_with_the_options_of_the_client(phase, channels, models, tmp_path):
+    network = load_segmenter(models[phase], device="cpu").network
+    shutil.copytree(models[phase].parent, tmp_path / "models")
+    image = torch.rand(1, 1, 64, 64, generator=torch.Generator().manual_seed(0))
+    usual, other = (AdjustedInferer(tmp_path, options)(image, network) for options in ({}, {"box": False, "show": "x"}))
+    assert usual.shape == (1, channels, 64, 64)
+    assert torch.equal(usual, other) == (phase == "phase1")
+
+
+@pytest.mark.parametrize(("show", "channel"), [("coarse", 0), ("refined", 1), (None, 1), ("other", 1)])
+def test_a_client_is_shown_the_output_that_it_names(show, channel):
+    logits = torch.stack([torch.full((64, 64), -3.0), torch.full((64, 64), 3.0)])
+    image = MetaTensor(torch.zeros(1, 64, 64), meta={"spatial_shape": (32, 64)})
+    request = {"image": image, "pred": logits, "threshold": "0.5"} | ({"show": show} if show else {})
+    item = MaskForClientd("pred", ("coarse", "refined"))(request)
+    assert item["pred"].shape == (64, 32) and item["pred"].all() == bool(channel)
 
 
 def test_phase_2_without_a_mask_and_without_a_network_says_what_it_needs(models, tmp_path):
-    coarse = CoarseMapd("coarse", str(tmp_path / "model.pt"), request=True)
-    with pytest.raises(DataError, match="send one as 'label', or export with a phase 1 model"):
+    coarse = CoarseMapd("coarse", str(tmp_path / "phase1" / "model.pt"), request=True)
+    with pytest.raises(DataError, match="send one as 'label', or export with a phase1 model"):
         coarse({"image": torch.zeros(1, 4, 5)})
 
 

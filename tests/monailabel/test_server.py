@@ -126,7 +126,7 @@ def test_the_prompts_of_the_client_decide_and_do_not_stay(server, expected, uplo
     grey = read_grey(uploaded)
     source = server.models["phase3"]
     card = json.loads(source.with_suffix(".json").read_text())
-    card["refiner"] |= {"prompt_box": False, "prompt_positive_points": 2, "prompt_negative_points": 0}
+    card["network"]["refiner"] |= {"prompt_box": False, "prompt_positive_points": 2, "prompt_negative_points": 0}
     (tmp_path / "model.pt").write_bytes(source.read_bytes())
     (tmp_path / "model.json").write_text(json.dumps(card))
     other = load_segmenter(tmp_path / "model.pt")(grey)

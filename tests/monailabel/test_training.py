@@ -48,4 +48,4 @@ def test_it_scores_the_validation_pictures_before_and_after_and_leaves_a_model_t
     assert [line.split(maxsplit=3)[3].split(":")[0] for line in said] == ["before the training", "after epoch 1"]
     card = json.loads((bundle / "models" / "model.json").read_text())
     assert ("started_from" in card) == said[1].endswith(": kept")
-    assert load_segmenter(bundle / "models" / "model.pt").phase == phase
+    assert load_segmenter(bundle / "models" / "model.pt").stage.name == phase

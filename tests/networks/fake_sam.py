@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 
 class FakeSam(nn.Module):
-    """Contract of networks.sam.Sam: ``embed`` and ``decode`` on a size x size image with a size/8 embedding."""
+    """Contract of networks.sam.Sam: `embed` and `decode` on a size x size image with a size/8 embedding."""
 
     variant = "fake"
 

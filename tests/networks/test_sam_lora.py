@@ -1,11 +1,9 @@
-"""Adapters: their number, what they leave frozen, merging, and strict files."""
-
-from pathlib import Path
+"""Adapters: their number, what they leave frozen, and merging."""
 
 import pytest
 import torch
 
-from ultrarefiner_monai.networks.sam import Sam, build_sam, inject_lora, load_lora, lora_rank, merge_lora, save_lora
+from ultrarefiner_monai.networks.sam import Sam, build_sam, inject_lora, lora_rank, merge_lora
 
 
 def trained(sam: Sam, seed: int = 0) -> Sam:
@@ -15,14 +13,6 @@ def trained(sam: Sam, seed: int = 0) -> Sam:
         if "lora_B" in name:
             parameter.data.normal_(std=0.1, generator=generator)
     return sam
-
-
-@pytest.fixture
-def base(tmp_path: Path) -> Path:
-    torch.manual_seed(0)
-    path = tmp_path / "base.pth"
-    torch.save(build_sam("tiny").state_dict(), path)
-    return path
 
 
 @pytest.mark.parametrize(("rank", "expected"), [(4, 147_456), (8, 294_912)])
@@ -59,44 +49,6 @@ def test_only_adapters_learn() -> None:
     sam.embed(torch.rand(1, 1, 128, 128)).square().mean().backward()
     for name, parameter in sam.image_encoder.named_parameters():
         assert (parameter.grad is not None) == ("lora_" in name)
-
-
-def test_saved_adapters_load_into_the_same_network(base: Path, tmp_path: Path) -> None:
-    saved = trained(build_sam("tiny", checkpoint=base, lora_rank=2))
-    path = tmp_path / "adapters.pt"
-    save_lora(saved, path)
-    loaded = build_sam("tiny", checkpoint=base, lora_rank=2)
-    load_lora(loaded, path)
-    image = torch.rand(1, 1, 128, 128)
-    torch.testing.assert_close(loaded.embed(image), saved.embed(image), atol=0, rtol=0)
-    assert path.stat().st_size < 30_000
-
-
-def test_adapters_of_another_network_are_refused(base: Path, tmp_path: Path) -> None:
-    path = tmp_path / "adapters.pt"
-    save_lora(trained(build_sam("tiny", checkpoint=base, lora_rank=2)), path)
-    with pytest.raises(ValueError, match="rank is 2, but this SAM has 3"):
-        load_lora(build_sam("tiny", checkpoint=base, lora_rank=3), path)
-    with pytest.raises(ValueError, match="variant is tiny, but this SAM has lite_medsam"):
-        load_lora(build_sam("lite_medsam", 64, lora_rank=2), path)
-    with pytest.raises(ValueError, match="base_weights is "):
-        load_lora(build_sam("tiny", lora_rank=2), path)  # other random weights
-    with pytest.raises(ValueError, match="no LoRA adapters; build it with lora_rank"):
-        load_lora(build_sam("tiny", checkpoint=base), path)
-
-
-def test_incomplete_or_foreign_adapter_files_are_refused(base: Path, tmp_path: Path) -> None:
-    path = tmp_path / "adapters.pt"
-    sam = build_sam("tiny", checkpoint=base, lora_rank=2)
-    save_lora(sam, path)
-    content = torch.load(path)
-    content["adapters"].popitem()
-    torch.save(content, path)
-    with pytest.raises(ValueError, match=r"expected 4 tensors such as blocks\.0\.attn\.qkv\.lora_A.*, found 3"):
-        load_lora(sam, path)
-    torch.save([1], path)
-    with pytest.raises(ValueError, match="variant is None, but this SAM has tiny"):
-        load_lora(sam, path)
 
 
 def test_wrong_requests_are_named() -> None:

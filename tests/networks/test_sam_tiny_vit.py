@@ -87,7 +87,7 @@ def letterbox(array: np.ndarray, side: int, mode: str) -> torch.Tensor:
 
 
 def bus_bra(folder: Path, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Letterboxed images and masks of ``count`` cases spread over BUS-BRA."""
+    """Letterboxed images and masks of `count` cases spread over BUS-BRA."""
     paths = sorted((folder / "Images").glob("bus_*.png"))
     paths = paths[:: max(1, len(paths) // count)][:count]
     images = [np.asarray(Image.open(path).convert("L")) / 255 for path in paths]

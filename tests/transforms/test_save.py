@@ -8,7 +8,7 @@ from ultrarefiner_monai.data.predictions.index import PredictionIndex
 from ultrarefiner_monai.data.predictions.maps import read_map
 from ultrarefiner_monai.transforms import SaveMapsd, SaveMaskd
 
-INDEX = {"dataset": "D", "phase": 3, "fold": 1, "split": "val", "manifest_sha256": "m"}
+INDEX = {"dataset": "D", "stage": "phase3", "fold": 1, "split": "val", "manifest_sha256": "m"}
 
 
 def test_each_channel_gets_a_folder_with_its_own_index_and_dice(tmp_path):

@@ -1,65 +1,57 @@
-"""The keys of a configuration: mistyped ones are refused, which MONAI would ignore, and values are read as they are meant."""
+"""The keys of a running configuration: mistyped ones, which MONAI would ignore, are refused, and values read as meant."""
 
-import difflib
 import inspect
-from collections.abc import Callable
+from functools import reduce
+from operator import or_
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
+import torch
 from monai.bundle import ConfigParser
 
-from ultrarefiner_monai.networks.fusion import FusionMode
-
-WORDS = {"true": True, "false": False}
-CHOICES = {
-    "fusion": get_args(FusionMode),
-    "weighting": ("learned", "fixed"),
-    "split": ("train", "val", "test", "normal", "external"),
-}
-NUMBERS: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
-    (
-        ("epochs", "batch_size", "val_interval", "panel_interval"),
-        lambda n: isinstance(n, int) and n > 0,
-        "a whole number above 0",
-    ),
-    (("real_ratio",), lambda n: 0 <= n <= 1, "a share from 0 to 1"),
-    (("normal_share",), lambda n: 0 <= n < 1, "a share from 0 to below 1"),
-    (
-        ("change_penalty", "prompt_gradient_scale", "lora_rank", "workers", "coarse_rate", "refiner_rate"),
-        lambda n: n >= 0,
-        "a number, 0 or more",
-    ),
-)
+from ultrarefiner_monai.errors import DataError, one_line, one_line_errors
+from ultrarefiner_monai.systems import Stage, find_stage
+from ultrarefiner_monai.systems.keys import configuration, is_expression, keys_of, read
 
 
+@one_line_errors
 def check_keys() -> None:
-    """Compare the top-level keys of the running configuration with those that its files define, and check their values.
+    """Compare the top-level keys of the running configuration with those that its files define, and read their values.
 
-    Meant as the first step of a bundle's `initialize`; the running parser is found on the call stack, since MONAI gives
-    expressions no name for it. `--resume true` arrives as text, which would make `--resume false` true: where the bundle
-    holds a truth value, the words become one.
+    Meant as the first step of a bundle's `initialize`, before anything takes a value; the running parser is found on the
+    call stack, since MONAI gives expressions no name for it. Values are checked by the table of keys (`systems.keys`), and
+    the expressions that a user typed once all plain values are right: they may need the plan.
 
     Raises:
         SystemExit: one line on every key that is unknown (with the nearest known one) or has a value it cannot have.
     """
     parser = running_parser()
-    known = known_keys(Path(parser.get_parsed_content("bundle_root")) / "configs", _files_of(parser))
-    complaints = [_unknown(key, known) for key in parser.get() if key not in known]
-    complaints += [line for key in known if key in parser.get() and (line := _complaint(key, parser[key], known))]
-    if complaints:
-        raise SystemExit("; ".join(complaints))
-    for key, default in known.items():
-        if isinstance(default, bool) and key in parser.get():
-            _read_truth_value(parser, key)
+    stage = stage_of(parser)
+    folder = Path(str(parser.get_parsed_content("bundle_root"))) / "configs"
+    files = [configuration(stage, name, folder=folder) for name in _files_of(parser, stage)]
+    if not (own := reduce(or_, files)):
+        raise DataError(
+            f"bundle_root: expected a folder with the configurations of {stage.name}, found none in {folder}"
+        )
+    given = {key: value for key, value in parser.get().items() if key != ConfigParser.meta_key}
+    for key, value in read(stage.name, given, own).items():
+        if value is not given[key]:
+            parser.config[key] = value  # type: ignore[index]  # parser[key] = value would forget what is resolved already
+            parser.ref_resolver.items[key].update_config(value)
+    typed = [key for key in keys_of(stage.name, own) if all(given.get(key) != file.get(key) for file in files)]
+    expressions = {key: _resolved(parser, key) for key in typed if is_expression(given.get(key))}
+    parser.ref_resolver.resolved_content |= read(stage.name, expressions, own)
+    _check_device(parser.get("device"))
 
 
-def known_keys(configs: Path, names: tuple[str, ...]) -> dict[str, Any]:
-    """Top-level keys with their values of the files `names` in the folder `configs`, and MONAI's `_meta_`."""
-    keys: dict[str, Any] = {"_meta_": {}}
-    for name in names:
-        if (configs / f"{name}.json").is_file():
-            keys = ConfigParser.load_config_file(configs / f"{name}.json") | keys
-    return keys
+def stage_of(parser: ConfigParser) -> Stage:
+    """The stage whose configuration this is: its plan says so.
+
+    Raises:
+        DataError: it does not, or names a stage of no system.
+    """
+    plan = parser.get("plan", {})
+    return find_stage(str(plan.get("stage", plan.get("phase"))))[1]
 
 
 def running_parser() -> ConfigParser:
@@ -73,39 +65,24 @@ def running_parser() -> ConfigParser:
     raise RuntimeError("only meaningful inside an expression of a configuration")
 
 
-def _files_of(parser: ConfigParser) -> tuple[str, ...]:
+def _files_of(parser: ConfigParser, stage: Stage) -> tuple[str, ...]:
     """Which of the bundle's files the running configuration was put together from."""
     if "train" not in parser.get():
         return ("inference",)
-    return ("train", "multi_gpu_train", "evaluate") if parser["mode"] == "evaluate" else ("train", "multi_gpu_train")
+    names = (*stage.configs, "multi_gpu_train")
+    return (*names, "evaluate") if parser.get("mode") == "evaluate" else names
 
 
-def _unknown(key: str, known: dict[str, Any]) -> str:
-    nearest = difflib.get_close_matches(key, sorted(known), n=1, cutoff=0.5)
-    hint = f"did you mean '{nearest[0]}'?" if nearest else "docs/reference/keys.md lists the keys"
-    return f"unknown configuration key '{key}': {hint}"
+def _resolved(parser: ConfigParser, key: str) -> Any:
+    """What a user's expression stands for."""
+    try:
+        return parser.get_parsed_content(key)
+    except Exception as error:
+        raise DataError(f"{key}: {parser[key]!r} cannot be resolved ({one_line(error)})") from error
 
 
-def _complaint(key: str, value: Any, known: dict[str, Any]) -> str | None:
-    """What is wrong with a known key's value, or None."""
-    if isinstance(known[key], dict) and not isinstance(value, dict | str):
-        return f"{key}: a component of this configuration, found {value!r}"
-    if isinstance(known[key], dict) and isinstance(value, str) and not value.startswith(("$", "@", "%")):
-        other = f"; did you mean '{key}_name'?" if f"{key}_name" in known else ""
-        return f"{key}: a component of this configuration, found '{value}'{other}"
-    if known[key] is None and isinstance(value, dict | list):
-        return f"{key}: expected one value, found {value}"
-    if isinstance(known[key], bool) and str(value).lower() not in WORDS:
-        return f"{key}: expected true or false, found '{value}'"
-    if key in CHOICES and value not in CHOICES[key]:
-        return f"{key}: expected one of {', '.join(CHOICES[key])}, found '{value}'"
-    for keys, allowed, expected in NUMBERS:
-        if key in keys and not (isinstance(value, int | float) and allowed(value)):
-            return f"{key}: expected {expected}, found '{value}'"
-    return None
-
-
-def _read_truth_value(parser: ConfigParser, key: str) -> None:
-    value = WORDS[str(parser[key]).lower()]
-    parser.config[key] = value  # type: ignore[index]  # parser[key] = value would forget what is resolved already
-    parser.ref_resolver.items[key].update_config(value)
+def _check_device(device: Any) -> None:
+    """Refuse a GPU that is not there."""
+    found = torch.cuda.device_count()
+    if str(device).startswith("cuda") and int(str(device).partition(":")[2] or 0) >= found:
+        raise DataError(f"device: expected one of {found} GPUs that torch finds, or cpu, found {device!r}")

@@ -74,8 +74,10 @@ def evaluation_facts(plan: Plan, split: str, images: int) -> dict[str, Any]:
 def write_summary(
     path: Path, facts: Mapping[str, Any], metrics: Mapping[str, float], rows: Sequence[Mapping[str, Any]] = ()
 ) -> None:
-    """Write `facts`, for each of the `metrics` its `value` (null: undefined) and the `n` it is the mean of, and the
-    scores of each image as `per_image`."""
+    """Write `facts`, `metrics` and the scores of each image, `per_image`, as one JSON file.
+
+    Each metric gets its `value` (null: undefined) and the `n` it is the mean of.
+    """
     images = facts["evaluated_on"]["images"]
     summary = {
         name: {"value": value, "n": count_of(name, metrics, images)}

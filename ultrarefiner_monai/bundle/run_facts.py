@@ -68,8 +68,10 @@ def store_uri(project: Path, uri: str | None = None) -> str:
 
 
 def run_parameters(plan: Plan, **learnt: Any) -> dict[str, Any]:
-    """Parameters that the tracker notes: the plan's decisions, hashes of the weights a run starts from, and the plain keys of
-    the running configuration that decide what is learnt, or what `learnt` says of them."""
+    """Parameters that the tracker notes: what the plan has decided, and hashes of the weights that the run starts from.
+
+    Beside them stand the plain keys of the running configuration that decide what is learnt, or what `learnt` says of them.
+    """
     parser = running_parser()
     passed_over = NOT_TOLD | set(plan.stage.starts) | set(plan.stage.feeds) | set(plan.stage.weights)
     told = set(plan.stage.settings) & {"variant", "image_size", "coarse_variant", "coarse_size", "points"}

@@ -8,8 +8,8 @@ import fire
 from ultrarefiner_monai.cli.deploy import Export, predict
 from ultrarefiner_monai.cli.manifests import Manifests
 from ultrarefiner_monai.cli.reports import compare, report
-from ultrarefiner_monai.cli.studies import cv, quickstart
-from ultrarefiner_monai.cli.tools import bundles, doctor, phantom
+from ultrarefiner_monai.cli.tools import bundles, doctor, phantom, systems
+from ultrarefiner_monai.cli.training import cv, quickstart
 from ultrarefiner_monai.errors import DataError
 
 VERBS = {
@@ -21,6 +21,7 @@ VERBS = {
     "compare": compare,
     "predict": predict,
     "export": Export(),
+    "systems": systems,
     "bundles": bundles,
     "doctor": doctor,
 }

@@ -4,6 +4,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from ultrarefiner_monai.masks import THRESHOLD
+
 
 def predict(
     *paths: str,
@@ -13,13 +15,13 @@ def predict(
     probability: bool = False,
     uncertainty: str | None = None,
     overlay: bool = False,
-    threshold: float = 0.5,
+    threshold: float = THRESHOLD,
     coarse: str | Sequence[str] | None = None,
     overwrite: bool = False,
     amp: bool = True,
     device: str | None = None,
 ) -> None:
-    """Segment pictures: masks of the files' own size and a table of measures; exit status 1 if a file had to be skipped.
+    """Segment images: masks of the files' own size and a table of measures; exit status 1 if a file had to be skipped.
 
     Args:
         paths: files, folders and patterns; PNG, JPEG, TIFF, BMP, DICOM and NIfTI.
@@ -28,19 +30,19 @@ def predict(
         format: "png", "nifti", or "dicom-seg" for DICOM files.
         probability: write probability maps.
         uncertainty: write maps of "entropy" or of "std", the deviation between the models of an ensemble.
-        overlay: write pictures with the mask's outline.
+        overlay: write images with the mask's outline.
         threshold: probability from which a pixel is lesion.
-        coarse: models of phase 1, which a model of phase 2 needs.
+        coarse: models of the stage that feeds the model's: of phase 1 for one of phase 2.
         overwrite: replace results that are there.
         amp: bf16 autocast.
         device: "cpu" or "cuda"; the first GPU by default, where there is one.
     """
+    from ultrarefiner_monai.deploy.predict.outputs import Outputs
     from ultrarefiner_monai.deploy.predict.prediction import predict as segment
 
+    outputs = Outputs(Path(str(out)), format, threshold, probability, uncertainty, overlay)
     words = [str(path) for path in paths]
-    summary = segment(
-        words, model, str(out), format, probability, uncertainty, overlay, threshold, coarse, overwrite, amp, device
-    )
+    summary = segment(words, model, outputs, coarse=coarse, overwrite=overwrite, amp=amp, device=device)
     print(summary)
     if summary.exit_code:
         sys.exit(summary.exit_code)
@@ -93,8 +95,8 @@ class Export:
         Args:
             model: model.pt with its card beside it.
             out: folder of the app.
-            name: what clients call the model; its phase by default.
-            coarse: model.pt of phase 1, for a model of phase 2.
+            name: what clients call the model; its stage by default.
+            coarse: model.pt of the stage that feeds the model's: of phase 1 for one of phase 2.
         """
         from ultrarefiner_monai.deploy.monailabel.export import export_monailabel
 

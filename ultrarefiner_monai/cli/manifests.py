@@ -1,20 +1,22 @@
 """`ultrarefiner manifests`: build a dataset's manifest, check a release against it, show what it holds."""
 
-import json
 import sys
+import time
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from ultrarefiner_monai.data.datasets import FIVE
-from ultrarefiner_monai.data.manifests.manifest import load_manifest, shipped_manifest
+from ultrarefiner_monai.data.manifests.manifest import Manifest, load_manifest, shipped_manifest
+from ultrarefiner_monai.data.releases.roots import Location
 from ultrarefiner_monai.errors import DataError
-from ultrarefiner_monai.files import write_output
+from ultrarefiner_monai.files import json_text, write_output
 
 if TYPE_CHECKING:
     from ultrarefiner_monai.data.manifests.splits import Options
-    from ultrarefiner_monai.data.releases.release import Place, Release
+    from ultrarefiner_monai.data.releases.release import Release
 
 
 class Manifests:
@@ -23,8 +25,8 @@ class Manifests:
     def build(
         self,
         name: str,
-        root: "Place | None" = None,
-        inventory: "Place | None" = None,
+        root: Location | None = None,
+        inventory: Location | None = None,
         out: str = "data_manifests",
         folds: int | str = 5,
         seed: int = 42,
@@ -62,7 +64,7 @@ class Manifests:
         failed = []
         for one in FIVE if name == "ALL" else (name,):
             try:
-                write(read(one, _place(root), _place(inventory)))
+                write(read(one, _location(root), _location(inventory)))
             except DataError as error:
                 failed.append(error)
         if failed:
@@ -71,7 +73,7 @@ class Manifests:
     def verify(
         self,
         name: str,
-        root: "Place",
+        root: Location,
         allow_missing: bool = False,
         workers: int | None = None,
         json: str | None = None,
@@ -87,7 +89,7 @@ class Manifests:
         """
         from ultrarefiner_monai.data.integrity.verification import verify
 
-        report = verify(_path(name), _place(root), allow_missing, workers, progress="verifying")
+        report = verify(_path(name), _location(root), allow_missing, workers, progress="verifying")
         print(report.table())
         _write_json(json, report.document())
         if report.faults:
@@ -96,7 +98,7 @@ class Manifests:
     def show(
         self,
         name: str,
-        root: "Place | None" = None,
+        root: Location | None = None,
         figure: str | None = None,
         json: str | None = None,
         tracking_uri: str | None = None,
@@ -117,10 +119,10 @@ class Manifests:
         print(table(summary))
         _write_json(json, document(summary))
         if figure:
+            from ultrarefiner_monai.data.manifests.figure import save_figure
             from ultrarefiner_monai.data.releases.readers import find_root
-            from ultrarefiner_monai.reports.manifest_figure import log_figure, save_figure
 
-            folder = None if root is None else find_root(manifest.name, _place(root))
+            folder = None if root is None else find_root(manifest.name, _location(root))
             log_figure(manifest, save_figure(manifest, folder, str(figure)), tracking_uri)
             print(f"wrote {figure}")
 
@@ -141,23 +143,68 @@ class Manifests:
             sys.exit(1)
 
 
+def log_figure(manifest: Manifest, path: str | Path, tracking_uri: str | None = None) -> str | None:
+    """Store a figure and the manifest's counts as a run of MLflow, in the experiment named after the data set.
+
+    The counts are by place, such as `fold_0_images` and `all_benign`, and of exclusions and warnings. A store that cannot
+    be reached costs one warning. Returns the run's id, None without a store.
+
+    Args:
+        manifest: what the figure shows.
+        path: the figure, written by `save_figure`.
+        tracking_uri: MLflow store; where None, the one that `bundle.run_facts.store_uri` decides on.
+    """
+    from mlflow.entities import Metric, Param
+
+    from ultrarefiner_monai.bundle.paths import BUNDLES, project_root  # bring torch and MONAI, which no figure needs
+    from ultrarefiner_monai.bundle.run_facts import store_uri
+    from ultrarefiner_monai.data.manifests.summary import summarise
+    from ultrarefiner_monai.tracking.mlflow_run import MlflowRun
+
+    summary = summarise(manifest)
+    counts = {"excluded": len(summary.excluded), "warnings": len(summary.warnings)}
+    for place in summary.parts[0].places:
+        named = {"images": place.images, "patients": place.patients, "groups": place.groups, **place.classes}
+        counts |= {f"{place.name.replace(' ', '_')}_{name}": count for name, count in named.items()}
+    now = int(time.time() * 1000)
+    metrics = [Metric(name, count, now, 0) for name, count in counts.items()]
+    told = {key: manifest.header.get(key) for key in ("split", "test_fraction")}
+    told |= {"manifest_sha256": manifest.sha256, "num_folds": manifest.num_folds, "seed": manifest.seed}
+    params = [Param(key, str(value)) for key, value in told.items()]
+
+    name = f"manifest-{manifest.name}-{manifest.sha256[:8]}"
+    tags = {"kind": "manifest", "dataset": manifest.name, "manifest_sha256": manifest.sha256}
+    uri = store_uri(project_root(str(BUNDLES / "phase1")), tracking_uri)
+    with TemporaryDirectory() as folder:
+        id_file = Path(folder) / "mlflow_run.json"
+        run = MlflowRun(uri, manifest.name, name, tags, id_file, fallback=f"the figure is kept in {path}")
+        run.submit(
+            lambda client, run_id: client.log_batch(run_id, metrics=metrics, params=params),
+            lambda client, run_id: client.log_artifact(run_id, str(path)),
+        )
+        run.finish("FINISHED")
+    return run.run_id
+
+
 def _path(name: str) -> Path:
     """Manifest file meant by a dataset's name or by a path."""
     return Path(str(name)) if str(name).endswith(".json") else shipped_manifest(str(name))
 
 
-def _place(place: Any) -> Any:
-    """A place as the data package takes it; fire reads a folder named 2024 as a number."""
-    if isinstance(place, Mapping):
-        return {str(name): str(one) for name, one in place.items()}
-    return place if place is None else str(place)
+def _location(given: Any) -> Any:
+    """Where files lie, as the data package takes it; fire reads a folder named 2024 as a number."""
+    if isinstance(given, Mapping):
+        return {str(name): str(one) for name, one in given.items()}
+    return given if given is None else str(given)
 
 
 def _write(options: "Options", exclude_duplicates: bool, out: Path, report: str | None, release: "Release") -> None:
     """Write the manifest of one release, and the report of its near-duplicates if one is wanted."""
     from ultrarefiner_monai.data.manifests.build import build_document, write_manifest
+    from ultrarefiner_monai.data.manifests.duplicate_report import write_report
     from ultrarefiner_monai.data.manifests.summary import summarise, table
     from ultrarefiner_monai.data.releases.release import incomplete
+    from ultrarefiner_monai.data.releases.roots import resolve
 
     path = out / f"{release.name}.json"
     write_manifest(build_document(release, options, exclude_duplicates), path)
@@ -166,19 +213,12 @@ def _write(options: "Options", exclude_duplicates: bool, out: Path, report: str 
     for line in incomplete(release):
         print(line)
     if report:
-        _report_duplicates(release, Path(str(report)) / release.name)
-
-
-def _report_duplicates(release: "Release", folder: Path) -> None:
-    from ultrarefiner_monai.data.manifests.duplicate_report import write_report
-    from ultrarefiner_monai.data.releases.roots import resolve
-
-    locate = None if release.root is None else partial(resolve, release.root)
-    write_report(release.pairs, locate, folder)
-    print(f"wrote {folder / 'duplicates.html'}")
+        folder = Path(str(report)) / release.name
+        write_report(release.pairs, None if release.root is None else partial(resolve, release.root), folder)
+        print(f"wrote {folder / 'duplicates.html'}")
 
 
 def _write_json(path: str | None, document: Any) -> None:
     if path:
-        write_output("report", str(path), (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode())
+        write_output("report", str(path), json_text(document).encode())
         print(f"wrote {path}")

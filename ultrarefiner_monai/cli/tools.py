@@ -20,6 +20,7 @@ PACKAGES = (
     "scikit-image",
     "fire",
 )
+FOLDS = {"same": "the same fold", "all": "all folds"}
 
 
 def phantom(out: str = "data/PHANTOM", count: int = 60, seed: int = 42, **settings: Any) -> None:
@@ -64,6 +65,22 @@ def bundles(out: str = "") -> None:
     print(f"copied {', '.join(FOLDERS)} to {target}")
 
 
+def systems() -> None:
+    """List the methods, their stages, what each starts from, and which pretrained weights this machine has."""
+    from ultrarefiner_monai.systems import SYSTEMS, find_system
+
+    for system in map(find_system, SYSTEMS):
+        print(f"{system.name}: {system.reference}")
+        for stage in system.stages:
+            after = [f"{FOLDS[folds]} of {earlier}" for folds, earlier in stage.after]
+            print(f"  {stage.name} predicts {', '.join(stage.outputs)}; after {' and '.join(after) or 'nothing'}")
+        for name, found in system.find_weights().items():
+            print(f"  {name} weights: {found}")
+        for key in system.keys:
+            if key.kind == "file" and not any(key.name in stage.starts for stage in system.stages):
+                print(f"  --{key.name}: {key.meaning}")
+
+
 def doctor() -> None:
     """Say what this machine has: versions, device, weights, data and tracking store; exit status 1 if something is missing."""
     problems = [line for line in (_version(name) for name in PACKAGES) if line]
@@ -95,20 +112,21 @@ def _device() -> list[str]:
             f"device: {torch.cuda.get_device_name(0)}, {torch.cuda.get_device_properties(0).total_memory / 2**30:.0f} GiB"
         )
     else:
+        threads = torch.get_num_threads()
         print(
-            f"device: processor only, {torch.get_num_threads()} threads; train with --variant lite_medsam and coarse variant tiny"
+            f"device: CPU only, {threads} threads; cross-validate with --sam_variant lite_medsam --coarse_variant tiny"
         )
     return []
 
 
 def _weights() -> list[str]:
-    from ultrarefiner_monai.networks import lite_medsam_weights
+    from ultrarefiner_monai.systems import SYSTEMS, find_system
 
-    try:
-        print(f"LiteMedSAM weights: {lite_medsam_weights()}")
-    except (FileNotFoundError, ValueError) as error:
-        return [str(error)]
-    return []
+    found = {name: file for system in map(find_system, SYSTEMS) for name, file in system.find_weights().items()}
+    for name, file in found.items():
+        if isinstance(file, Path):
+            print(f"{name} weights: {file}")
+    return [file for file in found.values() if isinstance(file, str)]
 
 
 def _data() -> None:

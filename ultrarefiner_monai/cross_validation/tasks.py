@@ -4,7 +4,6 @@ One task trains a fold of a stage and predicts with it. One that is done is left
 and a training that was interrupted goes on from its last epoch.
 """
 
-import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,9 +19,10 @@ from ultrarefiner_monai.cross_validation.engines import Task
 from ultrarefiner_monai.data.manifests import Manifest
 from ultrarefiner_monai.data.predictions import PredictionIndex, mean_of_maps
 from ultrarefiner_monai.data.releases import find_root
-from ultrarefiner_monai.errors import DataError, did_you_mean, one_line_errors
+from ultrarefiner_monai.errors import DataError, one_line_errors
 from ultrarefiner_monai.files import json_or_empty, write_atomically, write_json
-from ultrarefiner_monai.systems import DEFAULT, Stage, System, find_system
+from ultrarefiner_monai.systems import DEFAULT, System, find_system
+from ultrarefiner_monai.systems.keys import configuration, stage_values
 
 logger = logging.getLogger(__name__)
 
@@ -71,6 +71,11 @@ class Study:
         """Names of all stages, in their order."""
         return tuple(stage.name for stage in self.system.stages)
 
+    @cached_property
+    def values(self) -> dict[str, dict[str, Any]]:
+        """The keys of each stage that `shared` and `settings` make."""
+        return stage_values(self.system, self.shared, self.settings, OWN)
+
     @property
     def manifest(self) -> Manifest:
         """The manifest of the data set."""
@@ -104,21 +109,9 @@ class Study:
                 f"{self.out}: holds a cross-validation of {found}, asked for {self.system.name}; name another --out"
             )
         chosen = self.stages if stages is None else tuple(stages)
-        for name in [*chosen, *self.settings]:
-            stage = self.system.stage(name)
-            for key in self.shared | dict(self.settings.get(name, {})):
-                self._check_key(stage, key)
         for name in chosen:
-            for fold in self.folds_of(name):
+            for fold in self.folds_of(self.system.stage(name).name):
                 self._refuse_other_settings(name, fold)
-
-    def _check_key(self, stage: Stage, key: str) -> None:
-        own = OWN | dict.fromkeys((*stage.starts, *stage.feeds), "nothing: it is the cross-validation's own")
-        if key in own:
-            raise DataError(f"'{key}' is set by the cross-validation; use {own[key]}")
-        known = _config_keys(stage.bundle, "train")
-        if key not in known:
-            raise DataError(f"unknown configuration key '{key}' of {stage.name}: {did_you_mean(key, sorted(known))}")
 
     def tasks(self, stages: Iterable[str] | None = None, only_folds: Sequence[int] | None = None) -> list[Task]:
         """What is not done yet: training folds and predicting with them, then averaging their maps of the test images.
@@ -167,7 +160,7 @@ class Study:
         found = self.system.stage(stage)
         starts = {key: str(self.folder(name, fold) / "model.pt") for key, name in found.starts.items()}
         run_bundle(found.bundle, *found.configs, **overrides, resume=True, **starts)
-        known = _config_keys(found.bundle, "inference") - {"dataset"}
+        known = configuration(found, "inference").keys() - {"dataset"}
         keys = {"dataset_name": self.dataset} | {key: value for key, value in overrides.items() if key in known}
         for split in ("val", "test"):
             run_bundle(found.bundle, "inference", **keys, split=split)
@@ -208,8 +201,7 @@ class Study:
             "fold": fold,
             "output_dir": str(self.folder(stage, fold)),
             "parent_run": self.parent_run,
-            **self.shared,
-            **self.settings.get(stage, {}),
+            **self.values[stage],
             **feeds,
         }
 
@@ -263,7 +255,3 @@ def run_bundle(bundle: str, *configs: str, **overrides: Any) -> ConfigWorkflow:
     workflow.run()
     workflow.finalize()
     return workflow
-
-
-def _config_keys(bundle: str, config: str) -> set[str]:
-    return set(json.loads((BUNDLES / bundle / "configs" / f"{config}.json").read_text(encoding="utf-8")))

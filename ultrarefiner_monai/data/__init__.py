@@ -1,8 +1,15 @@
 """Data sets: images, releases, manifests, integrity, predictions. Importing this loads neither torch nor MONAI."""
 
-from ultrarefiner_monai.data.datasets import DATASETS
-from ultrarefiner_monai.data.manifests import Manifest, available, load_manifest, shipped_manifest
-from ultrarefiner_monai.data.releases import resolve
-from ultrarefiner_monai.errors import DataError
+from ultrarefiner_monai.lazy import lazily
 
-__all__ = ["DATASETS", "DataError", "Manifest", "available", "load_manifest", "resolve", "shipped_manifest"]
+__getattr__ = lazily(
+    __name__,
+    {
+        "DATASETS": "datasets",
+        "Manifest": "manifests.manifest",
+        "available": "manifests.manifest",
+        "load_manifest": "manifests.manifest",
+        "resolve": "releases.roots",
+        "shipped_manifest": "manifests.manifest",
+    },
+)

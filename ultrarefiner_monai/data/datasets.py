@@ -1,8 +1,6 @@
 """Names of phases and of data sets: one, or several joined by `+` for a manifest over all of them."""
 
-from difflib import get_close_matches
-
-from ultrarefiner_monai.errors import DataError
+from ultrarefiner_monai.errors import DataError, did_you_mean
 
 PHASES = ("phase1", "phase2", "phase3")
 DATASETS = ("BUSI", "BUSBRA", "BUS", "BUS_UC", "BUS_UCLM", "UDIAT", "PHANTOM")
@@ -14,8 +12,7 @@ def check_name(name: str) -> None:
     parts = str(name).split("+")
     for part in parts:
         if part not in DATASETS:
-            close = get_close_matches(part.upper().replace("-", "_"), DATASETS, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"expected one of {', '.join(DATASETS)}"
+            hint = did_you_mean(part.upper().replace("-", "_"), DATASETS)
             raise DataError(f"unknown dataset {part!r}: {hint}")
     if parts != (ordered := [known for known in DATASETS if known in parts]):
         raise DataError(f"combined dataset {name!r}: name each once and in this order: {'+'.join(ordered)}")

@@ -1,4 +1,4 @@
-"""Pictures and masks as arrays (H, W), whatever way their files store them.
+"""Images and masks as arrays (H, W), whatever way their files store them.
 
 Every conversion is explicit, because readers disagree silently: palette files load as indices, MONAI's PILReader
 returns (W, H), and a mask of mode `1` divided by 255 loses every lesion.
@@ -24,7 +24,7 @@ MAX_16_BIT = 65535
 
 
 def read_grey(path: str | Path, size: Size | None = None) -> np.ndarray:
-    """Read a picture as grey values (H, W) float32 in [0, 1], stretched to `size` (W, H) where that differs.
+    """Read an image as grey values (H, W) float32 in [0, 1], stretched to `size` (W, H) where that differs.
 
     Colours become luma (ITU-R BT.601, PIL's "L"), alpha is dropped, 16-bit values are divided by 65535. Orientation tags
     (EXIF) are ignored: the array as stored is the one the mask was drawn on.
@@ -52,12 +52,17 @@ def read_mask(paths: Paths, size: Size | None = None) -> np.ndarray:
     if len({mask.shape for mask in masks}) > 1:
         sizes = ", ".join(f"{Path(file).name} {m.shape[1]}x{m.shape[0]}" for file, m in zip(files, masks, strict=True))
         raise DataError(f"masks of one image differ in size: {sizes}; correct or remove the odd one")
-    return _nearest(np.logical_or.reduce(masks), size)
+    union = np.logical_or.reduce(masks)
+    if size is None or tuple(size) == union.shape[::-1]:
+        return union
+    from PIL import Image
+
+    return np.asarray(Image.fromarray(union.astype(np.uint8)).resize((size[0], size[1]), Image.Resampling.NEAREST)) > 0
 
 
 @contextmanager
 def open_image(path: str | Path) -> Iterator["Image.Image"]:
-    """Open and decode a picture completely; any failure is a one-line `DataError` naming the file."""
+    """Open and decode an image completely; any failure is a one-line `DataError` naming the file."""
     from PIL import Image
 
     try:
@@ -101,16 +106,8 @@ def stretch(grey: np.ndarray, size: Size | None) -> np.ndarray:
 
     if size is None or tuple(size) == grey.shape[::-1]:
         return grey
-    picture = Image.fromarray(np.ascontiguousarray(grey, dtype=np.float32))
-    return np.clip(np.asarray(picture.resize((size[0], size[1]), Image.Resampling.BILINEAR)), 0, 1)
-
-
-def _nearest(mask: np.ndarray, size: Size | None) -> np.ndarray:
-    from PIL import Image
-
-    if size is None or tuple(size) == mask.shape[::-1]:
-        return mask
-    return np.asarray(Image.fromarray(mask.astype(np.uint8)).resize((size[0], size[1]), Image.Resampling.NEAREST)) > 0
+    image = Image.fromarray(np.ascontiguousarray(grey, dtype=np.float32))
+    return np.clip(np.asarray(image.resize((size[0], size[1]), Image.Resampling.BILINEAR)), 0, 1)
 
 
 def _coloured(image: "Image.Image") -> "Image.Image":

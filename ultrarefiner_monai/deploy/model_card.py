@@ -1,7 +1,5 @@
 """The card of a trained model, complete: what decides its predictions, where it comes from, how well it did, its limits."""
 
-import json
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,10 +9,11 @@ import numpy as np
 from ultrarefiner_monai.data.datasets import parts_of
 from ultrarefiner_monai.data.releases.readers import info
 from ultrarefiner_monai.errors import DataError
-from ultrarefiner_monai.files import without_folders
+from ultrarefiner_monai.files import json_or_empty, without_folders
 from ultrarefiner_monai.masks import THRESHOLD
 from ultrarefiner_monai.metrics.scores_file import PER_IMAGE, Row, read_rows
-from ultrarefiner_monai.models.card import read_card, size_of
+from ultrarefiner_monai.models.card import read_card
+from ultrarefiner_monai.systems import Stage, find_system
 
 MARKDOWN = "MODEL_CARD.md"
 INTENDED_USE = "Research on lesion segmentation in B-mode breast ultrasound. Not for clinical use."
@@ -22,10 +21,14 @@ LIMITS = (
     "Not a medical device: no diagnosis, no measurement for treatment, no screening may rest on it.",
     "Measured only on the images named under Metrics; other scanners, settings, populations and lesion types are untested.",
     "The epoch was chosen on the validation images: expect less on others.",
-    "It says where a lesion would be, not whether it is malignant; on pictures without a lesion it may mark one.",
 )
+LIMITS_BY_LABELS = {
+    "lesion": "It says where a lesion would be, not whether it is malignant; on images without a lesion it may mark one.",
+    "classes": "What it calls benign or malignant is no diagnosis; on images without a lesion it may mark one.",
+}
 PUBLIC_IMAGES = "LiteMedSAM's and MedSAM's training data may hold public breast ultrasound, these images among it."
 CODE_LICENCE = "Apache-2.0"
+MEDSAM = ("lite_medsam", "vit_b")  # variants whose weights may be LiteMedSAM's or MedSAM's
 # Published weights that a training may start from, and the licence that their repositories state.
 WEIGHTS_LICENCES = {
     "lite_medsam": "LiteMedSAM (github.com/bowang-lab/MedSAM): Apache-2.0",
@@ -34,16 +37,16 @@ WEIGHTS_LICENCES = {
     "vit_h": "SAM (github.com/facebookresearch/segment-anything): Apache-2.0",
     "r50_vit_b16": "R50+ViT-B_16.npz (github.com/google-research/vision_transformer), where it was used: Apache-2.0",
 }
-# Keys of a training's configuration that tell how the weights came about, of those that it has.
+# Keys of a training's configuration that tell how the weights came about, of those that it has, beside its stage's weights.
 TRAINING_KEYS = (
     *("seed", "batch_size", "learning_rate", "coarse_rate", "refiner_rate", "weighting"),
-    *("change_penalty", "prompt_gradient_scale", "normal_share", "pretrained", "sam_checkpoint"),
+    *("change_penalty", "prompt_gradient_scale", "normal_share"),
 )
 # Letterboxd, read_grey and Segmenter in words, for those who feed the network by themselves.
 PREPARATION = {
     "grey": "ITU-R BT.601 luma in [0, 1]: 8-bit values / 255, 16-bit values / 65535; alpha dropped, orientation tags ignored",
     "letterbox": "long side to image_size, bilinear with antialiasing, pixel centres at halves; zeros to the right and below",
-    "output": "logits; sigmoid, crop the padding, bilinear with antialiasing to the picture's size, then the threshold",
+    "output": "logits; sigmoid, crop the padding, bilinear with antialiasing to the image's size, then the threshold",
 }
 TABLES = {"validation": "", "val": "val", "test": "test", "normal": "normal"}  # folders of a run with a per_image.csv
 TOLERANCE = 1e-9  # of a mean that was written as text and read back
@@ -62,97 +65,91 @@ def describe(model: str | Path) -> dict[str, Any]:
     card = read_card(path)
     if "prediction" in card:
         return card
-    config = _config(path.parent)
-    channels = ["coarse"] if card["phase"] == "phase1" else ["coarse", "refined"]
-    settings = {"image_size": size_of(card), "amp": config.get("amp")}
+    config = json_or_empty(path.parent / "executed_config.json", dict)
+    system = find_system(card["system"])
+    stage = system.stage(card["stage"])
+    variants = _variants(card["network"])
+    settings = {"image_size": card["image_size"], "amp": config.get("amp"), "threshold": THRESHOLD}
+    told = [key for key in (*TRAINING_KEYS, *stage.weights) if key in config]
+    parts = {name: info(name) for name in (parts_of(card["dataset"]) if card.get("dataset") else ())}
     return {
         **card,
-        "prediction": {**settings, "threshold": THRESHOLD, "channels": channels, **PREPARATION},
-        "data": _data(card.get("dataset", "")),
-        "training": {key: without_folders(config[key]) for key in TRAINING_KEYS if key in config},
-        "metrics": _metrics(path.parent, card.get("metric") or {}),
-        "licences": {"code": CODE_LICENCE, "initial weights": _weights_licences(card)},
+        "prediction": {**settings, "channels": list(stage.outputs), **PREPARATION},
+        "data": [
+            {"name": name, "description": about.description, "reference": about.reference, "licence": about.licence}
+            for name, about in parts.items()
+        ],
+        "training": {key: without_folders(config[key]) for key in told},
+        "metrics": _metrics(path.parent, stage, card.get("metric") or {}),
+        "licences": {
+            "code": CODE_LICENCE,
+            "initial weights": [WEIGHTS_LICENCES[name] for name in variants if name in WEIGHTS_LICENCES],
+        },
         "intended_use": INTENDED_USE,
-        "limits": [*LIMITS, *([PUBLIC_IMAGES] if "refiner" in card else [])],
+        "limits": [
+            *LIMITS,
+            LIMITS_BY_LABELS[system.labels],
+            *([PUBLIC_IMAGES] if any(name in MEDSAM for name in variants) else []),
+        ],
     }
+
+
+def _variants(network: Mapping[str, Any]) -> list[str]:
+    """Variants of a network, or of each of its parts."""
+    parts = [network, *(part for part in network.values() if isinstance(part, Mapping))]
+    return [part["variant"] for part in parts if "variant" in part]
 
 
 def to_markdown(card: Mapping[str, Any]) -> str:
     """What `describe` returns as a page for people."""
+    data = {key: card.get(name) for key, name in (("data set", "dataset"), ("fold held out", "fold"))}
+    network = {name: part for name, part in card["network"].items() if isinstance(part, Mapping)}
+    plain = {name: value for name, value in card["network"].items() if name not in network}
     sections = {
-        "Data": [_table({"data set": card.get("dataset"), "fold held out": card.get("fold")} | _manifest(card))]
+        "Data": [_table(data | {"manifest SHA-256": f"`{card.get('manifest_sha256')}`"})]
         + [
             f"- {part['name']}: {part['description']} ({part['reference']}). Licence: {part['licence']}"
             for part in card["data"]
         ],
         "Metrics": [_metrics_table(name, table) for name, table in card["metrics"].items()] or ["None were measured."],
-        "What decides a prediction": [_table(card["prediction"])]
-        + [f"{part}:\n\n{_table(card[part])}" for part in ("coarse", "refiner") if part in card],
+        "What decides a prediction": [_table(card["prediction"] | plain)]
+        + [f"{name}:\n\n{_table(part)}" for name, part in network.items()],
         "Training": [_table(card["training"] | {"best epoch": card.get("epoch")})],
         "Licences": [_table({"code": card["licences"]["code"]})]
         + [f"- initial weights: {line}" for line in card["licences"]["initial weights"]],
         "Limits": [f"- {line}" for line in card["limits"]],
     }
-    head = f"# Lesion segmentation in breast ultrasound, {card['phase']}\n\n**{card['intended_use']}**\n\n"
+    head = f"# Lesion segmentation in breast ultrasound, {card['stage']}\n\n**{card['intended_use']}**\n\n"
     head += f"Weights SHA-256 `{card.get('sha256')}`, written by ultrarefiner_monai {card.get('version')}.\n"
     return head + "".join(f"\n## {title}\n\n" + _joined(blocks) for title, blocks in sections.items())
 
 
-def _config(folder: Path) -> dict[str, Any]:
-    """The configuration that a training ran with, {} where it is not beside the model."""
-    try:
-        content = json.loads((folder / "executed_config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def _data(dataset: str) -> list[dict[str, str]]:
-    """Description, reference and licence of each release of a data set."""
-    found = {name: info(name) for name in (parts_of(dataset) if dataset else ())}
-    return [
-        {"name": name, "description": about.description, "reference": about.reference, "licence": about.licence}
-        for name, about in found.items()
-    ]
-
-
-def _metrics(folder: Path, best: Mapping[str, float | None]) -> dict[str, dict[str, Any]]:
+def _metrics(folder: Path, stage: Stage, best: Mapping[str, float | None]) -> dict[str, dict[str, Any]]:
     """Means over the images of each table of scores in a run's folder that is of the best epoch's weights.
 
     A training writes its table at each validation: where the last one was not the best, only the best metric is known.
     """
     found: dict[str, dict[str, Any]] = {"validation": {"images": None, "means": dict(best)}} if best else {}
-    for name, place in TABLES.items():
+    for name, split in TABLES.items():
         try:
-            rows = read_rows(folder / place / PER_IMAGE)
+            rows = read_rows(folder / split / PER_IMAGE)
         except DataError:
             continue
-        means = _means(rows)
-        if name != "validation" or _agree(means, best):
+        means = _means(rows, tuple(f"{output}_" for output in stage.outputs))
+        if name != "validation" or (best and all(_is_close(means.get(key), value) for key, value in best.items())):
             found[name] = {"images": len(rows), "means": means}
     return found
 
 
-def _means(rows: Sequence[Row]) -> dict[str, float]:
-    """Mean of each stage's scores over the images where it is defined; without those that are defined nowhere."""
-    names = [name for name in (rows[0] if rows else ()) if name.startswith(("coarse_", "refined_"))]
+def _means(rows: Sequence[Row], prefixes: tuple[str, ...]) -> dict[str, float]:
+    """Mean of each output's scores over the images where it is defined; without those that are defined nowhere."""
+    names = [name for name in (rows[0] if rows else ()) if name.startswith(prefixes)]
     columns = {name: np.array([row[name] for row in rows]) for name in names}
     return {name: float(np.nanmean(column)) for name, column in columns.items() if not np.isnan(column).all()}
 
 
-def _agree(means: Mapping[Any, float], best: Mapping[str, float | None]) -> bool:
-    return bool(best) and all(
-        value is not None and abs(means.get(name, math.inf) - value) < TOLERANCE for name, value in best.items()
-    )
-
-
-def _weights_licences(card: Mapping[str, Any]) -> list[str]:
-    variants = [card[part].get("variant") for part in ("coarse", "refiner") if part in card]
-    return [WEIGHTS_LICENCES[variant] for variant in variants if variant in WEIGHTS_LICENCES]
-
-
-def _manifest(card: Mapping[str, Any]) -> dict[str, str]:
-    return {"manifest SHA-256": f"`{card.get('manifest_sha256')}`"}
+def _is_close(mean: float | None, best: float | None) -> bool:
+    return mean is not None and best is not None and abs(mean - best) < TOLERANCE
 
 
 def _table(values: Mapping[str, Any]) -> str:

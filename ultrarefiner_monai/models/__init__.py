@@ -1,20 +1,20 @@
 """A trained model: its card and weights, one image at a time through it, several models as one. Imports no MONAI."""
 
-from ultrarefiner_monai.models.card import build_network, read_card
-from ultrarefiner_monai.models.ensemble import Consensus, Ensemble, find_models
-from ultrarefiner_monai.models.segmenter import Prediction, Segmenter, load_segmenter
-from ultrarefiner_monai.models.weights import CheckpointError, load_model, save_model
+from ultrarefiner_monai.lazy import lazily
 
-__all__ = [
-    "CheckpointError",
-    "Consensus",
-    "Ensemble",
-    "Prediction",
-    "Segmenter",
-    "build_network",
-    "find_models",
-    "load_model",
-    "load_segmenter",
-    "read_card",
-    "save_model",
-]
+__getattr__ = lazily(
+    __name__,
+    {
+        "CheckpointError": "weights",
+        "Consensus": "ensemble",
+        "Ensemble": "ensemble",
+        "Prediction": "segmenter",
+        "Segmenter": "segmenter",
+        "build_network": "card",
+        "find_models": "ensemble",
+        "load_model": "weights",
+        "load_segmenter": "segmenter",
+        "read_card": "card",
+        "save_model": "weights",
+    },
+)

@@ -1,68 +1,53 @@
 """The card of a trained model (`model.json`), and the network that it describes."""
 
-import json
 from collections.abc import Mapping
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from ultrarefiner_monai.errors import DataError
+from ultrarefiner_monai.files import read_json
+from ultrarefiner_monai.models.old_cards import converted
 from ultrarefiner_monai.models.weights import read_torch
-from ultrarefiner_monai.networks import Fusion, PromptGenerator, SamRefiner, UltraRefiner, build_sam, build_transunet
-
-PARTS = {"phase1": {"coarse"}, "phase2": {"refiner"}, "phase3": {"coarse", "refiner"}}  # of a phase's network
+from ultrarefiner_monai.systems import find_system
 
 
 def build_network(card: Mapping[str, Any]) -> nn.Module:
-    """The network that a card (`model.json`) describes, untrained.
+    """The network that a card describes, untrained.
 
     Args:
-        card: `phase`, and what it has of `coarse` and `refiner`, as `read_card` gives them.
+        card: `system` and `network`, as `read_card` gives them.
     """
-    if card["phase"] == "phase1":
-        return _build_coarse(card["coarse"])
-    refiner = _build_refiner(card["refiner"])
-    return refiner if card["phase"] == "phase2" else UltraRefiner(_build_coarse(card["coarse"]), refiner)
-
-
-def _build_coarse(card: Mapping[str, Any]) -> nn.Module:
-    return build_transunet(card["variant"], card["size"])
-
-
-def _build_refiner(card: Mapping[str, Any]) -> SamRefiner:
-    prompts = {key.removeprefix("prompt_"): value for key, value in card.items() if key.startswith("prompt_")}
-    fusion = {key.removeprefix("fusion_"): value for key, value in card.items() if key.startswith("fusion_")}
-    sam = build_sam(card["variant"], card["image_size"], lora_rank=card["lora_rank"])
-    return SamRefiner(sam, PromptGenerator(**prompts), Fusion(**fusion))
+    return find_system(card["system"]).function("builder")(card["network"])
 
 
 def read_card(model: Path) -> dict[str, Any]:
     """The card (`model.json`) beside a trained model, checked for what its network is built from.
 
-    Cards of older trainings lack the rank of LoRA: it is read from the weights then.
+    Cards of older trainings are converted; where they lack the rank of LoRA, it is read from the weights.
 
     Raises:
         DataError: it cannot be read, or does not say how to build the network.
         CheckpointError: it has no rank, and the weights are absent or damaged.
     """
     path = model.with_suffix(".json")
-    try:
-        card = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"card {path}: cannot be read ({error}); keep it beside its model.pt") from None
-    if not isinstance(card, dict) or card.get("phase") not in PARTS or not PARTS[card["phase"]] <= card.keys():
-        raise DataError(f"card {path}: expected phase, coarse and refiner of a trained model; use the one it came with")
-    if "refiner" in card and "lora_rank" not in card["refiner"]:
-        card["refiner"]["lora_rank"] = _lora_rank(read_torch(model))
+    card = converted(read_json(path, dict, "keep the card beside its model.pt"))
+    if missing := [key for key in ("system", "stage", "image_size", "network") if card.get(key) is None]:
+        raise DataError(f"{path}: no {', '.join(missing)} of a trained model; use the card that it came with")
+    refiner = card["network"].get("refiner")
+    if refiner and "lora_rank" not in refiner:
+        matrices = (tensor for name, tensor in read_torch(model).items() if ".lora_A." in name)  # (rank, inputs)
+        refiner["lora_rank"] = next((len(matrix) for matrix in matrices), 0)
+    for name in find_system(card["system"]).stage(card["stage"]).settings.values():
+        try:
+            value_at(card["network"], name)
+        except (KeyError, TypeError):
+            raise DataError(f"{path}: no {name} of its network; use the card that the model came with") from None
     return card
 
 
-def size_of(card: Mapping[str, Any]) -> int:
-    """Side in pixels of the square that a model's network sees."""
-    return card["coarse"]["size"] if card["phase"] == "phase1" else card["refiner"]["image_size"]
-
-
-def _lora_rank(state: Mapping[str, Tensor]) -> int:
-    """Rank of the adapters in a state dict: lines of any of their matrices A (rank, inputs)."""
-    return next((len(tensor) for name, tensor in state.items() if ".lora_A." in name), 0)
+def value_at(network: Mapping[str, Any], path: str) -> Any:
+    """What a card's description of a network has at a dotted path such as "refiner.variant"; KeyError where nothing."""
+    return reduce(lambda part, name: part[name], path.split("."), network)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
 
 from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.models.segmenter import load_segmenter
@@ -14,28 +15,28 @@ Models = str | Path | Sequence[str | Path]
 
 
 class Consensus(NamedTuple):
-    """What an ensemble says of a picture.
+    """What an ensemble says of an image.
 
     `probability` (H, W) float32: mean of the models'. `deviation` (H, W) float32: their standard deviation, in
-    [0, 0.5], 0 of one model. `sam_iou`: mean of the IoUs that SAM predicts for its own masks, NaN without SAM.
+    [0, 0.5], 0 of one model. `quality`: mean of the IoUs that the networks predict for their own masks, NaN without any.
     """
 
     probability: np.ndarray
     deviation: np.ndarray
-    sam_iou: float
+    quality: float
 
 
 class Ensemble:
-    """Models of one phase, such as those of all folds; phase 2 refines the mean of phase 1's models, as in training.
+    """Models of one stage, such as those of all folds; one that others feed gets the mean of their maps, as in training.
 
     Args:
         models: weights, `model.pt` files or what `find_models` takes.
-        coarse: weights of phase 1 for phase 2.
+        coarse: weights of the stage that feeds this one, such as phase 1 for phase 2.
         amp: bf16 autocast, as the bundles have by default.
-        device: None is the first CUDA device, or the processor.
+        device: None is the first CUDA device, or the CPU.
 
     Raises:
-        DataError: weights are missing, damaged or of different phases, or phase 2 has nothing to refine.
+        DataError: weights are missing, damaged or of different stages, or what feeds them is missing.
     """
 
     def __init__(
@@ -46,17 +47,17 @@ class Ensemble:
         self.coarse_paths = [] if coarse is None else find_models(coarse)
         self._segmenters = [load_segmenter(path, amp, device) for path in self.paths]
         self._coarse = [load_segmenter(path, amp, device) for path in self.coarse_paths]
-        self._check_phases()
+        self._check_stages()
 
     @property
-    def phase(self) -> str:
-        """ "phase1", "phase2" or "phase3"."""
-        return self._segmenters[0].phase
+    def stage(self) -> str:
+        """Name of the models' stage, such as "phase3"."""
+        return self._segmenters[0].stage.name
 
     @property
     def name(self) -> str:
-        """Phase and number of models, such as "phase3 x 5"."""
-        return self.phase if len(self.paths) == 1 else f"{self.phase} x {len(self.paths)}"
+        """Stage and number of models, such as "phase3 x 5"."""
+        return self.stage if len(self.paths) == 1 else f"{self.stage} x {len(self.paths)}"
 
     @property
     def device(self) -> str:
@@ -64,7 +65,7 @@ class Ensemble:
         return str(self._segmenters[0].device)
 
     def __call__(self, grey: np.ndarray) -> Consensus:
-        """Segment a picture (H, W) in [0, 1].
+        """Segment an image (H, W) in [0, 1].
 
         Raises:
             DataError: the models give no numbers for it.
@@ -72,28 +73,29 @@ class Ensemble:
         coarse = _mean([segmenter(grey) for segmenter in self._coarse]) if self._coarse else None
         predictions = [segmenter.predict(grey, coarse) for segmenter in self._segmenters]
         maps = [prediction.probability for prediction in predictions]
-        known = [prediction.sam_iou for prediction in predictions if not math.isnan(prediction.sam_iou)]
+        known = [prediction.quality for prediction in predictions if not math.isnan(prediction.quality)]
         probability = _mean(maps)
         if not np.isfinite(probability).all():
             raise DataError("the model's probability is not a number; its weights are of no use, take another model")
         deviation = np.std(maps, axis=0, dtype=np.float64).astype(np.float32)
         return Consensus(probability, deviation, float(np.mean(known)) if known else math.nan)
 
-    def _check_phases(self) -> None:
-        phases = sorted({segmenter.phase for segmenter in self._segmenters})
-        if len(phases) > 1:
+    def _check_stages(self) -> None:
+        if len(stages := sorted({segmenter.stage.name for segmenter in self._segmenters})) > 1:
+            raise DataError(f"an ensemble needs models of one stage, found {', '.join(stages)}; name those of one")
+        feeding = list(self._segmenters[0].stage.feeds.values())
+        if feeding and not self._coarse:
             raise DataError(
-                f"an ensemble needs models of one phase, found {', '.join(phases)}; name those of one phase"
+                f"{self.paths[0]}: {self.stage} refines the map of {feeding[0]} and finds nothing by itself; name a model "
+                f"of {feeding[0]}, too (--coarse MODEL), or predict with a stage that needs none"
             )
-        if self.phase == "phase2" and not self._coarse:
-            raise DataError(
-                f"{self.paths[0]}: phase 2 refines the coarse map of phase 1 and finds nothing by itself; "
-                "predict with phase 3, or name phase 1's model, too (--coarse MODEL)"
-            )
-        if self._coarse and self.phase != "phase2":
-            raise DataError(f"{self.paths[0]}: {self.phase} needs no coarse model; leave --coarse out")
-        if odd := [path for path, one in zip(self.coarse_paths, self._coarse, strict=True) if one.phase != "phase1"]:
-            raise DataError(f"{odd[0]}: expected a model of phase 1 as the coarse one; name phase 1's model")
+        if self._coarse and not feeding:
+            raise DataError(f"{self.paths[0]}: {self.stage} needs no coarse model; leave --coarse out")
+        for path, segmenter in zip(self.coarse_paths, self._coarse, strict=True):
+            if segmenter.stage.name not in feeding:
+                raise DataError(
+                    f"{path}: expected a model of {feeding[0]} as the coarse one, found {segmenter.stage.name}"
+                )
 
 
 def find_models(models: Models) -> list[Path]:
@@ -104,22 +106,32 @@ def find_models(models: Models) -> list[Path]:
     """
     if not isinstance(models, str | Path):
         return [path for one in models for path in find_models(one)]
-    place = Path(models)
-    if place.is_file():
-        return [place]
-    own, folds = place / "model.pt", sorted(place.glob("fold*/model.pt"), key=lambda path: (len(str(path)), str(path)))
+    named = Path(models)
+    if named.is_file():
+        return [named]
+    own, folds = named / "model.pt", sorted(named.glob("fold*/model.pt"), key=lambda path: (len(str(path)), str(path)))
     if own.is_file():
         return [own]
     if not folds:
-        phases = sorted({path.parents[1].name for path in place.glob("phase*/fold*/model.pt")})
-        instead = f"name one of its folders {', '.join(phases)}" if phases else "train a model or correct the path"
-        raise DataError(f"model {place}: expected a model.pt, or a folder with model.pt or fold*/model.pt; {instead}")
+        stages = sorted({path.parents[1].name for path in named.glob("*/fold*/model.pt")})
+        instead = f"name one of its folders {', '.join(stages)}" if stages else "train a model or correct the path"
+        raise DataError(f"model {named}: expected a model.pt, or a folder with model.pt or fold*/model.pt; {instead}")
     return folds
 
 
-def _check_device(device: str | None) -> None:
-    import torch
+def entropy(probability: np.ndarray) -> np.ndarray:
+    """Uncertainty of a probability map in bits, float32 in [0, 1]: -p log2 p - (1 - p) log2 (1 - p).
 
+    Of an ensemble's mean p it is the predictive entropy (Lakshminarayanan et al., "Simple and scalable predictive
+    uncertainty estimation using deep ensembles", NeurIPS 2017).
+    """
+    from scipy.special import entr
+
+    p = probability.astype(np.float64)
+    return ((entr(p) + entr(1 - p)) / math.log(2)).clip(0, 1).astype(np.float32)
+
+
+def _check_device(device: str | None) -> None:
     try:
         torch.zeros((), device=device)
     except (AssertionError, RuntimeError) as error:

@@ -10,41 +10,41 @@ from torch import Tensor, nn
 
 from ultrarefiner_monai.devices import default_device
 from ultrarefiner_monai.errors import DataError
-from ultrarefiner_monai.models.card import build_network, read_card, size_of
+from ultrarefiner_monai.models.card import build_network, read_card
 from ultrarefiner_monai.models.inferers import AutocastInferer
 from ultrarefiner_monai.models.weights import load_model
 from ultrarefiner_monai.networks.letterbox import letterbox, undo_letterbox
-from ultrarefiner_monai.networks.refiner import CANDIDATE_TEMPERATURE, Refinement
+from ultrarefiner_monai.systems import find_stage
 
 
 class Prediction(NamedTuple):
-    """What a model says of a picture.
+    """What a model says of an image.
 
-    `probability` (H, W) float32: of a lesion, in phases 2 and 3 the fused one. `sam_iou`: the IoU with the truth that
-    SAM predicts for its own mask, before fusion; NaN in phase 1, and where the coarse map is empty and SAM's mask unused.
+    `probability` (H, W) float32: of a lesion, by the last of the stage's outputs. `quality`: the IoU with the truth that
+    the network predicts for its own mask (of UltraRefiner, SAM for its mask before fusion); NaN where it predicts none.
     """
 
     probability: np.ndarray
-    sam_iou: float
+    quality: float
 
 
 class Segmenter:
-    """Predict the lesion of a picture as `inference.json` of the model's bundle does.
+    """Predict the lesion of an image as `inference.json` of the model's bundle does.
 
     Args:
-        network: trained network of `phase`; it is put on `device`, in eval mode.
-        phase: "phase1", "phase2" or "phase3".
+        network: trained network of `stage`; it is put on `device`, in eval mode.
+        stage: name of the stage, such as "phase3".
         size: side in pixels of the square that the network sees.
         amp: bf16 autocast, as the bundles have by default.
-        device: None is the first CUDA device, or the processor.
+        device: None is the first CUDA device, or the CPU.
     """
 
     def __init__(
-        self, network: nn.Module, phase: str, size: int, amp: bool = True, device: str | torch.device | None = None
+        self, network: nn.Module, stage: str, size: int, amp: bool = True, device: str | torch.device | None = None
     ) -> None:
         self.device = default_device() if device is None else torch.device(device)
         self.network = network.to(self.device).eval()
-        self.phase = phase
+        self.system, self.stage = find_stage(stage)
         self.size = size
         self._infer = AutocastInferer(amp)
 
@@ -54,34 +54,33 @@ class Segmenter:
 
     @torch.inference_mode()
     def predict(self, grey: np.ndarray, coarse: np.ndarray | None = None) -> Prediction:
-        """Segment one picture at its own size.
+        """Segment one image at its own size.
 
         Args:
             grey: (H, W) float32 in [0, 1].
-            coarse: (H, W) probability of phase 1, which phase 2 refines; other phases take none.
+            coarse: (H, W) probability by the stage that feeds this one; None where none does.
 
         Raises:
-            DataError: `coarse` is missing, not expected, or of another size than the picture.
+            DataError: `coarse` is missing, not expected, or of another size than the image.
         """
-        if (coarse is not None) != (self.phase == "phase2"):
-            expected = "a coarse map to refine" if self.phase == "phase2" else "no coarse map"
-            raise DataError(f"{self.phase}: expected {expected} beside the picture")
+        if (coarse is not None) != bool(self.stage.feeds):
+            expected = "a coarse map to refine" if self.stage.feeds else "no coarse map"
+            raise DataError(f"{self.stage.name}: expected {expected} beside the image")
         if coarse is not None and coarse.shape != grey.shape:
-            raise DataError(f"coarse map: expected the picture's size {grey.shape}, found {coarse.shape}")
+            raise DataError(f"coarse map: expected the image's size {grey.shape}, found {coarse.shape}")
         planes = [plane for plane in (grey, coarse) if plane is not None]
         squares = [letterbox(torch.from_numpy(plane)[None], self.size) for plane in planes]
-        logits, iou = self._forward(torch.cat(squares)[None].to(self.device))
+        logits, quality = self._forward(torch.cat(squares)[None].to(self.device))
         height, width = grey.shape
-        return Prediction(undo_letterbox(logits[0].sigmoid(), (height, width))[0].cpu().numpy(), iou)
+        return Prediction(undo_letterbox(logits[0].sigmoid(), (height, width))[0].cpu().numpy(), quality)
 
     def _forward(self, inputs: Tensor) -> tuple[Tensor, float]:
-        """Logits (1, 1, S, S), and SAM's predicted IoU, its candidates weighted as in its mask."""
-        if self.phase == "phase1":
+        """Logits (1, 1, S, S) of the last output, and the predicted IoU."""
+        if len(self.stage.outputs) == 1:
             return self._infer(inputs, self.network), math.nan
-        parts: Refinement = self._infer(inputs, self.network, return_parts=True)
-        iou = parts.iou.float()
-        expected = ((iou / CANDIDATE_TEMPERATURE).softmax(1) * iou).sum()
-        return parts.logits.float(), math.nan if parts.prompts.empty.item() else expected.item()
+        parts = self._infer(inputs, self.network, return_parts=True)
+        quality = getattr(parts, "quality", None)
+        return parts.outputs[self.stage.outputs[-1]].float(), math.nan if quality is None else quality.item()
 
 
 def load_segmenter(path: str | Path, amp: bool = True, device: str | torch.device | None = None) -> Segmenter:
@@ -95,4 +94,4 @@ def load_segmenter(path: str | Path, amp: bool = True, device: str | torch.devic
     card = read_card(path)
     network = build_network(card)
     load_model(network, path)
-    return Segmenter(network, card["phase"], size_of(card), amp, device)
+    return Segmenter(network, card["stage"], card["image_size"], amp, device)

@@ -11,11 +11,12 @@ from safetensors.torch import load_file
 from torch import nn
 
 from ultrarefiner_monai.errors import DataError, one_line
-from ultrarefiner_monai.files import atomic_write, file_sha256
+from ultrarefiner_monai.files import atomic_write, file_sha256, read_json
+from ultrarefiner_monai.models.old_cards import converted
 
 MISSING = object()
 # Cards of older trainings lack these; a network that differs in them refuses the weights by itself.
-LATER = frozenset({"refiner.lora_rank"})
+LATER = frozenset({"network.refiner.lora_rank"})
 
 
 class CheckpointError(DataError):
@@ -42,7 +43,7 @@ def save_model(network: nn.Module, path: str | Path, card: Mapping[str, Any]) ->
 
 
 def load_model(network: nn.Module, path: str | Path, expect: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Load a model.pt strictly into `network` and return its card ({} where the file came without one).
+    """Load a model.pt strictly into `network` and return its card, in the present form ({} where there is none).
 
     Args:
         network: the module to fill, on any device.
@@ -53,7 +54,7 @@ def load_model(network: nn.Module, path: str | Path, expect: Mapping[str, Any] |
         CheckpointError: absent, damaged, not a plain state dict, other settings, or weights of another architecture.
     """
     path = Path(path)
-    card = _read_card(path)
+    card = _card_of(path)
     if expect is not None:
         compare_card(path, card, expect)
     load_strictly(bare(network), read_torch(path), path)
@@ -61,15 +62,18 @@ def load_model(network: nn.Module, path: str | Path, expect: Mapping[str, Any] |
 
 
 def compare_card(path: Path, card: Mapping[str, Any], expect: Mapping[str, Any]) -> None:
-    """Raise CheckpointError on the first key of `expect` (nested: dotted) that the card lacks or holds otherwise."""
-    found = dict(_flatten(json.loads(json.dumps(card))))
+    """Raise CheckpointError on the first key of `expect` (nested: dotted) that the card lacks or holds otherwise.
+
+    A card of an older training is converted before.
+    """
+    found = dict(_flatten(json.loads(json.dumps(converted(card)))))
     for key, expected in _flatten(json.loads(json.dumps(expect))):
         value = found.get(key, MISSING)
         if value is MISSING and key in LATER:
             continue
         if value is MISSING:
             raise CheckpointError(
-                f"{path}: its card has no {key!r} (expected {expected!r}); use a model saved by this phase"
+                f"{path}: its card has no {key!r} (expected {expected!r}); use a model saved by this stage"
             )
         if value != expected:
             raise CheckpointError(
@@ -110,7 +114,7 @@ def read_torch(path: Path) -> Any:
         CheckpointError: absent, truncated, altered, or holding anything but tensors and plain values.
     """
     if not path.is_file():
-        raise CheckpointError(f"{path} does not exist; train the phase that writes it or correct the path")
+        raise CheckpointError(f"{path} does not exist; train the stage that writes it or correct the path")
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -136,21 +140,19 @@ def bare(network: nn.Module) -> nn.Module:
         network = inner
 
 
-def _read_card(path: Path) -> dict[str, Any]:
+def _card_of(path: Path) -> dict[str, Any]:
     card_path = path.with_suffix(".json")
     if not path.is_file() or not card_path.is_file():
         return {}
     try:
-        card = json.loads(card_path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CheckpointError(
-            f"{card_path} is not JSON: {one_line(error)}; restore it together with {path.name}"
-        ) from error
+        card = read_json(card_path, dict, f"restore it together with {path.name}")
+    except DataError as error:
+        raise CheckpointError(str(error)) from None
     if card.get("sha256") != file_sha256(path):
         raise CheckpointError(
             f"{path} is not the file its card {card_path.name} describes (SHA-256); restore both or resume"
         )
-    return card
+    return converted(card)
 
 
 def _flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -3,15 +3,7 @@
 from ultrarefiner_monai.networks.fusion import Fusion
 from ultrarefiner_monai.networks.prompts import PromptGenerator, Prompts
 from ultrarefiner_monai.networks.refiner import Refinement, SamRefiner
-from ultrarefiner_monai.networks.sam import (
-    Sam,
-    build_sam,
-    inject_lora,
-    lite_medsam_weights,
-    load_lora,
-    merge_lora,
-    save_lora,
-)
+from ultrarefiner_monai.networks.sam import Sam, build_sam, inject_lora, lite_medsam_weights, merge_lora
 from ultrarefiner_monai.networks.transunet import TransUNet, build_transunet
 from ultrarefiner_monai.networks.ultrarefiner import UltraRefiner
 
@@ -28,7 +20,5 @@ __all__ = [
     "build_transunet",
     "inject_lora",
     "lite_medsam_weights",
-    "load_lora",
     "merge_lora",
-    "save_lora",
 ]

@@ -1,16 +1,17 @@
 """The whole system: coarse network and SAM refiner, one differentiable network."""
 
+import copy
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from ultrarefiner_monai.networks.fusion import Fusion
+from ultrarefiner_monai.networks.prompts import PromptGenerator
 from ultrarefiner_monai.networks.refiner import Refinement, SamRefiner
-from ultrarefiner_monai.networks.sam import lora_rank
-
-if TYPE_CHECKING:
-    from ultrarefiner_monai.networks.transunet import TransUNet
+from ultrarefiner_monai.networks.sam import build_sam, lora_rank
+from ultrarefiner_monai.networks.transunet import TransUNet, build_transunet
 
 
 class UltraRefiner(nn.Module):
@@ -29,7 +30,7 @@ class UltraRefiner(nn.Module):
 
     def __init__(
         self,
-        coarse: "TransUNet | nn.Module",
+        coarse: TransUNet | nn.Module,
         refiner: SamRefiner,
         outputs: Literal["refined", "both"] = "refined",
         prompt_gradient_scale: float = 1.0,
@@ -80,3 +81,44 @@ def describe(network: nn.Module, settings: Mapping[str, Mapping[str, Any]]) -> d
         refiner: Any = network.refiner if isinstance(network, UltraRefiner) else network
         described["refiner"] |= {**refiner.settings, "lora_rank": lora_rank(refiner.sam.image_encoder)}
     return described
+
+
+def build(network: Mapping[str, Mapping[str, Any]]) -> nn.Module:
+    """The untrained network of a stage: a TransUNet, a SamRefiner, or an UltraRefiner of both.
+
+    Args:
+        network: what `describe` gives: `coarse`, `refiner` or both.
+    """
+    if "refiner" not in network:
+        return _build_coarse(network["coarse"])
+    settings = network["refiner"]
+    prompts, fusion = (
+        {key.removeprefix(prefix): value for key, value in settings.items() if key.startswith(prefix)}
+        for prefix in ("prompt_", "fusion_")
+    )
+    sam = build_sam(settings["variant"], settings["image_size"], lora_rank=settings["lora_rank"])
+    refiner = SamRefiner(sam, PromptGenerator(**prompts), Fusion(**fusion))
+    return UltraRefiner(_build_coarse(network["coarse"]), refiner) if "coarse" in network else refiner
+
+
+def _build_coarse(settings: Mapping[str, Any]) -> TransUNet:
+    return build_transunet(settings["variant"], settings["size"])
+
+
+def with_prompts(network: SamRefiner | UltraRefiner, changed: Mapping[str, Any]) -> nn.Module:
+    """A network that shares everything with `network` but for the `changed` settings of its prompts.
+
+    Raises:
+        TypeError, ValueError: settings that `PromptGenerator` refuses.
+    """
+    refiner = network.refiner if isinstance(network, UltraRefiner) else network
+    settings: dict[str, Any] = {**refiner.prompts.settings, **changed}
+    refiner = _replaced(refiner, "prompts", PromptGenerator(**settings))
+    return _replaced(network, "refiner", refiner) if isinstance(network, UltraRefiner) else refiner
+
+
+def _replaced(module: Any, name: str, part: nn.Module) -> Any:
+    """A shallow copy of `module` with another submodule."""
+    twin = copy.copy(module)
+    twin._modules = {**module._modules, name: part}
+    return twin

@@ -121,8 +121,7 @@ def make_document(files: StudyFiles, scores: Scores, seed: int = 0) -> Document:
 
 
 def _between(scores: Scores, stages: Sequence[str], seed: int) -> list[Document]:
-    """Differences in Dice between stages on the images that both have scored: of the same output, and of the last from
-    the baseline."""
+    """Differences in Dice between stages, of the same output and of the last from the baseline, where both have scored."""
     lines = []
     for one, other in combinations(stages, 2):
         for place in PLACES:

@@ -3,9 +3,11 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
+from pathlib import Path
 from typing import Any, Literal
 
 from ultrarefiner_monai.errors import DataError, did_you_mean
+from ultrarefiner_monai.systems.key import Key
 
 Fold = Literal["same", "all"]
 
@@ -26,10 +28,13 @@ class Stage:
         all_folds: trained on every fold even where a cross-validation asks for some, since other stages need all its maps.
         scored: whether it enters the tables of a cross-validation; one whose masks a later stage has as its baseline does
             not.
-        options: settings of a prediction that a MONAI Label client may change beside the threshold.
+        options: settings of a prediction that a MONAI Label client may change beside the threshold -> their dotted paths
+            in the `network` of a model's card.
         settings: configuration key -> dotted path in the `network` of a model's card, for keys that decide the network.
         weights: configuration keys that name files of published weights.
         short_schedule: epochs that suffice on the embedded synthetic data set.
+        rate: AdamW's learning rate where a trained model learns from the labels of a MONAI Label server.
+        loss: the loss there, as a component of a configuration.
     """
 
     name: str
@@ -41,10 +46,12 @@ class Stage:
     feeds: Mapping[str, str] = field(default_factory=dict)
     all_folds: bool = False
     scored: bool = True
-    options: tuple[str, ...] = ()
+    options: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, str] = field(default_factory=dict)
     weights: tuple[str, ...] = ()
     short_schedule: int = 3
+    rate: float = 1e-5
+    loss: Mapping[str, Any] = field(default_factory=lambda: {"_target_": "ultrarefiner_monai.losses.DiceCELoss"})
 
     @property
     def own_keys(self) -> tuple[str, ...]:
@@ -78,7 +85,14 @@ class System:
             stage, nested by their paths. Empty where the settings say everything.
         resolver: `resolve(request, demonstration, substitutions) -> Networks`: variants and sizes completed, weights found;
             see `bundle.preflight.request`.
-        exporter: `parts(network, size) -> dict[str, Part]`: the networks that an export writes.
+        exporter: `parts(network, size) -> dict[str, Part]`: the networks that an export writes; by default the whole one.
+        adjuster: `adjusted(network, options) -> nn.Module`: the network with changed options of its stage; needed by stages
+            that have any.
+        keys: the configuration keys that other systems do not have.
+        shared_keys: key of a whole cross-validation -> stage -> the stage's key that it sets, for keys that stand for one
+            thing in one stage and for another in the next.
+        weights: name -> `find() -> Path` of the pretrained weights that can be installed; it raises `FileNotFoundError` or
+            `ValueError` with the next step.
     """
 
     name: str
@@ -88,11 +102,15 @@ class System:
     quick: Mapping[str, Mapping[str, Any]]
     builder: str
     resolver: str
-    exporter: str
+    exporter: str = "ultrarefiner_monai.networks.export_parts:whole_network"
     describer: str = ""
+    adjuster: str = ""
     instead: Mapping[str, str] = field(default_factory=dict)
     labels: Literal["lesion", "classes"] = "lesion"
     prompts: Literal["none", "optional", "required"] = "none"
+    keys: tuple[Key, ...] = ()
+    shared_keys: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    weights: Mapping[str, str] = field(default_factory=dict)
 
     def stage(self, name: str) -> Stage:
         """The stage `name`.
@@ -106,7 +124,21 @@ class System:
             raise DataError(f"unknown stage '{name}' of {self.name}: {did_you_mean(name, names)}")
         return found
 
-    def function(self, role: Literal["builder", "describer", "resolver", "exporter"]) -> Callable[..., Any]:
+    def function(self, role: Literal["builder", "describer", "resolver", "exporter", "adjuster"]) -> Callable[..., Any]:
         """The function that plays a role."""
-        module, _, name = getattr(self, role).partition(":")
-        return getattr(import_module(module), name)
+        return _imported(getattr(self, role))
+
+    def find_weights(self) -> dict[str, Path | str]:
+        """Pretrained weights by name: their file, or why there is none and the next step."""
+        found: dict[str, Path | str] = {}
+        for name, finder in self.weights.items():
+            try:
+                found[name] = _imported(finder)()
+            except (FileNotFoundError, ValueError) as error:
+                found[name] = str(error)
+        return found
+
+
+def _imported(function: str) -> Callable[..., Any]:
+    module, _, name = function.partition(":")
+    return getattr(import_module(module), name)

@@ -1,8 +1,11 @@
 """UltraRefiner: a coarse network proposes a mask, differentiable prompts hand it to Segment Anything, both learn jointly."""
 
+from ultrarefiner_monai.systems.key import Key
 from ultrarefiner_monai.systems.system import Stage, System
 
-PROMPTS = ("positive_points", "negative_points", "box", "mask", "box_margin")  # those that a client may change
+PROMPTS = {  # those that a client may change
+    name: f"refiner.prompt_{name}" for name in ("positive_points", "negative_points", "box", "mask", "box_margin")
+}
 REFINER = {
     "variant": "refiner.variant",
     "image_size": "refiner.image_size",
@@ -11,6 +14,58 @@ REFINER = {
     "lora_rank": "refiner.lora_rank",
 }
 SMALL = {"batch_size": 8, "epochs": 2}
+TRANSUNETS = ("r50_vit_b16", "tiny")
+SAMS = ("vit_b", "vit_l", "vit_h", "lite_medsam", "tiny")
+TRANSUNET = "TransUNet: as published (105 M parameters) or 1.5 M"
+SIZE = "side of the network's input in pixels; null: the variant's own"
+REFINED = ("phase2", "phase3")
+KEYS = (
+    Key("variant", "choice", TRANSUNET, ("phase1",), TRANSUNETS),
+    Key("variant", "choice", "SAM; `tiny` has random weights, for tests", REFINED, SAMS),
+    Key("image_size", "whole number", SIZE, above=0),
+    Key(
+        "learning_rate",
+        "number",
+        "at the peak of the schedule; null: 0.01 (SGD) for `r50_vit_b16`, 0.002 (AdamW) for `tiny`",
+        ("phase1",),
+        above=0,
+    ),
+    Key("coarse_variant", "choice", TRANSUNET, choices=TRANSUNETS),
+    Key("coarse_size", "whole number", f"{SIZE} (of TransUNet)", above=0),
+    Key("pretrained", "file", "Google's npz for the encoder"),
+    Key(
+        "sam_checkpoint",
+        "file",
+        "SAM weights; null: LiteMedSAM's for that variant; `random`: none",
+        choices=("random",),
+    ),
+    Key("lora_rank", "whole number", "rank of LoRA on SAM's image encoder; 0: frozen", least=0),
+    Key(
+        "points", "whole number", "positive, and negative, points among the prompts; null: 1, 0 for LiteMedSAM", least=0
+    ),
+    Key(
+        "fusion",
+        "choice",
+        "how coarse and refined probability become one",
+        choices=("none", "mean", "uncertainty", "learned", "hybrid"),
+    ),
+    Key("coarse_predictions", "path", "folder with `fold*/predictions` of phase 1"),
+    Key("real_ratio", "number", "share of real coarse maps in training, the rest are simulated", least=0, most=1),
+    Key("change_penalty", "number", "weight of the penalty for changing what was right", least=0),
+    Key("cache_embeddings", "truth value", "compute each image's embedding once"),
+    Key(
+        "phase1_checkpoint",
+        "file",
+        "model to start from; null: the same fold's. With evaluate.json both name a [cascade](../how-to/evaluate.md)",
+    ),
+    Key("phase2_checkpoint", "file", "model to start from; null: the same fold's"),
+    Key("weighting", "choice", "of the losses of both masks", choices=("learned", "fixed")),
+    Key(
+        "prompt_gradient_scale", "number", "factor on the gradient that reaches TransUNet through the prompts", least=0
+    ),
+    Key("coarse_rate", "number", "learning rate of TransUNet", least=0),
+    Key("refiner_rate", "number", "learning rate of the refiner", least=0),
+)
 
 SYSTEM = System(
     name="ultrarefiner",
@@ -26,6 +81,7 @@ SYSTEM = System(
             settings={"variant": "coarse.variant", "image_size": "coarse.size"},
             weights=("pretrained",),
             short_schedule=12,
+            rate=1e-4,  # ten times that of a network with SAM in it
         ),
         Stage(
             "phase2",
@@ -36,6 +92,7 @@ SYSTEM = System(
             options=PROMPTS,
             settings=REFINER,
             weights=("sam_checkpoint",),
+            loss={"_target_": "ultrarefiner_monai.losses.RefinedLoss"},
         ),
         Stage(
             "phase3",
@@ -47,6 +104,7 @@ SYSTEM = System(
             settings={**REFINER, "coarse_variant": "coarse.variant", "coarse_size": "coarse.size"},
             weights=("sam_checkpoint",),
             short_schedule=6,
+            loss={"_target_": "ultrarefiner_monai.losses.JointLoss", "weighting": "fixed"},
         ),
     ),
     quick={
@@ -60,10 +118,19 @@ SYSTEM = System(
             "refiner_rate": 2e-5,
         },
     },
+    keys=KEYS,
+    shared_keys={
+        "coarse_variant": {"phase1": "variant", "phase3": "coarse_variant"},
+        "coarse_size": {"phase1": "image_size", "phase3": "coarse_size"},
+        "sam_variant": {"phase2": "variant", "phase3": "variant"},
+        "sam_size": {"phase2": "image_size", "phase3": "image_size"},
+    },
+    weights={"LiteMedSAM": "ultrarefiner_monai.networks:lite_medsam_weights"},
     builder="ultrarefiner_monai.networks.ultrarefiner:build",
     describer="ultrarefiner_monai.networks.ultrarefiner:describe",
+    adjuster="ultrarefiner_monai.networks.ultrarefiner:with_prompts",
     resolver="ultrarefiner_monai.bundle.preflight.networks:resolve",
-    exporter="ultrarefiner_monai.deploy.export.parts:parts_of",
+    exporter="ultrarefiner_monai.networks.export_parts:ultrarefiner_parts",
     instead={
         "phase1_checkpoint": "the coarse network starts untrained",
         "phase2_checkpoint": "the refiner starts from SAM's own weights",

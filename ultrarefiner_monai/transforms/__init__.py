@@ -1,22 +1,20 @@
 """MONAI dictionary transforms that the bundles' configurations name."""
 
-from ultrarefiner_monai.networks.letterbox import letterbox, undo_letterbox
-from ultrarefiner_monai.transforms.letterboxd import Letterboxd
-from ultrarefiner_monai.transforms.load import LoadGreyd, LoadMapd, LoadMaskd, LoadTruthd
-from ultrarefiner_monai.transforms.repeatable import RepeatableCompose
-from ultrarefiner_monai.transforms.save import SaveMapsd, SaveMaskd
-from ultrarefiner_monai.transforms.simulate import SimulateCoarsed
+from ultrarefiner_monai.lazy import lazily
 
-__all__ = [
-    "Letterboxd",
-    "LoadGreyd",
-    "LoadMapd",
-    "LoadMaskd",
-    "LoadTruthd",
-    "RepeatableCompose",
-    "SaveMapsd",
-    "SaveMaskd",
-    "SimulateCoarsed",
-    "letterbox",
-    "undo_letterbox",
-]
+__getattr__ = lazily(
+    __name__,
+    {
+        "Letterboxd": "letterboxd",
+        "LoadGreyd": "load",
+        "LoadMapd": "load",
+        "LoadMaskd": "load",
+        "LoadTruthd": "load",
+        "RepeatableCompose": "repeatable",
+        "SaveMapsd": "save",
+        "SaveMaskd": "save",
+        "SimulateCoarsed": "simulate",
+        "letterbox": "letterboxd",
+        "undo_letterbox": "letterboxd",
+    },
+)

@@ -1,4 +1,4 @@
-"""Reading pictures, masks and probability maps into channel-first tensors, (1, H, W)."""
+"""Reading images, masks and probability maps into channel-first tensors, (1, H, W)."""
 
 from collections.abc import Hashable, Mapping
 from typing import Any
@@ -23,7 +23,7 @@ def _union(paths: str, item: Mapping[Hashable, Any]) -> torch.Tensor:
 
 
 class LoadGreyd(MapTransform):
-    """Read pictures as grey values: path -> `MetaTensor` (1, H, W), float32 in [0, 1].
+    """Read images as grey values: path -> `MetaTensor` (1, H, W), float32 in [0, 1].
 
     Every file kind gives the same tensor as its grey original (`read_grey`). The path is
     kept under `image_path`; `meta["filename_or_obj"]` and `meta["spatial_shape"]` are set as MONAI's readers do.
@@ -34,7 +34,7 @@ class LoadGreyd(MapTransform):
     """
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return a copy of `data` with the pictures read."""
+        """Return a copy of `data` with the images read."""
         item = dict(data)
         for key in self.key_iterator(item):
             path = str(item[key])

@@ -15,7 +15,7 @@ class RepeatableCompose(Compose):
     """`Compose` that seeds its random transforms anew for every item, from the epoch's seed and the item's `id`.
 
     MONAI seeds the transforms once a worker, so that an item's augmentation depends on the number of workers and on the
-    items that its worker served before. Here two runs with one seed show the network the same pictures, whatever the
+    items that its worker served before. Here two runs with one seed show the network the same images, whatever the
     number of workers.
 
     The epoch's seed is the one that `set_random_state` was last given in the main process; what MONAI's loader gives its

@@ -12,20 +12,21 @@ from PIL import Image
 
 from ultrarefiner_monai.data.predictions.index import PredictionIndex
 from ultrarefiner_monai.data.predictions.maps import write_map
-from ultrarefiner_monai.metrics import overlap_metrics
+from ultrarefiner_monai.masks import THRESHOLD
+from ultrarefiner_monai.metrics.overlap import overlap_metrics
 
 
 class SaveMapsd(MapTransform):
     """Write each channel of a probability map (C, H, W) into a prediction folder of its own.
 
-    Channel c goes to `folder/channels[c]` (or `folder` itself where there is one channel), one NIfTI a picture under the
-    picture's own name; `write_index` completes the folders with their `predictions.json`.
+    Channel c goes to `folder/channels[c]` (or `folder` itself where there is one channel), one NIfTI an image under the
+    image's own name; `write_index` completes the folders with their `predictions.json`.
 
     Args:
         keys: the key of the map.
         folder: where the prediction folders go.
         channels: name of each channel.
-        index: fields of `PredictionIndex` that all pictures share, but for the model's hash.
+        index: fields of `PredictionIndex` that all images share, but for the model's hash.
         truth_key: key of the true mask, whose Dice is noted in the index where there is one.
     """
 
@@ -44,7 +45,7 @@ class SaveMapsd(MapTransform):
         self.indices = [PredictionIndex(**index, model_sha256="") for _ in names]
 
     def __call__(self, data: Mapping[Hashable, Any]) -> Mapping[Hashable, Any]:
-        """Write the maps of one picture and return `data` as it is."""
+        """Write the maps of one image and return `data` as it is."""
         maps = data[self.keys[0]].as_subclass(torch.Tensor).float().cpu().clamp(0, 1)
         item = {"id": data["id"], "image": data["name"], "width": int(data["width"]), "height": int(data["height"])}
         for folder, index, prob in zip(self.folders, self.indices, maps, strict=True):
@@ -55,7 +56,7 @@ class SaveMapsd(MapTransform):
         if self.truth_key not in data:
             return None
         truth = torch.as_tensor(data[self.truth_key][0]).cpu() > 0
-        return overlap_metrics((prob >= 0.5).numpy(), truth.numpy())["dice"]
+        return overlap_metrics((prob >= THRESHOLD).numpy(), truth.numpy())["dice"]
 
     def write_index(self, model_sha256: str) -> None:
         """Write `predictions.json` into every folder; `model_sha256` is the hash of the weights that predicted."""
@@ -65,21 +66,21 @@ class SaveMapsd(MapTransform):
 
 
 class SaveMaskd(MapTransform):
-    """Write the last channel of a probability map (C, H, W), thresholded, as an 8-bit PNG (0 and 255) of the picture's size.
+    """Write the last channel of a probability map (C, H, W), thresholded, as an 8-bit PNG (0 and 255) of the image's size.
 
     Args:
         keys: the key of the map.
-        folder: where the masks go; `<picture's stem>.png` each.
+        folder: where the masks go; `<image's stem>.png` each.
         threshold: probability from which a pixel is lesion.
     """
 
-    def __init__(self, keys: KeysCollection, folder: str, threshold: float = 0.5) -> None:
+    def __init__(self, keys: KeysCollection, folder: str, threshold: float = THRESHOLD) -> None:
         super().__init__(keys)
         self.folder = Path(folder)
         self.threshold = threshold
 
     def __call__(self, data: Mapping[Hashable, Any]) -> Mapping[Hashable, Any]:
-        """Write the mask of one picture and return `data` as it is."""
+        """Write the mask of one image and return `data` as it is."""
         mask = (data[self.keys[0]][-1] >= self.threshold).cpu().numpy()
         self.folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(mask.astype(np.uint8) * 255).save(self.folder / f"{Path(data['image_path']).stem}.png")

@@ -10,7 +10,7 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform, RandomizableTransform
 from scipy.ndimage import affine_transform, distance_transform_edt, gaussian_filter
 
-_NEUTRAL_SIZE = 512  # px; softness is stated for a picture whose long side this is
+_NEUTRAL_SIZE = 512  # px; softness is stated for an image whose long side this is
 _FAULT_CHANCE = 0.2  # chance of a missing chunk, and of a false island
 
 
@@ -19,7 +19,7 @@ class SimulateCoarsed(RandomizableTransform, MapTransform):
 
     The signed distance of the mask is scaled and shifted (an error of size and place), bent by a smooth random field
     (an error of the border), sometimes bitten into (a missing chunk) or given an island (a false positive), and
-    softened: p = sigmoid(distance / T), T of 2 to 8 px in a picture of 512 px. A blank mask stays blank but for a rare
+    softened: p = sigmoid(distance / T), T of 2 to 8 px in an image of 512 px. A blank mask stays blank but for a rare
     island.
 
     All numbers come from the transform's own `R`: `set_random_state` makes it repeatable, and MONAI's `DataLoader`
@@ -31,7 +31,7 @@ class SimulateCoarsed(RandomizableTransform, MapTransform):
     Args:
         keys: the true mask, (1, H, W) in {0, 1}.
         coarse_key: key written.
-        image_key: picture (C, H, W) whose letterbox padding (trailing zero rows and columns) stays zero in the map.
+        image_key: image (C, H, W) whose letterbox padding (trailing zero rows and columns) stays zero in the map.
         prob: chance that an item's coarse map is simulated; where the item has none it always is.
         softness: range of T (px at a long side of 512).
     """
@@ -62,7 +62,7 @@ class SimulateCoarsed(RandomizableTransform, MapTransform):
         return item
 
     def _simulate(self, mask: np.ndarray, image: torch.Tensor | None) -> MetaTensor:
-        """Simulate on the part of the mask that lies in the picture, not in its padding."""
+        """Simulate on the part of the mask that lies in the image, not in its padding."""
         height, width = mask.shape if image is None else _content(np.asarray(image))
         coarse = np.zeros((1, *mask.shape), np.float32)
         coarse[0, :height, :width] = simulate(mask[:height, :width], self.R, self.softness)
@@ -70,7 +70,7 @@ class SimulateCoarsed(RandomizableTransform, MapTransform):
 
 
 def _content(image: np.ndarray) -> tuple[int, int]:
-    """Height and width of a picture (C, H, W) without its trailing zero rows and columns; all of a blank one."""
+    """Height and width of an image (C, H, W) without its trailing zero rows and columns; all of a blank one."""
     lit = np.any(image, axis=0)
     if not np.any(lit):
         return lit.shape
@@ -126,7 +126,7 @@ def _smooth_field(shape: tuple[int, ...], sigma: float, rng: np.random.RandomSta
 
 
 def _point_of(mask: np.ndarray, rng: np.random.RandomState) -> np.ndarray:
-    """A random pixel (row, column) of the mask, or of the picture where the mask is blank."""
+    """A random pixel (row, column) of the mask, or of the image where the mask is blank."""
     candidates = np.flatnonzero(mask) if mask.any() else np.arange(mask.size)
     return np.array(np.unravel_index(candidates[rng.randint(len(candidates))], mask.shape))
 

@@ -55,5 +55,5 @@ def test_document() -> None:
 
 
 def test_every_kind_is_documented() -> None:
-    page = (Path(__file__).parents[2] / "docs/reference/verify.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[3] / "docs/reference/verify.md").read_text(encoding="utf-8")
     assert re.findall(r"^\| `(\w+)` \|", page, re.M) == list(KINDS)

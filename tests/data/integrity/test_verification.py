@@ -219,7 +219,7 @@ def _ramp(values: np.ndarray) -> np.ndarray:
     [
         (_two_greys, "2: 254, 255"),
         (_two_colours, "2: (0, 255, 0), (255, 0, 0)"),
-        (_ramp, "7: 1, 2, 3, 4, ..."),
+        (_ramp, "7: 1, 2, 3, 4 and 3 more"),
     ],
 )
 def test_mask_values(

@@ -8,7 +8,7 @@ import pytest
 from ultrarefiner_monai.data.datasets import DATASETS
 from ultrarefiner_monai.data.manifests.items import masks_of
 from ultrarefiner_monai.data.manifests.manifest import available, load_manifest, shipped_manifest
-from ultrarefiner_monai.data.releases.near_duplicates import near_duplicate_pairs
+from ultrarefiner_monai.data.releases.perceptual_hashes import near_duplicate_pairs
 from ultrarefiner_monai.errors import DataError
 
 SHIPPED = ("BUSI", "BUSBRA", "BUS_UCLM")
@@ -158,7 +158,7 @@ def test_incomplete_releases_are_restricted_and_counted(document: dict, tmp_path
 
 
 def test_unknown_names_and_manifests_not_built_yet() -> None:
-    with pytest.raises(DataError, match="unknown dataset 'busbra': did you mean BUSBRA"):
+    with pytest.raises(DataError, match="unknown dataset 'busbra': did you mean 'BUSBRA'"):
         shipped_manifest("busbra")
     with pytest.raises(DataError, match="unknown dataset 'ImageNet': expected one of BUSI"):
         shipped_manifest("ImageNet")

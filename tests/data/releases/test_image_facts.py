@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ultrarefiner_monai.data import images
 from ultrarefiner_monai.data.images import open_image
-from ultrarefiner_monai.data.releases import image_facts as measuring
+from ultrarefiner_monai.data.releases import image_facts
 from ultrarefiner_monai.data.releases.fact_cache import FactCache
 from ultrarefiner_monai.data.releases.image_facts import measure, phash16
 from ultrarefiner_monai.data.releases.readers import reader
@@ -73,7 +74,8 @@ def test_a_second_reading_opens_only_what_changed(bus_release: Path, tmp_path: P
     first, _ = measure(sources, bus_release, cache)
     Image.new("L", (80, 60), 255).save(bus_release / "GT/000002.png")
     opened: list[Path] = []
-    monkeypatch.setattr(measuring, "open_image", lambda path: opened.append(path) or open_image(path))
+    for module in (images, image_facts):
+        monkeypatch.setattr(module, "open_image", lambda path: opened.append(path) or open_image(path))
     second, _ = measure(sources, bus_release, cache)
     assert [path.relative_to(bus_release).as_posix() for path in opened] == ["original/000002.png", "GT/000002.png"]
     assert second[1].lesion_pixels == 80 * 60
@@ -84,13 +86,14 @@ def test_a_picture_moved_in_the_release_is_known_by_its_content(bus_release: Pat
     cache = FactCache(tmp_path / "cache")
     first, _ = measure(reader("BUS").scan(bus_release), bus_release, cache)
     moved = bus_release.rename(tmp_path / "elsewhere")
-    monkeypatch.setattr(measuring, "open_image", lambda path: pytest.fail(f"{path} was opened"))
+    for module in (images, image_facts):
+        monkeypatch.setattr(module, "open_image", lambda path: pytest.fail(f"{path} was opened"))
     assert measure(reader("BUS").scan(moved), moved, cache)[0] == first
 
 
 def test_a_thumbnail_holds_the_means_of_a_grid() -> None:
     picture = np.kron(np.arange(64 * 64, dtype=np.uint16).reshape(64, 64) % 251, np.ones((3, 2))).astype(np.uint8)
-    thumbnail = np.frombuffer(measuring.thumbnail(Image.fromarray(picture)), np.uint8).reshape(64, 64)
+    thumbnail = np.frombuffer(image_facts.thumbnail(Image.fromarray(picture)), np.uint8).reshape(64, 64)
     np.testing.assert_array_equal(thumbnail, picture[::3, ::2])
 
 

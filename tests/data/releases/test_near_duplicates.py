@@ -13,10 +13,9 @@ from scipy.ndimage import gaussian_filter
 from ultrarefiner_monai.data.manifests.groups import excluded_duplicates
 from ultrarefiner_monai.data.phantom.phantom import generate_phantom
 from ultrarefiner_monai.data.releases.image_facts import phash16, thumbnail
-from ultrarefiner_monai.data.releases.near_duplicates import (
+from ultrarefiner_monai.data.releases.near_duplicates import correlation, duplicate_pairs
+from ultrarefiner_monai.data.releases.perceptual_hashes import (
     MIRRORS,
-    correlation,
-    duplicate_pairs,
     hash_bits,
     near_duplicate_pairs,
     near_duplicates_between,

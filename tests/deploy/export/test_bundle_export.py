@@ -89,7 +89,7 @@ def test_nothing_needs_the_package_before_monai_has_put_the_folder_on_the_path(p
     for name in ("train", "multi_gpu_train", "evaluate", "inference"):
         config = config_of(bundle, name)
         assert "initialize" not in config
-        assert "$bundle.check_keys(@bundle_root)" in config["run"]
+        assert "$bundle.check_keys()" in config["run"]
     assert config_of(bundle, "multi_gpu_train")["run"][-1] == "$bundle.train(@train#trainer)"
 
 
@@ -132,7 +132,7 @@ def test_inference_predicts_what_the_model_predicts(phase, export_of, picture, t
 def test_phase2_refines_the_coarse_maps_of_a_data_set(training, export_of, tmp_path):
     keys = {key: training.keys[key] for key in ("data_root", "manifest", "batch_size")}
     manifest = load_manifest(keys["manifest"])
-    simulate_predictions(manifest, keys["data_root"], tmp_path / "coarse")
+    simulate_predictions(manifest, keys["data_root"], "phase1", tmp_path / "coarse")
     bundle, _ = export_of("phase2", manifest_sha256=manifest.sha256)
     run = workflow(bundle, "inference", coarse_predictions=str(tmp_path / "coarse"), cache_embeddings=False, **keys)
     run.initialize()
@@ -182,6 +182,22 @@ def test_the_package_is_really_absent_there(tmp_path):
     assert done.stderr.splitlines()[-1] == "ModuleNotFoundError: No module named 'ultrarefiner_monai'"
 
 
+def test_a_bundle_of_a_real_data_set_trains_on_nothing_else(export_of, tmp_path):
+    bundle, _ = export_of("phase1", dataset="BUSI")
+    assert [path.name for path in bundle.rglob("_shipped/data_manifests/*")] == ["BUSI.json"]
+    assert config_of(bundle, "train")["strict"] is True
+    assert not (bundle / "ultrarefiner_monai" / "data" / "phantom").exists()
+    command = ["-m", "monai.bundle", "run", "--config_file", str(bundle / "configs" / "train.json")]
+    for keys, told in (
+        ((), "no data root for BUSI (--data_root FOLDER)"),
+        (("--strict", "false"), "no manifest for 'PHANTOM'"),
+        (("--dataset", "PHANTOM"), "no manifest for 'PHANTOM'"),
+    ):
+        done = without_the_package(*command, *keys, cwd=tmp_path)
+        assert done.returncode != 0
+        assert told in done.stderr.splitlines()[-1], done.stderr
+
+
 def without_the_package(*arguments, cwd):
     """Python with the packages of this environment, but without those that it finds through .pth files: editable ones."""
     environment = os.environ | {"PYTHONPATH": sysconfig.get_path("purelib")}
@@ -222,7 +238,7 @@ def test_damaged_weights_are_refused(make_model, tmp_path):
 
 
 def test_an_export_that_fails_leaves_nothing(training, tmp_path, monkeypatch):
-    monkeypatch.setattr(bundle_export, "_copy_package", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    monkeypatch.setattr(bundle_export, "copy_files", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
         export_bundle(training.folder / "model.pt", tmp_path / "out")
     assert not list(tmp_path.iterdir())

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from untrained import REFINER
+from untrained import REFINER, card_of
 
 from ultrarefiner_monai.data.images import read_grey
 from ultrarefiner_monai.deploy.export import formats as export
@@ -18,14 +18,15 @@ from ultrarefiner_monai.deploy.export.formats import (
     export_torchscript,
     load_onnx,
     load_torchscript,
+    parts_of,
 )
-from ultrarefiner_monai.deploy.export.parts import Part, parts_of
 from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.files import file_sha256
 from ultrarefiner_monai.handlers import CheckpointError, save_model
 from ultrarefiner_monai.models import build_network, load_segmenter
 from ultrarefiner_monai.models.segmenter import Segmenter
 from ultrarefiner_monai.networks import UltraRefiner
+from ultrarefiner_monai.networks.export_parts import Part
 from ultrarefiner_monai.networks.letterbox import letterbox
 
 SIZE = 64
@@ -138,7 +139,7 @@ def test_the_size_of_the_published_vit_b(kind, monkeypatch, tmp_path):
     write, load, suffix = kind
     torch.manual_seed(3)
     settings = {"variant": "vit_b", "sam_variant": "vit_b", "image_size": 4 * SIZE, "fusion_mode": "none"}
-    card = {"phase": "phase2", "refiner": {**REFINER, **settings, "lora_rank": 0}}
+    card = card_of("phase2") | {"image_size": 4 * SIZE, "network": {"refiner": {**REFINER, **settings, "lora_rank": 0}}}
     network = build_network(card)
     save_model(network, tmp_path / "model.pt", card)
     monkeypatch.setattr(export, "parts_of", lambda segmenter: {"model": parts_of(segmenter)["model"]})

@@ -14,7 +14,7 @@ from monai.bundle import ckpt_export, verify_metadata, verify_net_in_out
 
 from ultrarefiner_monai.models.weights import read_torch
 
-FORMAT = Path(__file__).parents[1] / "bundles" / "network_data_format.schema.json"
+FORMAT = Path(__file__).parents[2] / "bundles" / "network_data_format.schema.json"
 SCHEMA_MD5 = "06954cad2cc5d3784e72077ac76f0fc8"  # of meta_schema_20240725.json
 REQUIRED = (
     "schema",

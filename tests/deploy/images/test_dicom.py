@@ -95,13 +95,13 @@ def test_damaged_files_are_told_in_one_line(tmp_path):
     empty.file_meta.MediaStorageSOPInstanceUID = empty.SOPInstanceUID
     empty.save_as(tmp_path / "empty.dcm", enforce_file_format=True)
     for name in ("short", "text", "empty"):
-        with pytest.raises(DataError, match=rf"{name}\.dcm: cannot be read as a DICOM picture \(.*\); copy it again$"):
+        with pytest.raises(DataError, match=rf"{name}\.dcm: cannot be read as a DICOM image \(.*\); copy it again$"):
             list(DicomFile(tmp_path / f"{name}.dcm").frames())
 
 
 def test_a_file_with_fewer_frames_than_it_says_gives_those_it_has_at_most(tmp_path):
     path = write_dicom(tmp_path / "a.dcm", np.stack([GREY, GREY]), NumberOfFrames=3)
-    with pytest.raises(DataError, match="cannot be read as a DICOM picture"):
+    with pytest.raises(DataError, match="cannot be read as a DICOM image"):
         list(DicomFile(path).frames())
 
 

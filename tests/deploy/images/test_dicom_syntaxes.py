@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from ultrarefiner_monai.deploy.images.dicom import DicomFile
+from ultrarefiner_monai.deploy.predict.outputs import Outputs
 from ultrarefiner_monai.deploy.predict.prediction import predict
 from ultrarefiner_monai.errors import DataError
 
@@ -163,7 +164,7 @@ def test_the_other_files_of_a_folder_are_predicted(make_model, tmp_path):
     folder.mkdir()
     without_a_decoder(folder / "a.dcm", uid.JPEGLosslessSV1)
     write_dicom(folder / "b.dcm", GREY, syntax=uid.JPEGLSLossless)
-    summary = predict(folder, make_model("phase1")[0], tmp_path / "out")
+    summary = predict(folder, make_model("phase1")[0], Outputs(tmp_path / "out"))
     assert [row["mask"] for row in summary.rows] == ["masks/b.png"] and summary.exit_code == 1
     ((file, reason),) = summary.failures
     assert file == str(folder / "a.dcm") and "pip install pylibjpeg pylibjpeg-libjpeg" in reason

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from ultrarefiner_monai.data.images import read_grey
-from ultrarefiner_monai.deploy.images.find import find_files, open_picture, stem
+from ultrarefiner_monai.deploy.images.find import find_files, open_image_file, stem
 from ultrarefiner_monai.deploy.images.nifti import NiftiFile
 from ultrarefiner_monai.errors import DataError
 
@@ -63,13 +63,13 @@ def test_a_name_with_brackets_is_a_file_before_it_is_a_pattern(tree):
 
 @pytest.mark.parametrize(
     ("missing", "reason"),
-    [("no.png", "no such file"), ("no*.png", "no such file"), ("empty", r"no picture in this folder; expected \.png")],
+    [("no.png", "no such file"), ("no*.png", "no such file"), ("empty", r"no image in this folder; expected \.png")],
 )
 def test_a_place_without_pictures_is_listed_and_told(missing, reason, tree):
     (tree / "empty").mkdir()
     (file,) = find_files([tree / missing], tree / "out")
     with pytest.raises(DataError, match=reason):
-        open_picture(file.path)
+        open_image_file(file.path)
 
 
 def test_only_the_suffixes_of_pictures_are_taken_off():
@@ -82,7 +82,7 @@ def test_only_the_suffixes_of_pictures_are_taken_off():
 def test_pictures_are_read_as_in_training(suffix, tmp_path):
     path = tmp_path / f"a{suffix}"
     Image.fromarray(np.stack([GREY, GREY[::-1], GREY], axis=-1)).save(path)
-    source = open_picture(path)
+    source = open_image_file(path)
     (grey,) = source.frames()
     np.testing.assert_array_equal(grey, read_grey(path))
     assert grey.shape == (6, 9) and source.spacing is None
@@ -91,7 +91,7 @@ def test_pictures_are_read_as_in_training(suffix, tmp_path):
 def test_pages_of_a_tiff_are_frames(tmp_path):
     pages = [Image.fromarray(GREY // n) for n in (1, 2, 3)]
     pages[0].save(tmp_path / "a.tiff", save_all=True, append_images=pages[1:])
-    source = open_picture(tmp_path / "a.tiff")
+    source = open_image_file(tmp_path / "a.tiff")
     assert source.count == 3
     for n, grey in enumerate(source.frames(), 1):
         np.testing.assert_allclose(grey, (GREY // n) / 255, atol=1e-7)
@@ -112,7 +112,7 @@ def nifti(path, values, units="unknown", zooms=(1, 1), **header):
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
 def test_a_nifti_is_taken_as_stored_x_before_y(values, suffix, tmp_path):
     stored = values.T if values.ndim == 2 else values.transpose(1, 0, 2)
-    source = open_picture(nifti(tmp_path / f"a{suffix}", stored))
+    source = open_image_file(nifti(tmp_path / f"a{suffix}", stored))
     (grey,) = source.frames()
     assert grey.dtype == np.float32
     np.testing.assert_allclose(grey, GREY / 255, atol=1e-6)
@@ -138,7 +138,7 @@ def test_size_of_a_pixel_where_a_nifti_states_its_unit(units, zooms, expected, t
 )
 def test_niftis_without_defined_grey_values_are_refused(values, reason, tmp_path):
     with pytest.raises(DataError, match=reason):
-        list(open_picture(nifti(tmp_path / "a.nii", values)).frames())
+        list(open_image_file(nifti(tmp_path / "a.nii", values)).frames())
 
 
 def test_damaged_niftis_are_told(tmp_path):
@@ -149,4 +149,4 @@ def test_damaged_niftis_are_told(tmp_path):
     for name, content in {"b.nii.gz": whole[:300], "c.nii": plain[:500], "d.nii": b"text", "e.nii.gz": flipped}.items():
         (tmp_path / name).write_bytes(content)
         with pytest.raises(DataError, match=rf"{name}: cannot be read as NIfTI \(.*\); copy it again from its source$"):
-            list(open_picture(Path(tmp_path / name)).frames())
+            list(open_image_file(Path(tmp_path / name)).frames())

@@ -7,7 +7,7 @@ import pytest
 from skimage.draw import ellipse
 from skimage.measure import regionprops
 
-from ultrarefiner_monai.deploy.predict.measures import diameters, entropy, measure
+from ultrarefiner_monai.deploy.predict.measures import diameters, measure
 from ultrarefiner_monai.models.ensemble import Consensus
 
 
@@ -18,8 +18,8 @@ def mask_of(shape, *boxes):
     return mask
 
 
-def consensus_of(probability, sam_iou=math.nan):
-    return Consensus(probability.astype(np.float32), np.zeros(probability.shape, np.float32), sam_iou)
+def consensus_of(probability, quality=math.nan):
+    return Consensus(probability.astype(np.float32), np.zeros(probability.shape, np.float32), quality)
 
 
 def test_a_line_is_as_long_as_its_pixels():
@@ -69,9 +69,3 @@ def test_what_is_undefined_is_nan():
     row = measure(np.ones((4, 5), dtype=bool), consensus_of(np.ones((4, 5)), 1.0), None)
     undefined = {key for key, value in row.items() if math.isnan(value)}
     assert undefined == {"area_mm2", "diameter_mm", "perpendicular_mm"}
-
-
-def test_entropy_is_a_bit_where_nothing_is_known():
-    bits = entropy(np.array([[0, 0.5, 1, 0.25]], dtype=np.float32))
-    assert bits.dtype == np.float32
-    np.testing.assert_allclose(bits, [[0, 1, 0, 2 - 0.75 * math.log2(3)]], atol=1e-7)

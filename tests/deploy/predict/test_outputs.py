@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ultrarefiner_monai.deploy.images.find import open_picture
-from ultrarefiner_monai.deploy.images.image_file import PictureFile
+from ultrarefiner_monai.deploy.images.find import open_image_file
+from ultrarefiner_monai.deploy.images.image_file import ImageFile
 from ultrarefiner_monai.deploy.predict.outputs import OUTLINE, Outputs, frame_names, outlined, write_nifti
 from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.models.ensemble import Consensus
@@ -33,7 +33,7 @@ def test_files_hold_what_was_predicted_and_no_others_are_written(uncertainty, tm
     outputs = Outputs(tmp_path, probability=True, uncertainty=uncertainty, overlay=True)
     deviation = PROBABILITY / 2
     consensus = Consensus(PROBABILITY, deviation, 0.9)
-    outputs.write(PictureFile(tmp_path / "a.png"), "sub/a", np.zeros(SHAPE, np.float32), consensus, MASK)
+    outputs.write(ImageFile(tmp_path / "a.png"), "sub/a", np.zeros(SHAPE, np.float32), consensus, MASK)
     assert {path for path in tmp_path.rglob("*") if path.is_file()} == set(outputs.files("sub/a", 1))
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "masks/sub/a.png")), MASK * np.uint8(255))
     probability = nibabel.load(tmp_path / "probability/sub/a.nii.gz")
@@ -51,7 +51,7 @@ def test_a_nifti_mask_lies_on_its_source(tmp_path):
     image = nibabel.Nifti1Image((PROBABILITY.T[..., None] * 255).astype(np.uint8), affine)
     image.header.set_xyzt_units("mm")
     nibabel.save(image, tmp_path / "a.nii.gz")
-    write_nifti(tmp_path / "mask.nii.gz", MASK.astype(np.uint8), open_picture(tmp_path / "a.nii.gz"))
+    write_nifti(tmp_path / "mask.nii.gz", MASK.astype(np.uint8), open_image_file(tmp_path / "a.nii.gz"))
     written = nibabel.load(tmp_path / "mask.nii.gz")
     np.testing.assert_array_equal(np.asarray(written.dataobj), MASK.T[..., None])
     np.testing.assert_allclose(written.affine, affine)
@@ -60,11 +60,11 @@ def test_a_nifti_mask_lies_on_its_source(tmp_path):
 
 
 def test_a_nifti_of_another_source_has_the_size_of_its_pixels(tmp_path):
-    write_nifti(tmp_path / "a.nii.gz", PROBABILITY, PictureFile(tmp_path / "a.dcm", spacing=(0.2, 0.1)))
+    write_nifti(tmp_path / "a.nii.gz", PROBABILITY, ImageFile(tmp_path / "a.dcm", spacing=(0.2, 0.1)))
     written = nibabel.load(tmp_path / "a.nii.gz")
     np.testing.assert_allclose(written.header.get_zooms(), (0.1, 0.2))
     assert written.shape == (9, 6) and written.header.get_xyzt_units()[0] == "mm"
-    write_nifti(tmp_path / "b.nii.gz", PROBABILITY, PictureFile(tmp_path / "b.png"))
+    write_nifti(tmp_path / "b.nii.gz", PROBABILITY, ImageFile(tmp_path / "b.png"))
     assert nibabel.load(tmp_path / "b.nii.gz").header.get_xyzt_units()[0] == "unknown"
 
 
@@ -89,4 +89,4 @@ def test_a_disk_that_refuses_is_told_with_the_path(tmp_path):
     with pytest.raises(
         DataError, match=r"masks.a\.png: cannot be written \(.*\); free disk space or name another --out"
     ):
-        outputs.write(PictureFile(tmp_path / "a.png"), "a", PROBABILITY, Consensus(PROBABILITY, PROBABILITY, 1), MASK)
+        outputs.write(ImageFile(tmp_path / "a.png"), "a", PROBABILITY, Consensus(PROBABILITY, PROBABILITY, 1), MASK)

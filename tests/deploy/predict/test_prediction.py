@@ -9,13 +9,18 @@ import pytest
 from PIL import Image
 
 from ultrarefiner_monai.data.images import read_grey
+from ultrarefiner_monai.deploy.predict import prediction
 from ultrarefiner_monai.deploy.predict.measures import measure
-from ultrarefiner_monai.deploy.predict.prediction import predict
+from ultrarefiner_monai.deploy.predict.outputs import Outputs
 from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.files import file_sha256
 from ultrarefiner_monai.models import load_segmenter
 
 COARSE = {"coarse_variant": "tiny", "coarse_size": 64, "fusion": "learned"}
+
+
+def predict(paths, model, out, coarse=None, overwrite=False, **options):
+    return prediction.predict(paths, model, Outputs(out, **options), coarse=coarse, overwrite=overwrite)
 
 
 def written(folder):
@@ -89,16 +94,16 @@ def test_the_table_and_the_report_say_what_was_done(model, picture, tmp_path):
             *(f"probability/{name}.nii.gz", f"uncertainty/{name}.nii.gz"),
         ]
     )
-    prediction = load_segmenter(model).predict(read_grey(picture))
+    expected = load_segmenter(model).predict(read_grey(picture))
     np.testing.assert_array_equal(
-        np.asarray(nibabel.load(out / "probability" / f"{name}.nii.gz").dataobj).T, prediction.probability
+        np.asarray(nibabel.load(out / "probability" / f"{name}.nii.gz").dataobj).T, expected.probability
     )
-    mask = prediction.probability >= 0.5
+    mask = expected.probability >= 0.5
     (row,) = csv.DictReader((out / "measures.csv").open())
     assert (row["file"], row["frame"], row["mask"]) == (str(picture), "1", f"masks/{name}.png")
     assert (int(row["width"]), int(row["height"])) == mask.shape[::-1]
     assert int(row["area_px"]) == mask.sum() and row["area_mm2"] == row["spacing_x_mm"] == ""
-    assert float(row["sam_predicted_iou"]) == pytest.approx(prediction.sam_iou)
+    assert float(row["sam_predicted_iou"]) == pytest.approx(expected.quality)
     report = json.loads((out / "report.json").read_text())
     assert report["models"] == [{"file": str(model), "sha256": file_sha256(model)}]
     assert (report["phase"], report["threshold"], report["failures"]) == ("phase3", 0.5, [])
@@ -193,7 +198,10 @@ def test_wrong_options_are_refused_before_anything_is_written(options, reason, m
 
 def test_phase_2_takes_its_coarse_maps_from_phase_1(make_model, picture, tmp_path):
     coarse, model = make_model("phase1")[0], make_model("phase2")[0]
-    with pytest.raises(DataError, match=r"phase 2 refines .*; predict with phase 3, or name .* \(--coarse MODEL\)$"):
+    with pytest.raises(
+        DataError,
+        match=r"phase2 refines the map of phase1 .*; name a model of phase1, too \(--coarse MODEL\), or predict with ",
+    ):
         predict(picture, model, tmp_path / "out")
     predict(picture, model, tmp_path / "out", coarse=coarse)
     grey = read_grey(picture)

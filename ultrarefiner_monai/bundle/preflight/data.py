@@ -14,7 +14,6 @@ from ultrarefiner_monai.data.images import read_grey
 from ultrarefiner_monai.data.integrity.verification import item_faults
 from ultrarefiner_monai.data.manifests.items import LISTS
 from ultrarefiner_monai.data.manifests.manifest import Manifest, available, load_manifest, shipped_manifest
-from ultrarefiner_monai.data.phantom.phantom import generate_phantom
 from ultrarefiner_monai.data.releases.readers import IMAGE_SUFFIXES, find_root
 from ultrarefiner_monai.data.releases.roots import Root, folders_of
 from ultrarefiner_monai.errors import DataError, shown
@@ -168,6 +167,9 @@ def make_phantom(folder: Path) -> Path:
     """`folder` with the embedded synthetic data set, written unless it is there; an interrupted try leaves nothing."""
     if folder.is_dir():
         return folder
+    # Exported bundles of other data sets come without this code, and without its manifest.
+    from ultrarefiner_monai.data.phantom import generate_phantom
+
     unfinished = folder.with_name(f".{folder.name}.{os.getpid()}")
     try:
         generate_phantom(unfinished)

@@ -18,7 +18,6 @@ from ultrarefiner_monai.bundle.preflight.data import FoundData, find_data, find_
 from ultrarefiner_monai.bundle.preflight.normals import choose_normals
 from ultrarefiner_monai.bundle.preflight.provenance import EXTERNAL, check_models, external_origin
 from ultrarefiner_monai.bundle.preflight.request import Networks, Request, Substitutions
-from ultrarefiner_monai.bundle.preflight.simulated_predictions import simulate_predictions
 from ultrarefiner_monai.data.manifests import Manifest, masks_of
 from ultrarefiner_monai.data.predictions import CoarseMaps
 from ultrarefiner_monai.data.releases import resolve
@@ -273,5 +272,8 @@ def _feed(request: Request, key: str, data: FoundData, output_dir: str, substitu
     if substitutions.strict or not replaceable or CoarseMaps(Path(folder), data.manifest).are_there():
         return folder
     substitutions.add(f"no out-of-fold predictions of {stage} (--{key} FOLDER), {request.system.instead[key]}")
+    # Exported bundles of other data sets than the embedded one, which substitute nothing, come without this code.
+    from ultrarefiner_monai.bundle.preflight.simulated_predictions import simulate_predictions
+
     simulate_predictions(data.manifest, data.root, stage, Path(output_dir, "simulated"))
     return f"{output_dir}/simulated"

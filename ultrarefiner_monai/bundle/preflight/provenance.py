@@ -8,7 +8,7 @@ from ultrarefiner_monai.bundle.preflight.request import Request
 from ultrarefiner_monai.data.datasets import parts_of
 from ultrarefiner_monai.data.manifests.items import Item
 from ultrarefiner_monai.data.manifests.manifest import Manifest, load_manifest, shipped_manifest
-from ultrarefiner_monai.data.releases.near_duplicates import near_duplicates_between
+from ultrarefiner_monai.data.releases.perceptual_hashes import near_duplicates_between
 from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.files import read_json
 
@@ -72,7 +72,7 @@ def external_origin(request: Request) -> dict[str, Any]:
 def overlap_with_training(origin: dict[str, Any], items: Sequence[Item]) -> dict[str, Any]:
     """Which of `items` look like an image that the model has learnt from, or that its best epoch was chosen on.
 
-    Images are compared by their perceptual hashes, mirrored or not (`near_duplicates`); ids are
+    Images are compared by their perceptual hashes, mirrored or not (`perceptual_hashes`); ids are
     not, since releases number their images alike. The model's manifest is known by its hash alone: the shipped one of that
     name counts where its hash is equal.
 

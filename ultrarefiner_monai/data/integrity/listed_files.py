@@ -1,4 +1,4 @@
-"""Reading one listed file once: its hash and its picture, or the reason why there is none."""
+"""Reading one listed file once: its hash and its image, or the reason why there is none."""
 
 import hashlib
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ class Reading:
     """What a listed file holds.
 
     `path` is the manifest's; `changed` says that the bytes are not those the manifest knows; `size` is (width, height)
-    in pixels and `planes` the stored values (height, width, channels), alpha dropped. Without a picture, `problem` is
+    in pixels and `planes` the stored values (height, width, channels), alpha dropped. Without an image, `problem` is
     the reason and `size` is (0, 0).
     """
 
@@ -58,7 +58,7 @@ def read_listed(root: Root, path: str, sha256: str | None) -> Reading:
 
 
 def _why_outside(root: Root, path: str) -> str:
-    """Why a manifest's path leads to no place under `root`."""
+    """Why a manifest's path leads nowhere under `root`."""
     if isinstance(root, Mapping) and path.partition("/")[0] not in root:
         return f"path {path!r} starts with none of {', '.join(root)}"
     return unsafe(path) or "a link leads out of the dataset root; copy the file into the root"
@@ -74,7 +74,7 @@ def _incomplete(content: bytes) -> Problem | None:
 
 
 def _decoded(reading: Reading, content: bytes) -> Reading:
-    """The reading with its picture; any failure of a decoder becomes its problem."""
+    """The reading with its image; any failure of a decoder becomes its problem."""
     from PIL import Image, UnidentifiedImageError
 
     try:

@@ -16,8 +16,8 @@ from ultrarefiner_monai.data.manifests.items import LISTS, Item, item_files, mas
 from ultrarefiner_monai.data.manifests.manifest import read_document
 from ultrarefiner_monai.data.manifests.validate import document_faults, listed_paths, top_faults, well_formed
 from ultrarefiner_monai.data.releases.readers import IMAGE_SUFFIXES, find_root, reader, unread_folders
-from ultrarefiner_monai.data.releases.roots import Root, folders_of, unsafe
-from ultrarefiner_monai.errors import DataError
+from ultrarefiner_monai.data.releases.roots import Location, Root, folders_of, unsafe
+from ultrarefiner_monai.errors import DataError, shown
 from ultrarefiner_monai.parallel import in_parallel
 
 CHANGED = "sha256 differs from the manifest's"
@@ -25,7 +25,7 @@ CHANGED = "sha256 differs from the manifest's"
 
 def verify(
     path: str | Path,
-    place: str | Path | Mapping[str, str],
+    location: Location,
     allow_missing: bool = False,
     workers: int | None = None,
     progress: str = "",
@@ -34,20 +34,20 @@ def verify(
 
     Args:
         path: the manifest file.
-        place: where the release lies, as for `find_root`.
+        location: where the release lies, as for `find_root`.
         allow_missing: an absent file is no fault.
         workers: threads; None is one a core.
         progress: name of a progress bar; none where empty.
 
     Raises:
-        DataError: the manifest is no JSON, or there is no such release at `place`.
+        DataError: the manifest is no JSON, or there is no such release at `location`.
     """
     document, sha256 = read_document(Path(path))
     if unreadable := top_faults(document):
         return Report(Path(path).stem, sha256, 0, 0, {}, tuple(unreadable))
     faults = document_faults(document)
     known = well_formed(document)
-    root = find_root(known["name"], place)
+    root = find_root(known["name"], location)
     placed = [(place_of(key, item), item) for key in LISTS for item in known[key]]
     of_items = in_parallel(lambda pair: item_faults(pair[1], root), placed, workers, progress)
     lacking = (where for (where, _), found in zip(placed, of_items, strict=True) if any(map(_is_missing, found)))
@@ -79,25 +79,28 @@ def item_faults(item: Item, root: Root) -> list[Fault]:
 
 
 def extra_files(listed: set[str], document: Mapping[str, Any], root: Root) -> list[Fault]:
-    """Pictures under `root` that are neither `listed` nor excluded by the manifest; hidden files are no pictures."""
+    """Images under `root` that are neither `listed` nor excluded by the manifest; hidden files are no images."""
     excluded = {item["id"] for item in document["excluded"]}
     faults = []
     for prefix, folder in folders_of(root).items():
+        name = prefix[:-1] or document["name"]
         try:
-            known = listed | _files_of(excluded, prefix, folder, document["name"])
+            named = any(key.startswith(prefix) for key in excluded)  # by their id alone, whose files the reader tells
+            sources = reader(name).scan(folder) if named else []
+            known = listed | {
+                prefix + path for s in sources if prefix + s.id in excluded for path in (s.image, *s.masks)
+            }
         except DataError as error:
             known = listed
             message = str(error).replace(f"{folder}/", prefix)
             faults.append(Fault("structure", "", "", f"files of excluded images cannot be told: {message}"))
-        found = sorted(
-            prefix + path for path in _pictures(folder, unread_folders(prefix[:-1] or document["name"], folder))
-        )
+        found = sorted(prefix + path for path in _image_files(folder, unread_folders(name, folder)))
         faults += [Fault("extra", "", p, "extra, the manifest does not list it") for p in found if p not in known]
     return faults
 
 
-def _pictures(folder: Path, unread: Sequence[str]) -> Iterator[str]:
-    """Relative paths of the pictures below a release folder, but for hidden ones and those of `unread` folders."""
+def _image_files(folder: Path, unread: Sequence[str]) -> Iterator[str]:
+    """Relative paths of the images below a release folder, but for hidden ones and those of `unread` folders."""
     for file in folder.rglob("*"):
         path = file.relative_to(folder)
         if (
@@ -107,14 +110,6 @@ def _pictures(folder: Path, unread: Sequence[str]) -> Iterator[str]:
             and file.is_file()
         ):
             yield path.as_posix()
-
-
-def _files_of(excluded: set[str], prefix: str, folder: Path, name: str) -> set[str]:
-    """Files of the excluded images of one release folder, which the manifest names by their id alone."""
-    if not any(key.startswith(prefix) for key in excluded):
-        return set()
-    sources = reader(prefix.rstrip("/") or name).scan(folder)
-    return {prefix + path for s in sources if prefix + s.id in excluded for path in (s.image, *s.masks)}
 
 
 def _is_missing(fault: Fault) -> bool:
@@ -134,8 +129,8 @@ def _value_problem(mask: Reading) -> Problem | None:
     if (lit == lit[:1]).all():
         return None
     colours = np.unique(lit, axis=0).tolist()
-    shown = ", ".join(str(c[0] if len(c) == 1 else tuple(c)) for c in colours[:4]) + ", ..." * (len(colours) > 4)
-    return Problem("mask_values", f"mask values: expected one beside 0, found {len(colours)}: {shown}")
+    values = shown((c[0] if len(c) == 1 else tuple(c) for c in colours), 4)
+    return Problem("mask_values", f"mask values: expected one beside 0, found {len(colours)}: {values}")
 
 
 def _check_lesion(item: Item, masks: Sequence[Reading]) -> None:

@@ -5,7 +5,7 @@ Nothing but the records, the seed and the options decides the bytes: no clock, f
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from ultrarefiner_monai.data.manifests.groups import excluded_duplicates, group_
 from ultrarefiner_monai.data.manifests.items import SCHEMA
 from ultrarefiner_monai.data.manifests.splits import TEST, Options, Places, split
 from ultrarefiner_monai.data.manifests.validate import document_faults
-from ultrarefiner_monai.data.releases.near_duplicates import MAX_DISTANCE
+from ultrarefiner_monai.data.releases.perceptual_hashes import MAX_DISTANCE
 from ultrarefiner_monai.data.releases.readers import info
 from ultrarefiner_monai.data.releases.records import Record
 from ultrarefiner_monai.data.releases.release import Release, shown_sizes
@@ -45,8 +45,12 @@ def build_document(release: Release, options: Options, exclude_duplicates: bool 
     reasons = dict(release.excluded) | dropped
     kept = [record for record in release.records if record.source.id not in dropped]
     group = group_records(kept, [pair for pair in release.pairs if dropped.keys().isdisjoint(pair.ids)])
-    place, warnings = split(name, kept, group, options, _published_test(name))
+    published = info(name).official_test if len(parts_of(name)) == 1 else ()  # combined data sets have no such split
+    place, warnings = split(name, kept, group, options, published)
     lists = _lists(kept, group, place)
+    share = options.test_fraction
+    if options.official:
+        share = round(len(lists["testing"]) / (len(lists["testing"]) + len(lists["training"])), 4)
     document = {
         **_header(name, lists, warnings + _notes(release)),
         **lists,
@@ -54,7 +58,7 @@ def build_document(release: Release, options: Options, exclude_duplicates: bool 
         "num_folds": 1 + max((item["fold"] for item in lists["training"]), default=-1),
         "seed": options.seed,
         "split": "official" if options.official else "stratified",
-        "test_fraction": _test_share(lists) if options.official else options.test_fraction,
+        "test_fraction": share,
     }
     raise_problems(f"manifest of {name}", map(str, document_faults(document)))
     return document
@@ -76,15 +80,6 @@ def encode(document: Mapping[str, Any]) -> bytes:
             value = _json(value)
         lines.append(f" {_json(key)}: {value}")
     return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
-
-
-def _published_test(name: str) -> frozenset[str]:
-    """Patients that the authors published as their test set; combined data sets have no published split."""
-    return info(name).official_test if len(parts_of(name)) == 1 else frozenset()
-
-
-def _test_share(lists: Mapping[str, Sequence[Any]]) -> float:
-    return round(len(lists["testing"]) / (len(lists["testing"]) + len(lists["training"])), 4)
 
 
 def _lists(kept: Iterable[Record], group: Mapping[str, str], place: Places) -> dict[str, list[dict[str, Any]]]:
@@ -144,7 +139,7 @@ def _header(name: str, lists: Mapping[str, list[dict[str, Any]]], warnings: list
 
 
 def _notes(release: Release) -> list[str]:
-    """What users should know about single images: opposite labels on one picture, images stretched onto their masks."""
+    """What users should know about single images: opposite labels on copies, images stretched onto their masks."""
     both = [(pair.first.source, pair.second.source) for pair in release.pairs if pair.opposite]
     notes = [f"near-duplicates with opposite labels: {a.id} ({a.label}) and {b.id} ({b.label})" for a, b in both]
     return notes + [

@@ -7,6 +7,7 @@ from typing import Any
 from ultrarefiner_monai.data.manifests.items import LISTS, Item
 from ultrarefiner_monai.data.manifests.manifest import Manifest
 from ultrarefiner_monai.data.manifests.summary import aligned, dataset_of, places
+from ultrarefiner_monai.errors import shown
 
 SHOWN, LENGTH = 5, 40  # ids in a line and characters of a value that a terminal has room for; `document` holds all
 EXCLUDED = "excluded"
@@ -28,6 +29,13 @@ class Leak:
     held_out: int
     images: tuple[str, ...]
     patients: tuple[str, ...]
+
+    def __str__(self) -> str:
+        line = f"{self.tested}'s test set and held-out normals in {self.trained}'s training: "
+        line += f"{len(self.images)} of {self.held_out} images{_in_brackets(self.images)}"
+        if not self.patients:
+            return line
+        return f"{line}, of patients there {len(self.patients)} more{_in_brackets(self.patients)}"
 
 
 @dataclass(frozen=True)
@@ -86,7 +94,7 @@ def table(difference: Diff) -> str:
     if difference.equal:
         return "\n".join(["equal in content, in other bytes", *files])
     header = [f"header {key}: {_between(*change)}" for key, change in difference.header.items()]
-    blocks = [files, header, _item_lines(difference), [_leak_line(leak) for leak in difference.leaks]]
+    blocks = [files, header, _item_lines(difference), list(map(str, difference.leaks))]
     return "\n\n".join("\n".join(block) for block in blocks if block)
 
 
@@ -153,24 +161,11 @@ def _item_lines(difference: Diff) -> list[str]:
         kinds.setdefault(f"moved {before} -> {after}", []).append(name)
     found = sorted((kind, names) for kind, names in kinds.items() if names)
     counts = aligned([(kind, str(len(names))) for kind, names in found]) if found else []
-    return [f"{count}  {_some(names)}" for count, (_, names) in zip(counts, found, strict=True)]
-
-
-def _leak_line(leak: Leak) -> str:
-    line = f"{leak.tested}'s test set and held-out normals in {leak.trained}'s training: "
-    line += f"{len(leak.images)} of {leak.held_out} images{_in_brackets(leak.images)}"
-    return line + (
-        f", of patients there {len(leak.patients)} more{_in_brackets(leak.patients)}" if leak.patients else ""
-    )
+    return [f"{count}  {shown(names, SHOWN)}" for count, (_, names) in zip(counts, found, strict=True)]
 
 
 def _in_brackets(names: Sequence[str]) -> str:
-    return f" ({_some(names)})" if names else ""
-
-
-def _some(names: Sequence[str]) -> str:
-    rest = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + rest
+    return f" ({shown(names, SHOWN)})" if names else ""
 
 
 def _between(before: Any, after: Any) -> str:

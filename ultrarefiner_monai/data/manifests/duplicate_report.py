@@ -3,7 +3,6 @@
 The sheet is one file that loads nothing else and runs no script.
 """
 
-import json
 from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from io import BytesIO
@@ -12,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from ultrarefiner_monai.data.images import Size, open_image, read_mask, to_grey
+from ultrarefiner_monai.data.images import open_image, read_mask, to_grey
 from ultrarefiner_monai.data.manifests.groups import excluded_duplicates
-from ultrarefiner_monai.data.releases.near_duplicates import MAX_DISTANCE, MIN_CORRELATION, DuplicatePair
+from ultrarefiner_monai.data.releases.near_duplicates import MIN_CORRELATION, DuplicatePair
+from ultrarefiner_monai.data.releases.perceptual_hashes import MAX_DISTANCE
 from ultrarefiner_monai.data.releases.records import Record
-from ultrarefiner_monai.files import write_output
+from ultrarefiner_monai.files import json_text, write_output
 from ultrarefiner_monai.parallel import in_parallel
 
 JSON_NAME, HTML_NAME = "duplicates.json", "duplicates.html"
@@ -34,22 +34,21 @@ def write_report(pairs: Sequence[DuplicatePair], locate: Callable[[str], Path] |
         folder: made where absent; an older report in it is replaced.
 
     Raises:
-        DataError: a picture cannot be read, or the folder cannot be written to.
+        DataError: an image cannot be read, or the folder cannot be written to.
     """
-    pairs = sorted(pairs, key=_concern)
+    from jinja2 import Environment, PackageLoader
+
+    pairs = sorted(pairs, key=lambda pair: (not pair.opposite, pair.labels[0] == pair.labels[1], *pair.ids))
     document = _document(pairs, excluded_duplicates(pairs))
-    pictures = _pictures(pairs, locate) if locate else {}
-    files = {
-        JSON_NAME: json.dumps(document, ensure_ascii=False, indent=1) + "\n",
-        HTML_NAME: _page(document | {"pictures": pictures}),
-    }
-    for name, text in files.items():
-        write_output("report", Path(folder) / name, text.encode())
-
-
-def _concern(pair: DuplicatePair) -> tuple[bool, bool, str, str]:
-    """Place of a pair in the report."""
-    return not pair.opposite, pair.labels[0] == pair.labels[1], *pair.ids
+    pictures: dict[str, str] = {}
+    if locate:
+        drawn = {record.source.id: record for pair in pairs for record in (pair.first, pair.second)}
+        uris = in_parallel(lambda record: _picture(record, locate), drawn.values(), progress="contact sheet")
+        pictures = dict(zip(drawn, uris, strict=True))
+    environment = Environment(loader=PackageLoader(__package__), autoescape=True, trim_blocks=True)
+    page = environment.get_template(HTML_NAME).render(document, pictures=pictures)
+    write_output("report", Path(folder) / JSON_NAME, json_text(document).encode())
+    write_output("report", Path(folder) / HTML_NAME, page.encode())
 
 
 def _document(pairs: Sequence[DuplicatePair], excluded: Mapping[str, str]) -> dict[str, Any]:
@@ -82,37 +81,17 @@ def _entry(pair: DuplicatePair) -> dict[str, Any]:
     }
 
 
-def _page(document: Mapping[str, Any]) -> str:
-    from jinja2 import Environment, PackageLoader
-
-    environment = Environment(loader=PackageLoader(__package__), autoescape=True, trim_blocks=True)
-    return environment.get_template(HTML_NAME).render(document)
-
-
-def _pictures(pairs: Sequence[DuplicatePair], locate: Callable[[str], Path]) -> dict[str, str]:
-    """Data URI by id of every image that occurs in a pair."""
-    shown = {record.source.id: record for pair in pairs for record in (pair.first, pair.second)}
-    uris = in_parallel(lambda record: _picture(record, locate), shown.values(), progress="contact sheet")
-    return dict(zip(shown, uris, strict=True))
-
-
 def _picture(record: Record, locate: Callable[[str], Path]) -> str:
-    """Data URI of a small JPEG: the image in grey, its lesion outlined."""
+    """Data URI of a small JPEG: the image in grey, the innermost pixels of its lesion's border marked."""
     from PIL import Image
+    from scipy.ndimage import binary_erosion
 
     with open_image(locate(record.source.image)) as image:
         grey = Image.fromarray(np.round(to_grey(image) * 255).astype(np.uint8))
     grey.thumbnail((SIDE, SIDE))
     pixels = np.stack([np.asarray(grey)] * 3, axis=-1)
-    pixels[_outline([locate(mask) for mask in record.source.masks], grey.size)] = OUTLINE
+    lesion = read_mask([locate(mask) for mask in record.source.masks], grey.size)
+    pixels[lesion & ~binary_erosion(lesion)] = OUTLINE
     stream = BytesIO()
     Image.fromarray(pixels).save(stream, "JPEG", quality=QUALITY)
     return f"data:image/jpeg;base64,{b64encode(stream.getvalue()).decode()}"
-
-
-def _outline(masks: Sequence[Path], size: Size) -> np.ndarray:
-    """Bool (H, W): the innermost pixels of the lesion's border."""
-    from scipy.ndimage import binary_erosion
-
-    lesion = read_mask(masks, size)
-    return lesion & ~binary_erosion(lesion)

@@ -21,35 +21,30 @@ def assign(groups: Strata, shares: Mapping[str, Fraction], seed: int, may_be_emp
     """Give each group to one part so that every stratum is spread over the parts in proportion to `shares`.
 
     `groups` counts the strata of each group's images, `shares` (summing to 1) names the parts. Groups are sorted by
-    name, shuffled with `seed`, then placed largest first where the squared deviation from the targets, relative to the
+    name, shuffled with `seed`, then given away largest first where the squared deviation from the targets, relative to the
     targets, grows least. Raises `DataError` when a part stays empty, unless it `may_be_empty`.
     """
     totals = sum(groups.values(), Counter())
     filled: dict[str, Counter[str]] = {part: Counter() for part in shares}
-    placed = {}
-    for group in _order(groups, seed):
+    part_of = {}
+    generator = random.Random(seed)  # whose `random()` is the one generator that Python promises never to change
+    keys = {group: generator.random() for group in sorted(groups)}
+    for group in sorted(groups, key=lambda group: (-groups[group].total(), keys[group], group)):
         part = min(shares, key=lambda part: _cost(groups[group], filled[part], totals, shares[part]))
         filled[part] += groups[group]
-        placed[group] = part
+        part_of[group] = part
     empty = [part for part, content in filled.items() if not content]
     if empty and not may_be_empty:
         raise DataError(
             f"{len(groups)} groups cannot fill {', '.join(empty)}: ask for fewer folds or a smaller test share"
         )
-    return placed
+    return part_of
 
 
 def size_bins(areas: Mapping[str, float]) -> dict[str, int]:
     """Third (0, 1 or 2) of each id by its lesion's share of the image; equal shares are ordered by id."""
     ordered = sorted(areas, key=lambda name: (areas[name], name))
     return {name: rank * SIZE_BINS // len(ordered) for rank, name in enumerate(ordered)}
-
-
-def _order(groups: Strata, seed: int) -> list[str]:
-    """Largest first, equal sizes shuffled. `random()` is the one generator Python promises never to change."""
-    generator = random.Random(seed)
-    keys = {group: generator.random() for group in sorted(groups)}
-    return sorted(groups, key=lambda group: (-groups[group].total(), keys[group], group))
 
 
 def _cost(added: Counter[str], filled: Counter[str], totals: Counter[str], share: Fraction) -> Fraction:

@@ -1,4 +1,4 @@
-"""Groups of images that must stay on one side of every split: same patient, or nearly the same picture."""
+"""Groups of images that must stay on one side of every split: same patient, or nearly the same image."""
 
 from collections.abc import Iterable, Sequence
 

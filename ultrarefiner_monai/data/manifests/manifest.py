@@ -1,7 +1,7 @@
 """Reading a dataset manifest: which images exist, their patients, groups, folds and hashes.
 
 The file is JSON that `monai.data.load_decathlon_datalist` and Auto3DSeg's fold readers understand. Its writer is
-`manifest_build.py`. Nothing in here opens an image.
+`build.py`. Nothing in here opens an image.
 """
 
 import hashlib

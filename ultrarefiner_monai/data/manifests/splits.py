@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from math import prod
 
 from ultrarefiner_monai.data.manifests.folds import assign, size_bins, strata_of
 from ultrarefiner_monai.data.releases.records import Record
@@ -66,7 +67,8 @@ def split(
     lesions = [record for record in records if record.lesion_pixels]
     if options.official:
         place, warnings = _official(name, lesions, group, options.seed, test_patients)
-        shares = _found_shares(lesions, group, place)
+        images = Counter(place[group[record.source.id]] for record in lesions)
+        shares = {where: Fraction(count, images.total()) for where, count in sorted(images.items())}
     else:
         shares = _wanted_shares(int(options.folds), Fraction(str(options.test_fraction)))
         place, warnings = assign(_strata(lesions, group), shares, options.seed), []
@@ -79,17 +81,11 @@ def _wanted_shares(folds: int, test: Fraction) -> dict[str, Fraction]:
     return ({TEST: test} if test else {}) | {str(fold): (1 - test) / folds for fold in range(folds)}
 
 
-def _found_shares(lesions: Sequence[Record], group: Mapping[str, str], place: Places) -> dict[str, Fraction]:
-    """Share of the images with lesions that each place of a published split holds."""
-    images = Counter(place[group[record.source.id]] for record in lesions)
-    return {where: Fraction(count, images.total()) for where, count in sorted(images.items())}
-
-
 def _strata(lesions: Sequence[Record], group: Mapping[str, str]) -> dict[str, Counter[str]]:
     """Images of each group by class and lesion size, each data set of a combination apart."""
     strata: dict[str, Counter[str]] = {}
     for kind in sorted({_kind(record) for record in lesions}):
-        of_kind = {r.source.id: _area(r) for r in lesions if _kind(r) == kind}
+        of_kind = {r.source.id: r.lesion_pixels / prod(r.mask_sizes[0]) for r in lesions if _kind(r) == kind}
         for name, size_bin in size_bins(of_kind).items():
             strata.setdefault(group[name], Counter()).update(strata_of(kind, size_bin))
     return strata
@@ -97,12 +93,6 @@ def _strata(lesions: Sequence[Record], group: Mapping[str, str]) -> dict[str, Co
 
 def _kind(record: Record) -> str:
     return f"{record.source.dataset} {record.source.label}".strip()
-
-
-def _area(record: Record) -> float:
-    """Lesion's share of the mask's pixels."""
-    width, height = record.mask_sizes[0]
-    return record.lesion_pixels / (width * height)
 
 
 def _official(

@@ -23,7 +23,7 @@ class Place:
     `sizes` counts small, middle and large lesions: thirds, by their share of the image, of the lesions of one class and
     data set, as the folds were balanced by. `normals` are the images without lesions that share the fold, or that are
     held out with the test set; they are no part of `images` there. `patients` counts the known ones: an item without a
-    known patient bears its group's name in that place.
+    known patient bears its group's name there.
     """
 
     name: str
@@ -206,7 +206,11 @@ def _quantiles(lesions: Sequence[Item]) -> dict[str, dict[str, float]]:
 def _part_lines(part: Part) -> list[str]:
     classes = sorted({label for place in part.places for label in place.classes})
     head = ["", "images", "patients", "groups", *classes, *SIZES, "+ normals"]
-    rows = [head, *(_cells(place, classes) for place in part.places)]
+    rows = [head]
+    for place in part.places:
+        counts = [place.images, place.patients or "-", place.groups, *(place.classes.get(name, 0) for name in classes)]
+        counts += [*place.sizes.values(), place.normals or ""]
+        rows.append([place.name, *map(str, counts)])
     lines = aligned(rows)
     if part.width:
         sizes = [["pixels", *part.width]]
@@ -219,9 +223,3 @@ def _part_lines(part: Part) -> list[str]:
         shares += [[name, *(f"{value:.1f}" for value in row.values())] for name, row in part.lesion_share.items()]
         lines += ["", *aligned(shares)]
     return lines
-
-
-def _cells(place: Place, classes: Sequence[str]) -> list[str]:
-    counts = [place.images, place.patients or "-", place.groups, *(place.classes.get(label, 0) for label in classes)]
-    counts += [place.sizes[size] for size in SIZES]
-    return [place.name, *(str(count) for count in counts), str(place.normals) if place.normals else ""]

@@ -48,7 +48,13 @@ def document_faults(document: Any) -> list[Fault]:
         for problem in _entry_problems(key, entry)
     ]
     sound = well_formed(document)
-    return [*entries, *_path_faults(sound), *_repetitions(sound), *_fold_faults(sound), *_straddling(sound)]
+    paths = [
+        Fault("unsafe_path", item["id"], "", problem)
+        for item in _items(sound)
+        for path in item_files(item)
+        if (problem := unsafe(path))
+    ]
+    return [*entries, *paths, *_repetitions(sound), *_fold_faults(sound), *_straddling(sound)]
 
 
 def top_faults(document: Any) -> list[Fault]:
@@ -88,7 +94,8 @@ def _entry_problems(key: str, entry: Any) -> list[str]:
     problems = _mistyped(entry, ITEM_TYPES | optional)
     if entry.get("label") == []:
         problems.append("key 'label': expected at least one mask, found none")
-    if not problems and "label_sha256" in entry and _count(entry["label_sha256"]) != len(masks_of(entry)):
+    hashes = entry.get("label_sha256", entry.get("label"))
+    if not problems and (len(hashes) if isinstance(hashes, list) else 1) != len(masks_of(entry)):
         problems.append("key 'label_sha256': expected one hash a mask")
     return problems
 
@@ -111,17 +118,8 @@ def _is(value: Any, kind: str) -> bool:
     }[kind]
 
 
-def _count(value: str | list[str]) -> int:
-    return len(value) if isinstance(value, list) else 1
-
-
 def _items(document: Mapping[str, Any]) -> list[Item]:
     return [item for key in LISTS for item in document[key]]
-
-
-def _path_faults(document: Mapping[str, Any]) -> list[Fault]:
-    files = ((item["id"], path) for item in _items(document) for path in item_files(item))
-    return [Fault("unsafe_path", name, "", problem) for name, path in files if (problem := unsafe(path))]
 
 
 def _repetitions(document: Mapping[str, Any]) -> list[Fault]:

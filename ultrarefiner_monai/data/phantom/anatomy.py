@@ -1,6 +1,6 @@
 """Invented patients of the phantom: anatomy and lesions drawn from ranges, as `b_mode` renders them.
 
-The ranges were set by looking at the pictures beside BUS-BRA, BUSI and BUS-UCLM and by comparing grey values, speckle,
+The ranges were set by looking at the images beside BUS-BRA, BUSI and BUS-UCLM and by comparing grey values, speckle,
 contrast, border and area of the lesions (docs/reference/phantom.md has the figures).
 """
 
@@ -14,7 +14,7 @@ from ultrarefiner_monai.data.phantom.b_mode import Breast, Lesion
 
 Range = tuple[float, float]  # least and greatest value, drawn uniformly
 
-# Depth of the lower border of skin, fat and gland, as a share of the picture's height: the field of view is 3-5 cm deep.
+# Depth of the lower border of skin, fat and gland, as a share of the image's height: the field of view is 3-5 cm deep.
 _BORDERS: tuple[Range, ...] = ((0.03, 0.06), (0.15, 0.36), (0.55, 0.85))
 
 # Mean echo level (dB) of skin, fat, gland and muscle: fat and muscle a little darker than gland, all brighter than lesions.
@@ -23,12 +23,12 @@ _LEVELS: tuple[Range, ...] = ((-2.0, 3.0), (-6.0, -2.0), (-5.0, -1.0), (-10.0, -
 _DENSITY: Range = (2.0, 5.0)  # patchiness of the gland (dB): fatty to heterogeneously dense
 _STRANDS: Range = (2.5, 9.0)  # reflection of connective tissue against speckle: the bright tail of the grey values
 _TILT: Range = (2.0, 9.0)  # wandering of strands (px)
-_LOSS: Range = (0.0, 14.0)  # echo lost towards the bottom (dB): dark below in half of the real pictures
+_LOSS: Range = (0.0, 14.0)  # echo lost towards the bottom (dB): dark below in half of the real images
 _STREAKS: Range = (0.5, 2.5)  # difference between beams (dB)
 _CONTACT: tuple[float, Range, Range] = (0.35, (0.05, 0.2), (3.0, 14.0))  # share of patients, width (share), depth (dB)
 _SPAN: Range = (48.0, 66.0)  # dynamic range (dB): the usual settings of a scanner
 _GAIN: Range = (0.40, 0.52)  # where white lies above the gland, as a share of the dynamic range
-_GAMMA: Range = (1.1, 1.8)  # grey map: real pictures have a dark middle and a bright tail
+_GAMMA: Range = (1.1, 1.8)  # grey map: real images have a dark middle and a bright tail
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class LesionRanges:
     """What a kind of lesion looks like: each value is drawn uniformly from its range; see `b_mode.Lesion` for the units.
 
     Attributes:
-        width: horizontal half axis, as a share of the picture's width.
+        width: horizontal half axis, as a share of the image's width.
         aspect: vertical over horizontal half axis.
         tilt: standard deviation of the tilt (rad).
         lobes: greatest amplitude of the outline's swing of order 2, divided by order / 2 in the higher ones.
@@ -91,7 +91,7 @@ def draw_breast(rng: Generator, kind: str, size: tuple[int, int], lesions: int =
     Args:
         rng: source of all chance.
         kind: "benign", "malignant" or "normal".
-        size: least and greatest side of the pictures (px), which are never square.
+        size: least and greatest side of the images (px), which are never square.
         lesions: most lesions, at most `MOST_LESIONS`.
     """
     height, width = (int(side) for side in rng.integers(size[0], size[1], 2))

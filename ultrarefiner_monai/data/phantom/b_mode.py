@@ -1,4 +1,4 @@
-"""B-mode pictures of an invented breast: echo levels, reflectors, point-spread function, log compression.
+"""B-mode images of an invented breast: echo levels, reflectors, point-spread function, log compression.
 
 The echo level of every point is laid out in decibels (skin, fat, gland, muscle, lesions, what lies behind them). Random
 scatterers of that strength (fully developed speckle; Burckhardt 1978, Wagner et al. 1983) and smooth reflectors (strands
@@ -27,7 +27,7 @@ class Lesion:
     """One lesion: an ellipse whose radius swings with the angle.
 
     Attributes:
-        centre: row and column as shares of the picture.
+        centre: row and column as shares of the image.
         radii: vertical and horizontal half axis (px).
         angle: tilt (rad).
         swings: `(order, relative amplitude, phase)` of the cosines in the outline.
@@ -59,7 +59,7 @@ class Breast:
 
     Attributes:
         kind: "benign", "malignant" or "normal".
-        shape: height and width of the pictures (px).
+        shape: height and width of the images (px).
         borders: depth of the lower border of skin, fat and gland, as shares of the height.
         levels: mean echo level of skin, fat, gland and muscle (dB).
         density: patchiness of the gland (dB).
@@ -67,7 +67,7 @@ class Breast:
         tilt: how far strands wander up and down (px).
         loss: echo lost between top and bottom after the scanner's time-gain compensation (dB).
         streaks: deviation of the loss between beams at the bottom (dB).
-        window: dark columns of poor contact: `(centre, width)` as shares of the picture's width, and depth (dB).
+        window: dark columns of poor contact: `(centre, width)` as shares of the image's width, and depth (dB).
         gain: level (dB) that is shown white.
         span: displayed dynamic range (dB).
         gamma: exponent of the grey map that follows the log compression.
@@ -91,7 +91,7 @@ class Breast:
 
 
 def render(rng: Generator, breast: Breast) -> tuple[np.ndarray, np.ndarray]:
-    """One B-mode picture: grey values (H, W) uint8 and the lesion mask (H, W) bool."""
+    """One B-mode image: grey values (H, W) uint8 and the lesion mask (H, W) bool."""
     level, mirror = _tissue(rng, breast)
     mask = np.zeros(breast.shape, bool)
     for lesion in breast.lesions:
@@ -99,7 +99,8 @@ def render(rng: Generator, breast: Breast) -> tuple[np.ndarray, np.ndarray]:
         mask |= inside > 0
         level, mirror = _insert(rng, (level, mirror), lesion, inside)
     level -= _beam_loss(rng, breast)
-    return _compress(_envelope(rng, level, mirror), breast), mask
+    shown = (1 + (20 * np.log10(_envelope(rng, level, mirror)) - breast.gain) / breast.span).clip(0, 1)
+    return (255 * shown**breast.gamma).round().astype(np.uint8), mask
 
 
 def _signed_outline(lesion: Lesion, shape: tuple[int, int]) -> np.ndarray:
@@ -199,12 +200,6 @@ def _beam_loss(rng: Generator, breast: Breast) -> np.ndarray:
     columns = (np.linspace(0, 1, breast.shape[1])[None] - centre) / width
     streaks = breast.streaks * _noise(rng, (1, breast.shape[1]), 0, 5)
     return breast.loss * depth**1.5 + (dip * np.exp(-(columns**4)) + streaks) * depth**0.5
-
-
-def _compress(envelope: np.ndarray, breast: Breast) -> np.ndarray:
-    """Log compression of the envelope to grey values uint8, at the operator's gain and dynamic range."""
-    shown = (1 + (20 * np.log10(envelope) - breast.gain) / breast.span).clip(0, 1)
-    return (255 * shown**breast.gamma).round().astype(np.uint8)
 
 
 def _wave(rng: Generator, breast: Breast) -> np.ndarray:

@@ -1,6 +1,6 @@
-"""Synthetic breast-ultrasound pictures, made from scratch: the embedded dataset of demos and tests.
+"""Synthetic breast-ultrasound images, made from scratch: the embedded dataset of demos and tests.
 
-`anatomy` invents the patients, `b_mode` makes the pictures. They resemble B-mode; numbers measured on them say nothing
+`anatomy` invents the patients, `b_mode` makes the images. They resemble B-mode; numbers measured on them say nothing
 about patients.
 """
 
@@ -31,10 +31,10 @@ class PhantomSettings:
         normal: share of the patients without a lesion.
         malignant: share of the patients with a malignant lesion; the rest is benign. Default: about as in BUS-BRA.
         lesions: most lesions a patient has, 1 to 3; four in five have one.
-        views: most pictures a patient has; the numbers up to it are equally likely.
-        size: least and greatest side of a picture (px), from 96; no picture is square. Lesions and layers grow with it,
+        views: most images a patient has; the numbers up to it are equally likely.
+        size: least and greatest side of an image (px), from 96; no image is square. Lesions and layers grow with it,
             speckle and strands keep their size.
-        marks: share of the pictures with burnt-in text and, where they show a lesion, calipers.
+        marks: share of the images with burnt-in text and, where they show a lesion, calipers.
 
     Raises:
         DataError: a value is out of its range.
@@ -76,13 +76,13 @@ DEFAULT = PhantomSettings()
 def generate_phantom(folder: str | Path, count: int = 60, seed: int = 42, settings: PhantomSettings = DEFAULT) -> None:
     """Write `folder/images/*.png`, `folder/masks/*.png` (0 and 255) and `folder/cases.csv`.
 
-    The same count, seed and settings give the same bytes; more pictures only add to the first ones.
+    The same count, seed and settings give the same bytes; more images only add to the first ones.
 
     Args:
         folder: created where absent.
-        count: number of pictures.
+        count: number of images.
         seed: decides everything; not negative.
-        settings: what the pictures show.
+        settings: what the images show.
 
     Raises:
         DataError: count or seed is out of its range.
@@ -102,48 +102,48 @@ def generate_phantom(folder: str | Path, count: int = 60, seed: int = 42, settin
         writer.writerows(rows)
 
 
-def burn_in(rng: Generator, picture: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """The picture with a line of text near the bottom and a pair of calipers at the sides of the lesion."""
-    image = Image.fromarray(picture)
-    draw = ImageDraw.Draw(image)
+def burn_in(rng: Generator, image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The image with a line of text near the bottom and a pair of calipers at the sides of the lesion."""
+    marked = Image.fromarray(image)
+    draw = ImageDraw.Draw(marked)
     text = f"{rng.choice(('LT', 'RT'))} BREAST {rng.integers(1, 13)}H"
-    place = (int(rng.integers(4, 30)), int(picture.shape[0] * rng.uniform(0.8, 0.9)))
-    draw.text(place, text, fill=235, font=ImageFont.load_default_imagefont())
+    corner = (int(rng.integers(4, 30)), int(image.shape[0] * rng.uniform(0.8, 0.9)))
+    draw.text(corner, text, fill=235, font=ImageFont.load_default_imagefont())
     if mask.any():
         columns = np.flatnonzero(mask.any(0))
         for column in (columns[0], columns[-1]):
             row = int(np.flatnonzero(mask[:, column]).mean())
             draw.line((column - 3, row, column + 3, row), fill=235)
             draw.line((column, row - 3, column, row + 3), fill=235)
-    return np.asarray(image)
+    return np.asarray(marked)
 
 
 def _views(seed: int, settings: PhantomSettings) -> Iterator[tuple[str, Breast, np.ndarray, np.ndarray]]:
-    """Endless (name, view, picture, mask); each patient has a random stream of their own."""
+    """Endless (name, view, image, mask); each patient has a random stream of their own."""
     start = default_rng((seed, 0)).random()
     for patient in numbers():
         rng = default_rng((seed, 1, patient))
         breast = draw_breast(rng, _kind(start, patient, settings), settings.size, settings.lesions)
         for view in range(1, int(rng.integers(1, settings.views + 1)) + 1):
             section = draw_view(rng, breast)
-            picture, mask = render(rng, section)
+            image, mask = render(rng, section)
             if rng.random() < settings.marks:
-                picture = burn_in(rng, picture, mask)
-            yield f"p{patient + 1:04d}_{view}", section, picture, mask
+                image = burn_in(rng, image, mask)
+            yield f"p{patient + 1:04d}_{view}", section, image, mask
 
 
 def _kind(start: float, patient: int, settings: PhantomSettings) -> str:
     """Class of a patient. Multiples of the golden ratio spread evenly, so that any run of patients has about the shares."""
-    place = (start + patient * (math.sqrt(5) - 1) / 2) % 1
-    if place < settings.normal:
+    turn = (start + patient * (math.sqrt(5) - 1) / 2) % 1
+    if turn < settings.normal:
         return "normal"
-    return "malignant" if place < settings.normal + settings.malignant else "benign"
+    return "malignant" if turn < settings.normal + settings.malignant else "benign"
 
 
-def _write_view(root: Path, name: str, breast: Breast, picture: np.ndarray, mask: np.ndarray) -> dict[str, str | int]:
-    """Save picture and mask and return the row of `cases.csv`."""
+def _write_view(root: Path, name: str, breast: Breast, image: np.ndarray, mask: np.ndarray) -> dict[str, str | int]:
+    """Save image and mask and return the row of `cases.csv`."""
     row = {"image": f"images/{name}.png", "mask": f"masks/{name}.png"}
     # Stored, not deflated: deflated bytes differ between the zlib builds that Pillow ships with.
-    Image.fromarray(picture).save(root / row["image"], compress_level=0)
+    Image.fromarray(image).save(root / row["image"], compress_level=0)
     Image.fromarray(mask.astype(np.uint8) * 255).save(root / row["mask"], compress_level=0)
     return {**row, "patient": name.split("_")[0], "class": breast.kind, "lesions": len(breast.lesions)}

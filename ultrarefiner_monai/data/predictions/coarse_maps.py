@@ -1,6 +1,5 @@
 """Where phase 2 finds the coarse maps that phase 1 has predicted."""
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from ultrarefiner_monai.data.predictions.index import INDEX_NAME
 from ultrarefiner_monai.data.predictions.mean import mean_of_maps
 from ultrarefiner_monai.data.predictions.pairing import pair_predictions
 from ultrarefiner_monai.errors import DataError
+from ultrarefiner_monai.files import read_json
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,18 @@ class CoarseMaps:
     def pair(self, items: Iterable[Item], split: str) -> list[dict[str, Any]]:
         """The items of `split` with the paths of their coarse maps, see `pair_predictions`.
 
-        Test images get the mean of all folds' maps, which is written to `<folder>/test` if it is not there.
+        Test images get the mean of all folds' maps, which is written to `<folder>/test` if it is not there. Where a fold's
+        model lies beside its maps, they must be of that very model.
 
         Raises:
             DataError: maps are missing, doubled, stale or of the wrong size, or `split` has none.
         """
-        return pair_predictions(items, self._folders(split), self.manifest, self._models())
+        models: dict[int | None, str] = {
+            fold: read_json(card, dict, "train this fold again").get("sha256", "")
+            for fold, card in enumerate(self._of_folds("model.json"))
+            if card.is_file()
+        }
+        return pair_predictions(items, self._folders(split), self.manifest, models)
 
     def _of_folds(self, name: str) -> list[Path]:
         return [self.folder / f"fold{fold}" / name for fold in range(self.manifest.num_folds)]
@@ -53,8 +59,3 @@ class CoarseMaps:
         if not (mean / INDEX_NAME).is_file() and all((folder / INDEX_NAME).is_file() for folder in folds):
             mean_of_maps(folds, mean)
         return [mean]
-
-    def _models(self) -> dict[int | None, str]:
-        """Hash of each fold's phase 1 model, where it lies beside its predictions: maps of an older model are stale."""
-        cards = enumerate(self._of_folds("model.json"))
-        return {fold: json.loads(card.read_text(encoding="utf-8"))["sha256"] for fold, card in cards if card.is_file()}

@@ -1,21 +1,20 @@
 """`predictions.json`: which model of which fold made a folder's maps, and from which manifest."""
 
-import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 from ultrarefiner_monai.data.predictions.maps import map_name
 from ultrarefiner_monai.data.releases.roots import unsafe
-from ultrarefiner_monai.errors import DataError
-from ultrarefiner_monai.files import write_atomically
+from ultrarefiner_monai.errors import DataError, shown
+from ultrarefiner_monai.files import read_json, write_json
 
 INDEX_NAME = "predictions.json"
 SCHEMA = "ultrarefiner_monai/predictions/1"
-_LISTED = 50  # ids named for each kind of fault before the message says "and N more"
+SHOWN = 50  # ids named for each kind of fault before the message says "and N more"
 
 
 @dataclass
@@ -57,11 +56,11 @@ class PredictionIndex:
             doubled = [name for name, count in Counter(entry[key] for entry in self.items).items() if count > 1]
             if doubled:
                 raise DataError(
-                    f"{folder}: predictions with the same {key}: {_some(doubled)}; each image is predicted once"
+                    f"{folder}: predictions with the same {key}: {shown(doubled, SHOWN)}; each image is predicted once"
                 )
         content = {"schema": SCHEMA, **asdict(self), "items": sorted(self.items, key=lambda entry: entry["id"])}
         path = Path(folder) / INDEX_NAME
-        write_atomically(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+        write_json(path, content)
         return path
 
     @classmethod
@@ -72,27 +71,20 @@ class PredictionIndex:
             DataError: missing, unreadable, or not this schema.
         """
         path = Path(folder) / INDEX_NAME
+        if not path.is_file():
+            raise DataError(f"{path}: missing; run phase 1's inference for this fold first")
+        content = read_json(path, dict, "run the inference again")
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
             schema = content.pop("schema")
             if "phase" in content:
                 content["stage"] = f"phase{content.pop('phase')}"
             index = cls(**content)
             sound = all(entry.keys() >= {"id", "file", "width", "height"} for entry in index.items)
             sound = sound and not any(unsafe(entry["file"]) for entry in index.items)
-        except FileNotFoundError as error:
-            raise DataError(f"{path}: missing; run phase 1's inference for this fold first") from error
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError) as error:
             raise DataError(f"{path}: not an index of predictions ({error}); run the inference again") from error
         if schema != SCHEMA or not sound:
             raise DataError(
                 f"{path}: expected schema {SCHEMA} with complete items and paths inside the folder, found {schema}"
             )
         return index
-
-
-def _some(names: Iterable[str]) -> str:
-    """The names in one line, cut where a reader would stop."""
-    names = list(names)
-    rest = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return ", ".join(names[:_LISTED]) + rest

@@ -18,6 +18,11 @@ def map_name(image: str) -> str:
     return f"{PurePosixPath(image).with_suffix('')}.nii.gz"
 
 
+def nifti_bytes(image: Any) -> bytes:
+    """A NIfTI image of nibabel as the bytes of a `.nii.gz` file; the same image always gives the same bytes."""
+    return gzip.compress(image.to_bytes(), compresslevel=1, mtime=0)
+
+
 def write_map(path: str | Path, prob: np.ndarray) -> None:
     """Write a probability map (H, W) as float32 NIfTI, atomically; the same map always gives the same bytes.
 
@@ -34,7 +39,7 @@ def write_map(path: str | Path, prob: np.ndarray) -> None:
     if not ((prob >= 0) & (prob <= 1)).all():
         raise ValueError(f"{path}: a map must hold probabilities in [0, 1], found NaN or other values")
     image = nibabel.Nifti1Image(np.ascontiguousarray(prob.T), affine=np.eye(4))
-    write_atomically(path, gzip.compress(image.to_bytes(), compresslevel=1, mtime=0))
+    write_atomically(path, nifti_bytes(image))
 
 
 def read_map(path: str | Path) -> np.ndarray:
@@ -51,7 +56,7 @@ def read_map(path: str | Path) -> np.ndarray:
         return np.ascontiguousarray(np.asarray(_plane(image).dataobj, dtype=np.float32).T)
 
 
-def _file_fault(path: Path, expected: tuple[int, int], stated: tuple[int, int]) -> str | None:
+def file_fault(path: Path, expected: tuple[int, int], stated: tuple[int, int]) -> str | None:
     """Fault of a map's file, from its header alone."""
     import nibabel
 

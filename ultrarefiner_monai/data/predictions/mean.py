@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ultrarefiner_monai.data.predictions.index import PredictionIndex, _some
+from ultrarefiner_monai.data.predictions.index import SHOWN, PredictionIndex
 from ultrarefiner_monai.data.predictions.maps import read_map, write_map
-from ultrarefiner_monai.errors import DataError
+from ultrarefiner_monai.errors import DataError, shown
 
 
 def mean_of_maps(sources: Sequence[str | Path], out_folder: str | Path) -> PredictionIndex:
@@ -46,7 +46,7 @@ def _check_ensemble(folders: list[Path], indices: list[PredictionIndex]) -> None
     kinds = {(index.dataset, index.stage, index.split, index.manifest_sha256) for index in indices}
     if len(kinds) > 1:
         raise DataError(
-            "cannot average predictions of different datasets, stages, splits or manifests: " + _some(map(str, folders))
+            "cannot average predictions of different datasets, stages, splits or manifests: " + shown(folders, SHOWN)
         )
     if len({index.fold for index in indices}) < len(indices):
         raise DataError(f"cannot average folds {[index.fold for index in indices]}: each fold's model counts once")
@@ -54,7 +54,7 @@ def _check_ensemble(folders: list[Path], indices: list[PredictionIndex]) -> None
     lacking = sorted(name for name, count in counts.items() if count != len(indices))
     if lacking:
         raise DataError(
-            f"not predicted once by each of the {len(indices)} models: {_some(lacking)}; run their inference again"
+            f"not predicted once by each of the {len(indices)} models: {shown(lacking, SHOWN)}; run their inference again"
         )
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from ultrarefiner_monai.data.manifests.manifest import Manifest
-from ultrarefiner_monai.data.predictions.index import PredictionIndex, _some
-from ultrarefiner_monai.data.predictions.maps import _file_fault
-from ultrarefiner_monai.errors import raise_problems
+from ultrarefiner_monai.data.predictions.index import SHOWN, PredictionIndex
+from ultrarefiner_monai.data.predictions.maps import file_fault
+from ultrarefiner_monai.errors import raise_problems, shown
 
 
 def pair_predictions(
@@ -46,7 +46,7 @@ def pair_predictions(
             paired.append({**item, "coarse": str(folder / entry["file"])})
     raise_problems(
         f"predictions do not fit manifest {manifest.name}, run the inference of these folds again",
-        (f"{kind} {len(ids)} ({_some(ids)})" for kind, ids in sorted(faults.items())),
+        (f"{kind} {len(ids)} ({shown(ids, SHOWN)})" for kind, ids in sorted(faults.items())),
     )
     return paired
 
@@ -77,4 +77,4 @@ def _fault(
         return "stale"
     if index.fold != item.get("fold"):
         return "wrong fold"
-    return _file_fault(folder / entry["file"], (item["width"], item["height"]), (entry["width"], entry["height"]))
+    return file_fault(folder / entry["file"], (item["width"], item["height"]), (entry["width"], entry["height"]))

@@ -11,6 +11,7 @@ from typing import IO
 
 from ultrarefiner_monai.errors import DataError
 
+ENCRYPTED, LINK, SPECIAL = "is encrypted", "is a link", "is a device or another special file"
 ZIP_MAGIC = (b"PK\x03\x04", b"PK\x05\x06")  # of an archive with files, and of one without (APPNOTE 4.3.7 and 4.3.16)
 EXTENDED = (
     tarfile.XHDTYPE,
@@ -56,15 +57,11 @@ def _zip_entries(archive: Path) -> Iterator[Entry]:
     with zipfile.ZipFile(archive) as file:
         for info in file.infolist():
             name = info.orig_filename  # `filename` ends at a NUL
+            kind = stat.S_IFMT(info.external_attr >> 16)  # the Unix mode; 0 where another system packed it
+            plain = kind in (0, stat.S_IFREG, stat.S_IFDIR)
+            fault = ENCRYPTED if info.flag_bits & 1 else "" if plain else LINK if stat.S_ISLNK(kind) else SPECIAL
             is_folder = name.replace("\\", "/").endswith("/")
-            yield Entry(name, info.file_size, is_folder, _zip_fault(info), partial(file.open, info))
-
-
-def _zip_fault(info: zipfile.ZipInfo) -> str:
-    if info.flag_bits & 1:
-        return "is encrypted"
-    kind = stat.S_IFMT(info.external_attr >> 16)  # the Unix mode; 0 where another system packed it
-    return "" if kind in (0, stat.S_IFREG, stat.S_IFDIR) else _special(stat.S_ISLNK(kind))
+            yield Entry(name, info.file_size, is_folder, fault, partial(file.open, info))
 
 
 def _tar_entries(archive: Path) -> Iterator[Entry]:
@@ -77,25 +74,11 @@ def _tar_entries(archive: Path) -> Iterator[Entry]:
         ) from None
     with file:
         for member in file:
-            fault = "" if member.isdir() or (member.isfile() and not member.issparse()) else _tar_fault(member)
-            yield Entry(member.name, member.size, member.isdir(), fault, partial(_tar_bytes, file, member))
+            plain = member.isdir() or (member.isfile() and not member.issparse())
+            fault = "" if plain else LINK if member.issym() or member.islnk() else SPECIAL
+            yield Entry(member.name, member.size, member.isdir(), fault, partial(file.fileobject, file, member))
         if file.fileobj:
             file.fileobj.read(MAX_HEADER)  # to the end of the padding, where gzip compares its checksum
-
-
-def _tar_fault(member: tarfile.TarInfo) -> str:
-    return _special(member.issym() or member.islnk())
-
-
-def _tar_bytes(file: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
-    stream = file.extractfile(member)
-    if stream is None:
-        raise tarfile.ReadError(f"{member.name!r} is no file")
-    return stream
-
-
-def _special(is_link: bool) -> str:
-    return "is a link" if is_link else "is a device or another special file"
 
 
 class _Header(tarfile.TarInfo):

@@ -4,7 +4,6 @@ An archive is not trusted. All its entries are checked before the first byte is 
 they declare. An unpacked archive appears in the cache complete or not at all, and is used again by the next call.
 """
 
-import json
 import lzma
 import os
 import re
@@ -15,19 +14,20 @@ import tempfile
 import time
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
 
 from ultrarefiner_monai.data.releases.archive_entries import Entry, entries
 from ultrarefiner_monai.data.releases.fact_cache import cache_folder
 from ultrarefiner_monai.data.releases.roots import unsafe
 from ultrarefiner_monai.errors import DataError, one_line, raise_problems
-from ultrarefiner_monai.files import file_sha256
+from ultrarefiner_monai.files import file_sha256, json_or_empty, write_json
 
 MAX_ENTRIES = 100_000  # the largest release has 3 754 files
 MAX_BYTES = 4 * 1024**3  # when unpacked; the largest release is under 1 GB
-MAX_RATIO = 100  # unpacked to packed size: pictures reach 3, tables 10; a bomb reaches deflate's limit of 1 032
+MAX_RATIO = 100  # unpacked to packed size: images reach 3, tables 10; a bomb reaches deflate's limit of 1 032
 BLOCK = 1024**2  # bytes copied at a time
 KEY_DIGITS = 16  # of the archive's SHA-256: 64 bits never meet by chance
 STALE = 24 * 3600  # s; unpacking takes minutes, so an older partial folder is a killed process's
@@ -67,10 +67,20 @@ def unpacked(archive: str | Path, cache: str | Path | None = None) -> Path:
     store = cache_folder() / "archives" if cache is None else Path(cache)
     if not archive.is_file():
         raise DataError(f"archive {archive}: no such file; name a zip or tar archive, or the folder of the release")
-    with _told_in_one_line(archive, store):
+    try:
         folder = store / file_sha256(archive)[:KEY_DIGITS]
         if not _complete(folder):
             _install(archive, folder)
+    except DataError:
+        raise
+    except (OSError, *_DAMAGE) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            fault = f"cannot be unpacked into {store}: {error.strerror} ({error.filename or store}); make room there,"
+            fault += " or let XDG_CACHE_HOME name another folder"
+        else:
+            fault = f"damaged, incomplete or packed in an unknown way ({one_line(error)}); download it again,"
+            fault += " or unpack it yourself and name the folder"
+        raise DataError(f"archive {archive}: {fault}") from None
     return folder / FILES
 
 
@@ -79,21 +89,18 @@ def contents(archive: Path) -> dict[str, int]:
 
     Raises one `DataError` listing everything that forbids unpacking it; nothing is written.
     """
-    limit = min(MAX_BYTES, MAX_RATIO * archive.stat().st_size)
+    packed = archive.stat().st_size
+    limit = min(MAX_BYTES, MAX_RATIO * packed)
     found: list[Entry] = []
     size = 0
     for entry in entries(archive):
         found.append(entry)
         size += entry.size
-        if len(found) > MAX_ENTRIES:
-            raise DataError(
-                f"archive {archive}: more than {MAX_ENTRIES} entries, which no release has; check its source"
-            )
+        fault = f"more than {MAX_ENTRIES} entries, which no release has" if len(found) > MAX_ENTRIES else ""
         if size > limit:
-            raise DataError(
-                f"archive {archive}: unpacks to more than {_megabytes(limit)}, which no release of"
-                f" {_megabytes(archive.stat().st_size)} does; check its source"
-            )
+            fault = f"unpacks to more than {limit / 1e6:.1f} MB, which no release of {packed / 1e6:.1f} MB does"
+        if fault:
+            raise DataError(f"archive {archive}: {fault}; check its source")
     raise_problems(f"archive {archive}", _faults(found))
     files = {entry.path: entry.size for entry in found if not entry.is_folder and not _is_junk(entry.path)}
     if not files:
@@ -103,19 +110,16 @@ def contents(archive: Path) -> dict[str, int]:
 
 def _faults(found: list[Entry]) -> Iterator[str]:
     """What forbids unpacking; names that differ only in case count as one, as some file systems mix them up."""
-    files: set[str] = set()
-    for entry in found:
+    keys = [PurePosixPath(entry.path.casefold()) for entry in found]
+    files = Counter(key for entry, key in zip(found, keys, strict=True) if not entry.is_folder)
+    for entry, key in zip(found, keys, strict=True):
         if entry.fault or UNPRINTABLE.search(entry.name):
             yield f"{entry.name!r} {entry.fault or 'is no printable name'}"
         elif fault := unsafe(entry.name.replace("\\", "/")):
             yield fault
-        elif not entry.is_folder:
-            if entry.path.casefold() in files:
-                yield f"{entry.name!r} occurs twice"
-            files.add(entry.path.casefold())
-    for entry in found:
-        parents = {parent.as_posix().casefold() for parent in Path(entry.path).parents}
-        if parents & files:
+        elif not entry.is_folder and files[key] > 1:
+            yield f"{entry.name!r} occurs twice"
+        if not files.keys().isdisjoint(key.parents):
             yield f"{entry.name!r} lies in a file"
 
 
@@ -126,10 +130,10 @@ def _is_junk(path: str) -> bool:
 
 def _complete(folder: Path) -> bool:
     """Whether a folder of the cache holds all it once did, as tidied caches and those on scratch disks may not."""
+    files = json_or_empty(folder / CONTENTS, dict)
     try:
-        files = json.loads((folder / CONTENTS).read_text(encoding="utf-8"))
-        return all((folder / FILES / path).stat().st_size == size for path, size in files.items())
-    except (OSError, ValueError, AttributeError):
+        return bool(files) and all((folder / FILES / path).stat().st_size == size for path, size in files.items())
+    except OSError:
         return False
 
 
@@ -137,17 +141,26 @@ def _install(archive: Path, folder: Path) -> None:
     """Unpack into a hidden folder of the same cache, which takes the name `folder` once it is complete."""
     files = contents(archive)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    _remove_stale(folder.parent)
+    for old in folder.parent.glob(".*.partial"):
+        with suppress(OSError):
+            if time.time() - old.stat().st_mtime > STALE:
+                shutil.rmtree(old)
     partial = Path(tempfile.mkdtemp(".partial", f".{folder.name}.", folder.parent))
     try:
         _write_files(archive, files, partial / FILES)
-        (partial / CONTENTS).write_text(json.dumps(files), encoding="utf-8")
+        write_json(partial / CONTENTS, files)
         if not _complete(partial):
             raise DataError(
                 f"archive {archive}: files are shorter than declared or changed meanwhile; download it again"
             )
-        _flush()
-        _rename(partial, folder)
+        if hasattr(os, "sync"):  # on the disk before they are taken for complete, where the platform can
+            os.sync()
+        try:
+            partial.rename(folder)
+        except OSError:
+            if not _complete(folder):  # what is left of one; a complete one is a faster process's
+                shutil.rmtree(folder, ignore_errors=True)
+                partial.rename(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -173,49 +186,3 @@ def _write_file(entry: Entry, size: int, path: Path) -> int:
                 raise DataError(f"archive entry {entry.name!r}: declares {size} bytes and holds more; check its source")
             target.write(block)
     return written
-
-
-def _rename(partial: Path, folder: Path) -> None:
-    """Give the folder its name, unless another process was faster; what is left of an incomplete one goes."""
-    try:
-        partial.rename(folder)
-    except OSError:
-        if not _complete(folder):
-            shutil.rmtree(folder, ignore_errors=True)
-            partial.rename(folder)
-
-
-def _remove_stale(store: Path) -> None:
-    for partial in store.glob(".*.partial"):
-        with suppress(OSError):
-            if time.time() - partial.stat().st_mtime > STALE:
-                shutil.rmtree(partial)
-
-
-def _flush() -> None:
-    """Put the written files on the disk before they are taken for complete; not every platform can."""
-    if hasattr(os, "sync"):
-        os.sync()
-
-
-@contextmanager
-def _told_in_one_line(archive: Path, store: Path) -> Iterator[None]:
-    try:
-        yield
-    except DataError:
-        raise
-    except (OSError, *_DAMAGE) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            reason = f"{error.strerror} ({error.filename or store})"
-            raise DataError(
-                f"archive {archive}: cannot be unpacked into {store}: {reason}; make room there, or let"
-                " XDG_CACHE_HOME name another folder"
-            ) from None
-        raise DataError(
-            f"archive {archive}: damaged, incomplete or packed in an unknown way ({one_line(error)}); download it again, or"
-            " unpack it yourself and name the folder"
-        ) from None
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:.1f} MB"

@@ -5,12 +5,13 @@ An entry belongs to the bytes of a file and not to its path or date: a changed f
 
 import json
 import logging
-import os
 import sqlite3
 from collections.abc import Iterable, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+
+from platformdirs import user_cache_path
 
 logger = logging.getLogger(__name__)
 
@@ -19,8 +20,8 @@ ASKED_AT_ONCE = 500  # below SQLite's lowest limit of 999 parameters a statement
 
 
 def cache_folder() -> Path:
-    """`$XDG_CACHE_HOME/ultrarefiner_monai`, or `~/.cache/ultrarefiner_monai` where that is not set."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ultrarefiner_monai"
+    """The user's cache folder of this package; on Linux `~/.cache/ultrarefiner_monai`, moved by `XDG_CACHE_HOME`."""
+    return user_cache_path("ultrarefiner_monai", appauthor=False)
 
 
 class FactCache:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ultrarefiner_monai.data.images import lesion, open_image, to_grey, to_planes
+from ultrarefiner_monai.data.images import open_image, read_mask, to_grey
 from ultrarefiner_monai.data.releases.fact_cache import FactCache
 from ultrarefiner_monai.data.releases.records import Record, Source
 from ultrarefiner_monai.data.releases.roots import resolve
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 HASH_SIZE = 16  # imagehash.phash(hash_size=16): 256 bits, as in the inventories
-THUMBNAIL = 64  # px a side: lesions and calipers can be told apart, and 3 338 pictures take 14 MB
+THUMBNAIL = 64  # px a side: lesions and calipers can be told apart, and 3 338 images take 14 MB
 
 Facts = dict[str, Any]
 
@@ -72,7 +72,7 @@ def thumbnail(image: "Image.Image") -> bytes:
 
 
 def _eight_bit(image: "Image.Image") -> "Image.Image":
-    """Grey picture of a decoded image; 16-bit values are scaled, where PIL's own conversion would clip them."""
+    """Grey values of 8 bits of a decoded image; 16-bit values are scaled, where PIL's own conversion would clip them."""
     from PIL import Image
 
     if image.mode.startswith("I"):
@@ -102,20 +102,15 @@ def _keys(hashes: Sequence[str]) -> tuple[str, str]:
 
 def _facts(source: Source, root: Path) -> tuple[Facts, Facts]:
     with open_image(resolve(root, source.image)) as image:
-        picture = base64.b64encode(thumbnail(image)).decode()
-        of_image = {"size": image.size, "phash16": phash16(image), "thumbnail": picture}
-    masks = [_lesion_of(resolve(root, mask)) for mask in source.masks]
+        small = base64.b64encode(thumbnail(image)).decode()
+        of_image = {"size": image.size, "phash16": phash16(image), "thumbnail": small}
+    masks = [read_mask(resolve(root, mask)) for mask in source.masks]
     same_grid = len({mask.shape for mask in masks}) == 1
     of_masks = {
         "sizes": [mask.shape[::-1] for mask in masks],
         "lesion_pixels": int(np.logical_or.reduce(masks).sum()) if same_grid else 0,
     }
     return of_image, of_masks
-
-
-def _lesion_of(path: Path) -> np.ndarray:
-    with open_image(path) as image:
-        return lesion(to_planes(image))
 
 
 def _record(source: Source, hashes: Sequence[str], known: Mapping[str, Facts]) -> Record:

@@ -50,7 +50,9 @@ def _record(name: str, header: list[str], values: list[str]) -> Record:
     row = dict(zip(header, values, strict=True))
     if row["dataset"] != name:
         raise DataError(f"expected dataset {name}, found {row['dataset']!r}")
-    masks, sizes, hashes = (_split(row[key]) for key in ("masks", "mask_size", "mask_sha256"))
+    masks, sizes, hashes = (
+        tuple(row[key].split(";")) if row[key] else () for key in ("masks", "mask_size", "mask_sha256")
+    )
     if not len(masks) == len(sizes) == len(hashes):
         raise DataError(f"{row['image']}: {len(masks)} masks, {len(sizes)} mask sizes, {len(hashes)} mask hashes")
     if row["official_fold"] not in OFFICIAL:
@@ -73,10 +75,6 @@ def _record(name: str, header: list[str], values: list[str]) -> Record:
         mask_sha256=hashes,
         phash16=row["phash16"],
     )
-
-
-def _split(text: str) -> tuple[str, ...]:
-    return tuple(text.split(";")) if text else ()
 
 
 def _size(text: str) -> Size:

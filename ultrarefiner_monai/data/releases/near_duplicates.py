@@ -1,10 +1,5 @@
 """Near-duplicate images: found from their perceptual hashes, checked on thumbnails.
 
-The hash (`imagehash.phash`, 16 x 16) holds the signs, about the median, of the picture's lowest 2-D cosine frequencies.
-Mirroring a picture left-right negates its odd horizontal frequencies, so the hash of the mirror image is the hash with
-its odd columns inverted (up to the few coefficients near the median: 34 of 256 bits at most over 988 mirrored real
-pictures); likewise odd rows for top-bottom. So mirrored copies are found without opening an image again.
-
 Groups for splits rest on the hash alone, which is known from files and tables alike: a false hit there only keeps two
 images on one side. What is reported and left out also has to pass `correlation`.
 """
@@ -16,18 +11,8 @@ from functools import cached_property
 import numpy as np
 
 from ultrarefiner_monai.data.releases.image_facts import THUMBNAIL
+from ultrarefiner_monai.data.releases.perceptual_hashes import MIRRORS, hash_bits, mirrors, near_duplicate_pairs
 from ultrarefiner_monai.data.releases.records import Record
-from ultrarefiner_monai.errors import DataError
-
-HASH_SIDE = 16
-HASH_BITS = HASH_SIDE**2
-# Over the complete releases, copies of one image lie at most 60 bits apart and different patients' images at least 68
-# (BUS-BRA, 1.76 million pairs); between an image and another's mirror image the smallest distance is 74.
-MAX_DISTANCE = 60
-BLOCK = 2048  # rows compared at once: 2048 x 10 000 float32 distances are 80 MB
-
-# Axes (0: rows, 1: columns) that turn a picture into its mirror image.
-MIRRORS = {"none": (), "left-right": (1,), "top-bottom": (0,), "both": (0, 1)}
 
 # Structure compared between thumbnails: finer than the layers that all breasts share (about 4 of 64 px), coarser than
 # what a shift or crop of 2 % moves (1 px).
@@ -40,9 +25,9 @@ MIN_CORRELATION = 0.6
 
 @dataclass(frozen=True)
 class DuplicatePair:
-    """Two images that the perceptual hash calls the same picture.
+    """Two images that the perceptual hash calls the same.
 
-    `distance` counts the differing bits of 256, after mirroring one picture as `mirror` says.
+    `distance` counts the differing bits of 256, after mirroring one as `mirror` says.
     """
 
     first: Record
@@ -96,10 +81,16 @@ class DuplicatePair:
 
 
 def duplicate_pairs(records: Sequence[Record]) -> list[DuplicatePair]:
-    """All pairs of near-duplicates, in order of the records; false hits of the hash are in it, `refuted`."""
+    """All pairs of near-duplicates, in order of the records, each mirrored the way in which the hashes agree best.
+
+    False hits of the hash are among them, `refuted`.
+    """
     hashes = [record.phash16 for record in records]
-    bits = hash_bits(hashes)
-    return [_pair(records[i], records[j], bits[i] ^ bits[j]) for i, j in near_duplicate_pairs(hashes)]
+    bits, pairs = hash_bits(hashes), []
+    for i, j in near_duplicate_pairs(hashes):
+        distances = (bits[i] ^ bits[j] ^ mirrors()).sum(axis=1, dtype=int)
+        pairs.append(DuplicatePair(records[i], records[j], int(distances.min()), list(MIRRORS)[distances.argmin()]))
+    return pairs
 
 
 def opposite(labels: Iterable[str]) -> bool:
@@ -119,66 +110,9 @@ def correlation(first: bytes, second: bytes, mirror: str = "none") -> float:
     return float(match_template(_structure(second), template).max())
 
 
-def near_duplicate_pairs(hashes: Sequence[str]) -> list[tuple[int, int]]:
-    """Index pairs (i < j, in order) of images that are nearly equal, mirrored or not.
-
-    `hashes` are 64 hexadecimal digits each; two images are near-duplicates when their hashes, or one's hash and the
-    other's mirrored hash, differ in at most `MAX_DISTANCE` of 256 bits.
-    """
-    bits = hash_bits(hashes)
-    found: set[tuple[int, int]] = set()
-    for mirror in mirrors():
-        found.update(_close(bits, bits ^ mirror))
-    return sorted((i, j) for i, j in found if i < j)
-
-
-def near_duplicates_between(first: Sequence[str], second: Sequence[str]) -> list[tuple[int, int]]:
-    """Index pairs of near-duplicates between two datasets: i into `first`, j into `second`."""
-    pairs = near_duplicate_pairs([*first, *second])
-    return [(i, j - len(first)) for i, j in pairs if i < len(first) <= j]
-
-
-def hash_bits(hashes: Sequence[str]) -> np.ndarray:
-    """Bits (n, 256) uint8 of hexadecimal hashes, row by row of the 16 x 16 hash."""
-    for text in hashes:
-        if len(text) != HASH_BITS // 4:
-            raise DataError(
-                f"perceptual hash {text!r}: expected {HASH_BITS // 4} hexadecimal digits, found {len(text)}"
-            )
-    try:
-        packed = np.frombuffer(bytes.fromhex("".join(hashes)), dtype=np.uint8)
-    except ValueError as error:
-        raise DataError(f"perceptual hashes: expected hexadecimal digits ({error})") from None
-    return np.unpackbits(packed.reshape(len(hashes), HASH_BITS // 8), axis=1)
-
-
-def mirrors() -> np.ndarray:
-    """Bit masks (4, 256) uint8 that turn a hash into that of the picture mirrored as `MIRRORS` says, in its order."""
-    row, column = np.indices((HASH_SIDE, HASH_SIDE), dtype=np.uint8) % 2
-    masks = [(0 in axes) * row ^ (1 in axes) * column for axes in MIRRORS.values()]
-    return np.stack(masks).reshape(len(MIRRORS), HASH_BITS)
-
-
-def _pair(first: Record, second: Record, difference: np.ndarray) -> DuplicatePair:
-    """The pair, mirrored the way in which the hashes agree best; `difference` (256,) holds the bits that differ."""
-    distances = (difference ^ mirrors()).sum(axis=1, dtype=int)
-    return DuplicatePair(first, second, int(distances.min()), list(MIRRORS)[distances.argmin()])
-
-
 def _structure(thumbnail: bytes) -> np.ndarray:
     """Band-pass (64, 64) float64 of a thumbnail."""
     from skimage.filters import difference_of_gaussians
 
     grey = np.frombuffer(thumbnail, dtype=np.uint8).reshape(THUMBNAIL, THUMBNAIL)
     return difference_of_gaussians(grey.astype(np.float64), *BAND)
-
-
-def _close(bits: np.ndarray, others: np.ndarray) -> list[tuple[int, int]]:
-    """Pairs (i, j) of rows that differ in few bits: with signs s = 1 - 2b, the distance is (256 - s_i . s_j) / 2."""
-    signs, other_signs = (1 - 2 * rows.astype(np.float32) for rows in (bits, others))
-    pairs: list[tuple[int, int]] = []
-    for start in range(0, len(signs), BLOCK):
-        distance = (HASH_BITS - signs[start : start + BLOCK] @ other_signs.T) / 2
-        rows, columns = np.nonzero(distance <= MAX_DISTANCE)
-        pairs += zip((rows + start).tolist(), columns.tolist(), strict=True)
-    return pairs

@@ -1,6 +1,6 @@
 """What is known about each image of a release: the facts a manifest is made from.
 
-A reader lists `Source`s (file names and labels, nothing opened); `measuring.py` opens the files and completes them to
+A reader lists `Source`s (file names and labels, nothing opened); `image_facts.py` opens the files and completes them to
 `Record`s, `inventory.py` makes the same records from a table instead.
 """
 

@@ -13,12 +13,10 @@ from ultrarefiner_monai.data.releases.inventory import read_inventory
 from ultrarefiner_monai.data.releases.near_duplicates import DuplicatePair, duplicate_pairs
 from ultrarefiner_monai.data.releases.readers import Info, find_root, info, reader
 from ultrarefiner_monai.data.releases.records import Record, Source, merge_patients, prefixed
-from ultrarefiner_monai.data.releases.roots import Root
+from ultrarefiner_monai.data.releases.roots import Location, Root
 from ultrarefiner_monai.errors import DataError, raise_problems
 
 LESION_CLASSES = ("benign", "malignant")
-
-Place = str | Path | Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -42,8 +40,8 @@ class Release:
 
 def read_release(
     name: str,
-    root: Place | None = None,
-    inventory: Place | None = None,
+    root: Location | None = None,
+    inventory: Location | None = None,
     *,
     cache: Path | None = None,
     workers: int | None = None,
@@ -57,7 +55,7 @@ def read_release(
         inventory: CSV file, or a mapping of those by name.
         cache: folder of the facts known by content; None keeps nothing.
         workers: threads that read; None is one a core.
-        skip_bad: exclude images with unreadable or missing files in place of refusing the release.
+        skip_bad: exclude images with unreadable or missing files instead of refusing the release.
 
     Raises:
         DataError: neither is given, `root` is no such release, or files are bad; all of them are listed.
@@ -71,7 +69,11 @@ def read_release(
         roots = find_root(name, root)
         folders = roots if isinstance(roots, Mapping) else {name: Path(roots)}
         facts = FactCache(cache)
-        found = {part: measure(_sources(part, folders[part]), folders[part], facts, workers) for part in parts}
+        found = {}
+        for part in parts:
+            sources = reader(part).scan(folders[part])
+            _check_unique(part, sources)
+            found[part] = measure(sources, folders[part], facts, workers)
     else:
         raise DataError(f"{name}: nothing to build from; give --root RELEASE_FOLDER or --inventory CSV")
     bad = [f"{id}: {reason}" for _, faults in found.values() for id, reason in sorted(faults.items())]
@@ -109,12 +111,6 @@ def usable(name: str, records: Sequence[Record], bad: Mapping[str, str] | None =
     reasons = dict(bad or {}) | {r.source.id: reason for r in records if (reason := exclusion(r, about))}
     kept = sorted((r for r in records if r.source.id not in reasons), key=lambda record: record.source.id)
     return Release(name, tuple(merge_patients(kept, about.same_patient)), dict(sorted(reasons.items())))
-
-
-def _sources(name: str, folder: Path) -> list[Source]:
-    sources = reader(name).scan(folder)
-    _check_unique(name, sources)
-    return sources
 
 
 def _check_unique(name: str, sources: Iterable[Source]) -> None:

@@ -6,6 +6,9 @@ from typing import Any
 
 from ultrarefiner_monai.errors import DataError
 
+# What a user names: a release folder, a folder above it or an archive; of a combined data set also one for each name.
+Location = str | Path | Mapping[str, str]
+
 # Release folder; of a combined data set one folder a name, which the entries' paths start with.
 Root = str | Path | Mapping[str, Path]
 

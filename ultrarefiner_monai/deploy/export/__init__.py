@@ -1,6 +1,13 @@
 """A trained model in other forms: TorchScript, ONNX, safetensors, and a MONAI bundle that stands alone."""
 
-from ultrarefiner_monai.deploy.export.bundle import export_bundle
-from ultrarefiner_monai.deploy.export.formats import export_onnx, export_safetensors, export_torchscript
+from ultrarefiner_monai.lazy import lazily
 
-__all__ = ["export_bundle", "export_onnx", "export_safetensors", "export_torchscript"]
+__getattr__ = lazily(
+    __name__,
+    {
+        "export_bundle": "bundle",
+        "export_onnx": "formats",
+        "export_safetensors": "formats",
+        "export_torchscript": "formats",
+    },
+)

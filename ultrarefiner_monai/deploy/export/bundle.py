@@ -1,33 +1,38 @@
-"""A trained model as a MONAI bundle that stands alone: configurations, weights and the package itself in one folder."""
+"""A trained model as a MONAI bundle that stands alone: configurations, weights and the code that they need in one folder."""
 
 import importlib.metadata
 import json
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ultrarefiner_monai.bundle.paths import BUNDLES
+from ultrarefiner_monai.data.datasets import parts_of
 from ultrarefiner_monai.data.manifests.manifest import shipped_manifest
+from ultrarefiner_monai.deploy.export.closure import closure, copy_files, names_in, names_of
 from ultrarefiner_monai.deploy.model_card import describe, to_markdown
 from ultrarefiner_monai.errors import DataError
+from ultrarefiner_monai.files import read_json, write_json
+from ultrarefiner_monai.models.card import value_at
 from ultrarefiner_monai.models.segmenter import load_segmenter
 from ultrarefiner_monai.shipped import PACKAGE
+from ultrarefiner_monai.systems import Stage, System, find_stage
 
 CONFIGS = ("train", "multi_gpu_train", "evaluate", "inference")
-NETWORK_KEYS = ("variant", "image_size", "coarse_variant", "coarse_size", "points")  # a plan may complete these
 WEIGHTS = "$@bundle_root + '/models/model.pt'"
 VERSIONS = {"monai_version": "monai", "pytorch_version": "torch", "numpy_version": "numpy"}
 TOLD = ("dataset", "fold", "sha256")  # of the card
-
-PICTURES = "--images FOLDER --predictions_dir masks"
-COMMANDS = {"phase1": PICTURES, "phase2": "--data_root FOLDER --coarse_predictions FOLDER", "phase3": PICTURES}
+# What only a demonstration on the embedded data set needs.
+DEMONSTRATION = tuple(f"{PACKAGE.name}.{name}" for name in ("data.phantom", "bundle.preflight.simulated_predictions"))
+IMAGES = "--images FOLDER --predictions_dir masks"
 USE = """
 ## Use
 
-``
+```
 python -m monai.bundle run --config_file configs/inference.json {command}
-``
+```
 
 from this folder, or from any other with the path to the file. Python needs MONAI and the packages named in
 `configs/metadata.json`, but not `ultrarefiner_monai`, which is in this folder. `train.json` trains a new model of the same
@@ -78,59 +83,39 @@ def _check_free(out: Path, zip: bool) -> None:
 
 
 def _write_bundle(folder: Path, model: Path, card: Mapping[str, Any]) -> None:
-    source = BUNDLES / card["phase"]
-    configs = {name: _read(source / "configs" / f"{name}.json") for name in CONFIGS}
-    metadata = _metadata(_read(source / "configs" / "metadata.json"), card)
-    for name, config in {**_stand_alone(configs, card), "metadata": metadata}.items():
-        _write(config, folder / "configs" / f"{name}.json")
-    _write(card, folder / "models" / "model.json")
+    system, stage = find_stage(card["stage"])
+    source = BUNDLES / stage.bundle
+    found = {path.stem: read_json(path, dict, "install the package anew") for path in source.glob("configs/*.json")}
+    configs = _stand_alone({name: found[name] for name in (*CONFIGS, *stage.configs) if name in found}, stage, card)
+    for name, config in {**configs, "metadata": _metadata(found["metadata"], card)}.items():
+        write_json(folder / "configs" / f"{name}.json", config, indent=4)
+    write_json(folder / "models" / "model.json", card, indent=4)
     shutil.copyfile(model, folder / "models" / "model.pt")
     for name in ("LICENSE", "configs/logging.conf"):
         shutil.copyfile(source / name, folder / name)
     (folder / "docs").mkdir()
-    page = to_markdown(card) + USE.format(command=COMMANDS[card["phase"]])
-    (folder / "docs" / "README.md").write_text(page, encoding="utf-8")
-    _copy_package(folder, card["dataset"])
+    command = " ".join(("--data_root FOLDER", *(f"--{key} FOLDER" for key in stage.feeds))) if stage.feeds else IMAGES
+    (folder / "docs" / "README.md").write_text(to_markdown(card) + USE.format(command=command), encoding="utf-8")
+    _copy_package(folder, configs, system, card["dataset"])
 
 
-def _read(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def _write(content: Mapping[str, Any], path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=4, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def _stand_alone(configs: Mapping[str, dict[str, Any]], card: Mapping[str, Any]) -> dict[str, dict]:
+def _stand_alone(configs: Mapping[str, dict[str, Any]], stage: Stage, card: Mapping[str, Any]) -> dict[str, dict]:
     """The bundle's configurations, set to the model and with their `initialize` at the head of `run`.
 
     MONAI puts a bundle's folder on Python's path before `run` and not before `initialize`, which needs the package too.
     """
-    network = _network_keys(card) | {"fold": card["fold"]}
+    network = {key: value_at(card["network"], path) for key, path in stage.settings.items()} | {"fold": card["fold"]}
+    is_phantom = "PHANTOM" in parts_of(card["dataset"])
     changes = {
-        "train": network | {"dataset": card["dataset"]},
-        "multi_gpu_train": {},
+        "train": network | {"dataset": card["dataset"], "strict": not is_phantom},
         "evaluate": {"checkpoint": WEIGHTS},
         "inference": network | {"dataset_name": card["dataset"], "checkpoint": WEIGHTS},
     }
-    made = {name: config | changes[name] for name, config in configs.items()}
+    made = {name: config | changes.get(name, {}) for name, config in configs.items()}
     made["inference"] = _without_plan(made["inference"])
     for config in made.values():
-        config["run"] = [*config.pop("initialize"), *config.get("run", configs["train"]["run"])]
+        config["run"] = [*config.pop("initialize", []), *config.get("run", configs["train"]["run"])]
     return made
-
-
-def _network_keys(card: Mapping[str, Any]) -> dict[str, Any]:
-    """Top-level keys that build the network of `card`, by their names in the configurations of its phase."""
-    if card["phase"] == "phase1":
-        return {"variant": card["coarse"]["variant"], "image_size": card["coarse"]["size"]}
-    refiner = card["refiner"]
-    keys = {"variant": refiner["variant"], "image_size": refiner["image_size"], "fusion": refiner["fusion_mode"]}
-    keys |= {"points": refiner["prompt_positive_points"], "lora_rank": refiner["lora_rank"]}
-    if card["phase"] == "phase3":
-        keys |= {"coarse_variant": card["coarse"]["variant"], "coarse_size": card["coarse"]["size"]}
-    return keys
 
 
 def _without_plan(config: dict[str, Any]) -> dict[str, Any]:
@@ -138,17 +123,12 @@ def _without_plan(config: dict[str, Any]) -> dict[str, Any]:
 
     Nothing is left to complete, and tools that build only the network or the transforms name no data for a plan to check.
     """
-    text = json.dumps({name: part for name, part in config.items() if name != "plan"})
-    for key in NETWORK_KEYS:
-        if key in config["plan"]:
-            text = text.replace(f'"$@plan.{key}"', f'"{config["plan"][key]}"')
-    changed = json.loads(text)
-    return {name: changed.get(name, part) for name, part in config.items()}
+    return json.loads(re.sub(r"\"\$@plan\.network\['(\w+)'\]\"", r'"@\1"', json.dumps(config)))
 
 
 def _metadata(metadata: dict[str, Any], card: Mapping[str, Any]) -> dict[str, Any]:
     """`metadata.json` with the model's sizes and figures, and the versions that it was exported with."""
-    size = card["prediction"]["image_size"]
+    size = card["image_size"]
     data_format = metadata["network_data_format"]
     for part in (*data_format["inputs"].values(), *data_format["outputs"].values()):
         part["spatial_shape"] = [size, size]
@@ -163,14 +143,13 @@ def _version(package: str) -> str:
     return importlib.metadata.version(package).partition("+")[0]
 
 
-def _copy_package(folder: Path, dataset: str) -> None:
-    """Copy this package with the manifests that a training of the bundle takes where none is named."""
-    unwanted = shutil.ignore_patterns("__pycache__", "_shipped", "*.partial")
-    shutil.copytree(PACKAGE, folder / PACKAGE.name, ignore=unwanted)
+def _copy_package(folder: Path, configs: Mapping[str, dict[str, Any]], system: System, dataset: str) -> None:
+    """Copy what the configurations need of this package, and the manifests that a training takes where none is named."""
+    names = names_in(json.dumps(configs)) | names_of(system, "builder", "describer", "resolver")
+    copy_files(closure(names, without=() if "PHANTOM" in parts_of(dataset) else DEMONSTRATION), folder)
     manifests = folder / PACKAGE.name / "_shipped" / "data_manifests"
     manifests.mkdir(parents=True)
-    for name in (dataset, "PHANTOM"):
-        try:
-            shutil.copy(shipped_manifest(name), manifests)
-        except DataError:  # the model was trained with a manifest of the user's own
-            continue
+    try:
+        shutil.copy(shipped_manifest(dataset), manifests)
+    except DataError:  # the model was trained with a manifest of the user's own
+        return

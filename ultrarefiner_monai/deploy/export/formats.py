@@ -14,12 +14,12 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from ultrarefiner_monai.deploy.export.parts import Part, parts_of
 from ultrarefiner_monai.deploy.model_card import MARKDOWN, describe, to_markdown
 from ultrarefiner_monai.errors import DataError
-from ultrarefiner_monai.files import file_sha256
-from ultrarefiner_monai.models.segmenter import load_segmenter
+from ultrarefiner_monai.files import file_sha256, write_json
+from ultrarefiner_monai.models.segmenter import Segmenter, load_segmenter
 from ultrarefiner_monai.models.weights import read_torch
+from ultrarefiner_monai.networks.export_parts import Part
 
 CARD = "model.json"  # name under which an exported file holds the model's card
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
@@ -33,7 +33,7 @@ Loader = Callable[[Path], Runner]
 
 
 def export_torchscript(model: str | Path, out: str | Path, overwrite: bool = False) -> list[Path]:
-    """Write `model.ts`, in phases 2 and 3 also `encoder.ts` and `decoder.ts`, for `torch.jit.load` on a processor.
+    """Write `model.ts`, and where SAM refines `encoder.ts` and `decoder.ts`, for `torch.jit.load` on a CPU.
 
     Args:
         model: `model.pt` with its card beside it.
@@ -79,7 +79,7 @@ def export_safetensors(model: str | Path, out: str | Path, overwrite: bool = Fal
     with _folder_beside(out) as folder:
         weights = folder / "model.safetensors"
         weights.write_bytes(save(tensors, {"format": "pt", CARD: json.dumps(card)}))
-        _write_json(folder / CARD, {**card, "sha256": file_sha256(weights)})
+        write_json(folder / CARD, {**card, "sha256": file_sha256(weights)}, indent=2)
         return _publish(folder, out, card)
 
 
@@ -125,6 +125,11 @@ def largest_differences(part: Part, run: Runner, samples: tuple[Tensor, ...]) ->
     return {str(batch): max(difference(part, run, group) for group in groups(batch)) for batch in BATCHES}
 
 
+def parts_of(segmenter: Segmenter) -> dict[str, Part]:
+    """The networks to export of a model on the CPU, as its system takes it apart."""
+    return segmenter.system.function("exporter")(segmenter.network.requires_grad_(False), segmenter.size)
+
+
 def _export(model: Path, out: Path, kind: str, suffix: str, write: Writer, load: Loader, overwrite: bool) -> list[Path]:
     segmenter = load_segmenter(model, amp=False, device="cpu")
     parts = parts_of(segmenter)
@@ -137,7 +142,7 @@ def _export(model: Path, out: Path, kind: str, suffix: str, write: Writer, load:
             write(part, path, json.dumps(card))
             files[path.name] = _entry(part, path, _parity(part, load(path), path.name))
         index = {"format": kind, "torch": torch.__version__, "image_size": segmenter.size, "files": files, "card": card}
-        _write_json(folder / f"{kind}.json", index)
+        write_json(folder / f"{kind}.json", index, indent=2)
         return _publish(folder, out, card)
 
 
@@ -202,10 +207,6 @@ def _entry(part: Part, path: Path, parity: dict[str, float]) -> dict[str, Any]:
 
 def _size_and_hash(path: Path) -> dict[str, Any]:
     return {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _publish(folder: Path, out: Path, card: dict[str, Any]) -> list[Path]:

@@ -1,6 +1,14 @@
 """Image files of a user: found, opened, and read frame by frame as grey values."""
 
-from ultrarefiner_monai.deploy.images.find import Found, find_files, open_picture
-from ultrarefiner_monai.deploy.images.image_file import PictureFile, Spacing
+from ultrarefiner_monai.lazy import lazily
 
-__all__ = ["Found", "PictureFile", "Spacing", "find_files", "open_picture"]
+__getattr__ = lazily(
+    __name__,
+    {
+        "Found": "find",
+        "ImageFile": "image_file",
+        "Spacing": "image_file",
+        "find_files": "find",
+        "open_image_file": "find",
+    },
+)

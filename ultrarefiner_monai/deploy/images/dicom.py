@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from ultrarefiner_monai.data.images import to_grey
-from ultrarefiner_monai.deploy.images.image_file import PictureFile, Spacing
+from ultrarefiner_monai.deploy.images.image_file import ImageFile, Spacing
 from ultrarefiner_monai.errors import DataError, one_line
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ MM_PER_CM = 10
 PILLOW_BITS = 8
 
 
-class DicomFile(PictureFile):
+class DicomFile(ImageFile):
     """One image or a multi-frame one, decoded by pydicom: grey, inverted grey, RGB, YBR or palette colours.
 
     Colours become luma as in other files. Grey values are rescaled and windowed where the file says how (look-up
@@ -37,12 +37,12 @@ class DicomFile(PictureFile):
         with _readable(path):
             self.header: Dataset = pydicom.dcmread(path, stop_before_pixels=True)
             if "Rows" not in self.header:
-                raise ValueError(f"no picture in {self.header.SOPClassUID.name}")
+                raise ValueError(f"no image in {self.header.SOPClassUID.name}")
             _check_decoder(path, self.header)
             super().__init__(path, int(self.header.get("NumberOfFrames") or 1), pixel_spacing(self.header))
 
     def frames(self) -> Iterator[np.ndarray]:
-        """As `PictureFile.frames`."""
+        """As `ImageFile.frames`."""
         from pydicom import dcmread
         from pydicom.pixels import iter_pixels
 
@@ -142,4 +142,4 @@ def _readable(path: Path) -> Iterator[None]:
     except DataError:
         raise
     except Exception as error:  # a damaged file may fail in any way at all
-        raise DataError(f"{path}: cannot be read as a DICOM picture ({one_line(error)}); copy it again") from None
+        raise DataError(f"{path}: cannot be read as a DICOM image ({one_line(error)}); copy it again") from None

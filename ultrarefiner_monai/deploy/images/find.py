@@ -4,17 +4,12 @@ import glob
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ultrarefiner_monai.data.releases.readers import IMAGE_SUFFIXES
-from ultrarefiner_monai.deploy.images.image_file import PictureFile
+from ultrarefiner_monai.deploy.images.image_file import ImageFile
 from ultrarefiner_monai.deploy.images.nifti import NiftiFile
 from ultrarefiner_monai.deploy.images.raster import RasterFile
 from ultrarefiner_monai.errors import DataError
-
-if TYPE_CHECKING:
-    pass
-
 
 DICOMS = (".dcm", ".dicom")
 NIFTIS = (".nii.gz", ".nii")
@@ -31,10 +26,10 @@ class Found:
 
 
 def find_files(paths: Sequence[str | Path], out: Path) -> list[Found]:
-    """The picture files meant by files, folders (all of their pictures, of sub-folders too) and glob patterns.
+    """The image files meant by files, folders (all of their images, of sub-folders too) and glob patterns.
 
     In folders, files of other kinds, hidden ones and whatever lies in `out` are passed over. A named file is listed
-    whatever it is, as is a place without any picture. Each file is listed once.
+    whatever it is, as is a place without any image. Each file is listed once.
     """
     found: dict[Path, Found] = {}
     for path in map(Path, paths):
@@ -44,7 +39,7 @@ def find_files(paths: Sequence[str | Path], out: Path) -> list[Found]:
 
 
 def stem(name: str) -> str:
-    """A file's name without the suffix of a picture; other dots belong to the name ("1.2.840.113")."""
+    """A file's name without the suffix of an image; other dots belong to the name ("1.2.840.113")."""
     suffix = next((suffix for suffix in SUFFIXES if name.lower().endswith(suffix)), "")
     return name[: len(name) - len(suffix)]
 
@@ -52,13 +47,13 @@ def stem(name: str) -> str:
 def _expand(path: Path, out: Path) -> Iterator[tuple[Path, Path]]:
     """Files meant by one argument, each with the folder that its name is relative to."""
     if path.is_dir():
-        yield from ((file, path) for file in _pictures_in(path, out))
+        yield from ((file, path) for file in _images_in(path, out))
     elif path.exists() or not glob.has_magic(str(path)):
         yield path, path.parent
     else:
         base = _before_magic(path)
         for match in sorted(base.glob(str(path.relative_to(base)))):
-            files = _pictures_in(match, out) if match.is_dir() else [match]
+            files = _images_in(match, out) if match.is_dir() else [match]
             yield from ((file, base) for file in files if _is_wanted(file, base, out))
 
 
@@ -67,7 +62,7 @@ def _before_magic(path: Path) -> Path:
     return next(parent for parent in path.parents if not glob.has_magic(str(parent)))
 
 
-def _pictures_in(folder: Path, out: Path) -> list[Path]:
+def _images_in(folder: Path, out: Path) -> list[Path]:
     return [file for file in sorted(folder.rglob("*")) if _is_wanted(file, folder, out)]
 
 
@@ -85,14 +80,14 @@ def is_dicom(path: Path) -> bool:
         return file.read(DICOM_PREAMBLE + len(DICOM_PREFIX)).endswith(DICOM_PREFIX)
 
 
-def open_picture(path: Path) -> PictureFile:
+def open_image_file(path: Path) -> ImageFile:
     """The reader of a file, by its suffix, or without one by its content.
 
     Raises:
         DataError: the file is missing, or damaged where its header has to be read.
     """
     if path.is_dir():
-        raise DataError(f"{path}: no picture in this folder; expected {', '.join(SUFFIXES)} or DICOM without a suffix")
+        raise DataError(f"{path}: no image in this folder; expected {', '.join(SUFFIXES)} or DICOM without a suffix")
     if not path.is_file():
         raise DataError(f"{path}: no such file; correct the path or the pattern")
     name = path.name.lower()

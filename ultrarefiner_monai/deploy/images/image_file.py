@@ -2,19 +2,14 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
-
-if TYPE_CHECKING:
-    pass
-
 
 Spacing = tuple[float, float]  # mm from one pixel's centre to the next: down a column (y), along a row (x)
 
 
-class PictureFile:
-    """A file with one picture, or with several frames of one size.
+class ImageFile:
+    """A file with one image, or with several frames of one size.
 
     Attributes:
         path: the file.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ultrarefiner_monai.data.images import MAX_16_BIT
-from ultrarefiner_monai.deploy.images.image_file import PictureFile, Spacing
+from ultrarefiner_monai.deploy.images.image_file import ImageFile, Spacing
 from ultrarefiner_monai.errors import DataError, one_line
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 MILLIMETRES = {"meter": 1000.0, "mm": 1.0, "micron": 0.001}  # nibabel's names of NIfTI's units
 
 
-class NiftiFile(PictureFile):
+class NiftiFile(ImageFile):
     """A plane in NIfTI: (W, H) or (W, H, 1), the first axis along a row.
 
     The array is taken as stored, whatever its orientation matrix says. Integers of 8 and 16 bits are divided by 255 and
@@ -32,7 +32,7 @@ class NiftiFile(PictureFile):
         super().__init__(path, spacing=_nifti_spacing(image))
 
     def frames(self) -> Iterator[np.ndarray]:
-        """As `PictureFile.frames`."""
+        """As `ImageFile.frames`."""
         values = np.asarray(_read_nifti(self.path).dataobj).reshape(self.shape[:2]).T
         top = {"uint8": 255, "uint16": MAX_16_BIT}.get(values.dtype.name, 1)  # scaled integers are floats by now
         grey = np.ascontiguousarray(values, dtype=np.float32) / np.float32(top)

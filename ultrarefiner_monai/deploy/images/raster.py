@@ -2,22 +2,17 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ultrarefiner_monai.data.images import open_image, to_grey
-from ultrarefiner_monai.deploy.images.image_file import PictureFile
-
-if TYPE_CHECKING:
-    pass
-
+from ultrarefiner_monai.deploy.images.image_file import ImageFile
 
 TIFFS = (".tif", ".tiff")
 
 
-class RasterFile(PictureFile):
-    """PNG, JPEG, BMP, or TIFF, whose pages are frames; read as the training reads its pictures.
+class RasterFile(ImageFile):
+    """PNG, JPEG, BMP, or TIFF, whose pages are frames; read as the training reads its images.
 
     Their resolution (dpi) is that of a screen or a printer, so it is not taken for the size of a pixel.
     """
@@ -26,7 +21,7 @@ class RasterFile(PictureFile):
         super().__init__(path, _pages(path) if path.suffix.lower() in TIFFS else 1)
 
     def frames(self) -> Iterator[np.ndarray]:
-        """As `PictureFile.frames`."""
+        """As `ImageFile.frames`."""
         with open_image(self.path) as image:
             for index in range(self.count):
                 if index:

@@ -1,5 +1,5 @@
 """A trained model in MLflow: logged by a training, loaded by `mlflow.pyfunc` or served by `mlflow models serve`."""
 
-from ultrarefiner_monai.deploy.mlflow.model import SegmentationModel, logged_model
+from ultrarefiner_monai.lazy import lazily
 
-__all__ = ["SegmentationModel", "logged_model"]
+__getattr__ = lazily(__name__, {"SegmentationModel": "model", "logged_model": "model"})

@@ -3,7 +3,6 @@
 import base64
 import binascii
 import importlib.metadata
-import json
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -18,41 +17,32 @@ from mlflow.pyfunc import PythonModel, save_model
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from PIL import Image
 
-import ultrarefiner_monai
 from ultrarefiner_monai.data.images import MAX_16_BIT, to_grey
-from ultrarefiner_monai.data.phantom.phantom import PhantomSettings, generate_phantom
+from ultrarefiner_monai.deploy.export.closure import closure, copy_files, names_of
 from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.masks import THRESHOLD, check_threshold
+from ultrarefiner_monai.models.card import read_card
 from ultrarefiner_monai.models.segmenter import load_segmenter
+from ultrarefiner_monai.shipped import PACKAGE
+from ultrarefiner_monai.systems import Stage, find_stage
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 NAME = "model"
-# What predicting imports, directly or through MONAI; the rest of setup.cfg is for training and reports.
-REQUIREMENTS = (
-    "mlflow",
-    "monai",
-    "nibabel",
-    "numpy",
-    "pandas",
-    "peft",
-    "pillow",
-    "pytorch-ignite",
-    "scikit-image",
-    "scipy",
-    "segment-anything",
-    "torch",
-)
+TAGS = ("phase", "system", "stage", "dataset", "fold", "sha256")  # of the card
+EXAMPLE_SHAPE = (96, 120)  # px
+# What predicting imports; the rest of setup.cfg is for training and reports.
+REQUIREMENTS = ("mlflow", "numpy", "pandas", "peft", "pillow", "safetensors", "scipy", "segment-anything", "torch")
 
 
 class SegmentationModel(PythonModel):
-    """Pictures in, masks out: a table with a column `image` of PNG or JPEG files as base64 text.
+    """Images in, masks out: a table with a column `image` of PNG or JPEG files as base64 text.
 
-    Phase 2 refines what phase 1 has found and needs a column `coarse` too: a probability map as a grey PNG of the picture's
-    size. The answer has a line a picture: `mask`, a PNG (0 and 255) and `probability`, a 16-bit PNG (65535 is 1), both as
-    base64 text at the picture's own size, and `lesion_pixels`. The parameter `threshold` is the probability from which a
-    pixel is lesion.
+    A stage that another one feeds, such as phase 2, needs a column `coarse` too: the probability map that it refines, as a
+    grey PNG of the image's size. The answer has a line an image: `mask`, a PNG (0 and 255) and `probability`, a 16-bit PNG
+    (65535 is 1), both as base64 text at the image's own size, and `lesion_pixels`. The parameter `threshold` is the
+    probability from which a pixel is lesion.
     """
 
     def load_context(self, context: Any) -> None:
@@ -60,10 +50,10 @@ class SegmentationModel(PythonModel):
         self.segmenter = load_segmenter(context.artifacts["weights"], amp=context.model_config["amp"])
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """Segment every picture of the column `image`.
+        """Segment every image of the column `image`.
 
         Raises:
-            MlflowException: a cell is no picture, a size differs, or the threshold is no probability; a server answers with the
+            MlflowException: a cell is no image, a size differs, or the threshold is no probability; a server answers with the
                 line and status 400.
         """
         inputs = enumerate(model_input.to_dict("records"))
@@ -75,11 +65,8 @@ class SegmentationModel(PythonModel):
         return pd.DataFrame(answers, columns=["mask", "probability", "lesion_pixels"])
 
     def _segment(self, row: dict[str, str], number: int, threshold: float) -> dict[str, Any]:
-        planes = [
-            decode_grey(row[name], f"{name} of line {number}")
-            for name in ("image", "coarse")
-            if row.get(name) is not None
-        ]
+        given = [name for name in ("image", "coarse") if row.get(name) is not None]
+        planes = [decode_grey(row[name], f"{name} of line {number}") for name in given]
         probability = self.segmenter(*planes)
         mask = probability >= threshold
         levels = np.rint(np.nan_to_num(probability) * MAX_16_BIT).astype(np.uint16)
@@ -91,10 +78,10 @@ class SegmentationModel(PythonModel):
 
 
 def decode_grey(text: str, name: str) -> np.ndarray:
-    """Grey values (H, W) float32 in [0, 1] of a picture file in base64 text; `name` is what an error calls it.
+    """Grey values (H, W) float32 in [0, 1] of an image file in base64 text; `name` is what an error calls it.
 
     Raises:
-        DataError: the text is no base64, or its bytes are no picture.
+        DataError: the text is no base64, or its bytes are no image.
     """
     try:
         with Image.open(BytesIO(base64.b64decode(text, validate=True))) as image:
@@ -113,28 +100,31 @@ def encode_png(pixels: np.ndarray) -> str:
     return base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def signature_of(phase: str) -> ModelSignature:
-    """What a model of `phase` takes and gives."""
-    inputs = ["image", "coarse"] if phase == "phase2" else ["image"]
+def columns_of(stage: Stage) -> list[str]:
+    """The columns of a table that a model of `stage` takes."""
+    return ["image", "coarse"] if stage.feeds else ["image"]
+
+
+def signature_of(stage: Stage) -> ModelSignature:
+    """What a model of `stage` takes and gives."""
     outputs = [ColSpec(DataType.string, name) for name in ("mask", "probability")]
     return ModelSignature(
-        Schema([ColSpec(DataType.string, name) for name in inputs]),
+        Schema([ColSpec(DataType.string, name) for name in columns_of(stage)]),
         Schema([*outputs, ColSpec(DataType.long, "lesion_pixels")]),
         ParamSchema([ParamSpec("threshold", DataType.double, THRESHOLD)]),
     )
 
 
-def example_of(phase: str) -> pd.DataFrame:
-    """One synthetic picture, about 100 pixels wide, as a model of `phase` takes it; no patient's, since it is published."""
-    with TemporaryDirectory() as folder:
-        generate_phantom(folder, count=1, settings=PhantomSettings(normal=0, lesions=1, size=(96, 120), marks=0))
-        files = {"image": next(Path(folder, "images").iterdir()), "coarse": next(Path(folder, "masks").iterdir())}
-        columns = ["image", "coarse"] if phase == "phase2" else ["image"]
-        return pd.DataFrame({name: [encode_png(np.asarray(Image.open(files[name])))] for name in columns})
+def example_of(stage: Stage) -> pd.DataFrame:
+    """One made image, a dark disc, as a model of `stage` takes it; no patient's, since it is published."""
+    rows, columns = np.indices(EXAMPLE_SHAPE)
+    disc = np.hypot(rows - 50, columns - 60) < 20
+    made = {"image": np.where(disc, 40, 150).astype(np.uint8), "coarse": disc.astype(np.uint8) * 255}
+    return pd.DataFrame({name: [encode_png(made[name])] for name in columns_of(stage)})
 
 
 def save(weights: Path, target: str | Path, amp: bool = True, model: Model | None = None) -> None:
-    """Write an MLflow model: weights and card, this package as its code, signature, example and requirements.
+    """Write an MLflow model: weights and card, the code that predicting needs, signature, example and requirements.
 
     The code is loaded from its text; nothing is pickled.
 
@@ -144,19 +134,22 @@ def save(weights: Path, target: str | Path, amp: bool = True, model: Model | Non
         amp: bf16 autocast, as in the training.
         model: MLflow's description to complete, None for a model outside of a store.
     """
-    card = json.loads(weights.with_suffix(".json").read_text(encoding="utf-8"))
-    save_model(
-        str(target),
-        python_model=str(Path(__file__).with_name("served.py")),
-        artifacts={"weights": weights.as_uri(), "card": weights.with_suffix(".json").as_uri()},
-        code_paths=[str(Path(ultrarefiner_monai.__file__).parent)],
-        model_config={"amp": amp},
-        signature=signature_of(card["phase"]),
-        input_example=example_of(card["phase"]),
-        pip_requirements=requirements(),
-        metadata=card,
-        mlflow_model=model or Model(),
-    )
+    card = read_card(weights)
+    system, stage = find_stage(card["stage"])
+    with TemporaryDirectory() as folder:
+        copy_files(closure({f"{PACKAGE.name}.deploy.mlflow.served"} | names_of(system, "builder")), Path(folder))
+        save_model(
+            str(target),
+            python_model=str(Path(__file__).with_name("served.py")),
+            artifacts={"weights": weights.as_uri(), "card": weights.with_suffix(".json").as_uri()},
+            code_paths=[str(Path(folder, PACKAGE.name))],
+            model_config={"amp": amp},
+            signature=signature_of(stage),
+            input_example=example_of(stage),
+            pip_requirements=requirements(),
+            metadata=card,
+            mlflow_model=model or Model(),
+        )
 
 
 def requirements() -> list[str]:
@@ -173,28 +166,23 @@ def logged_model(output_dir: str | Path, amp: bool) -> "Callable[[MlflowClient, 
     """
 
     def log(client: "MlflowClient", run_id: str) -> None:
+        from mlflow.entities import LoggedModelOutput, LoggedModelStatus
+
         weights = Path(output_dir).resolve() / "model.pt"
-        card = json.loads(weights.with_suffix(".json").read_text(encoding="utf-8"))
+        card = read_card(weights)
         experiment = client.get_run(run_id).info.experiment_id
-        if not _is_logged(client, experiment, run_id, card["sha256"]):
-            _log(client, experiment, run_id, weights, card, amp)
+        found = client.search_logged_models([experiment], filter_string=f"source_run_id = '{run_id}'")
+        if any(model.tags.get("sha256") == card["sha256"] for model in found):
+            return
+        tags = {name: str(card[name]) for name in TAGS if name in card}
+        logged = client.create_logged_model(
+            experiment, NAME, source_run_id=run_id, tags=tags, model_type="segmentation"
+        )
+        description = Model(artifact_path=logged.artifact_location, run_id=run_id, model_id=logged.model_id)
+        with TemporaryDirectory() as folder:
+            save(weights, Path(folder, NAME), amp, description)
+            client.log_model_artifacts(logged.model_id, str(Path(folder, NAME)))
+        client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
+        client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=card["epoch"])])
 
     return log
-
-
-def _is_logged(client: "MlflowClient", experiment: str, run_id: str, sha256: str) -> bool:
-    found = client.search_logged_models([experiment], filter_string=f"source_run_id = '{run_id}'")
-    return any(model.tags.get("sha256") == sha256 for model in found)
-
-
-def _log(client: "MlflowClient", experiment: str, run_id: str, weights: Path, card: dict[str, Any], amp: bool) -> None:
-    from mlflow.entities import LoggedModelOutput, LoggedModelStatus
-
-    tags = {name: str(card[name]) for name in ("phase", "dataset", "fold", "sha256")}
-    logged = client.create_logged_model(experiment, NAME, source_run_id=run_id, tags=tags, model_type="segmentation")
-    description = Model(artifact_path=logged.artifact_location, run_id=run_id, model_id=logged.model_id)
-    with TemporaryDirectory() as folder:
-        save(weights, Path(folder, NAME), amp, description)
-        client.log_model_artifacts(logged.model_id, str(Path(folder, NAME)))
-    client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
-    client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=card["epoch"])])

@@ -3,18 +3,24 @@
 import json
 import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ultrarefiner_monai.deploy.export.bundle import export_bundle
+from ultrarefiner_monai.deploy.export.closure import closure, copy_files, names_in, names_of
 from ultrarefiner_monai.deploy.model_card import describe, to_markdown
-from ultrarefiner_monai.deploy.monailabel.parts import COARSE_MODEL, MODEL, options_of
+from ultrarefiner_monai.deploy.monailabel.parts import MODEL, options_of, proposer
 from ultrarefiner_monai.errors import DataError
+from ultrarefiner_monai.files import read_json, write_json
 from ultrarefiner_monai.models.card import read_card
 from ultrarefiner_monai.models.segmenter import load_segmenter
+from ultrarefiner_monai.shipped import PACKAGE
+from ultrarefiner_monai.systems import Stage, find_stage
 
 APP = "monaibundle"  # the name of MONAI Label's own app for bundles, which serves the exported ones too
 TEMPLATES = Path(__file__).with_name("app")
+SERVED = ("inference", "train")
 NOT_SERVED = ("evaluate.json", "multi_gpu_train.json")  # they change a train.json that the server's replaces
 MISREAD = ("classification", "detection", "deepedit", "deepgrow")  # what a server takes a model for by its name
 NAME = re.compile(r"[A-Za-z0-9_-]+")
@@ -40,9 +46,10 @@ def export_monailabel(
 
     Args:
         model: `model.pt` with its card beside it.
-        out: folder to write: `monaibundle/main.py`, `monaibundle/model/<name>/` and what the server's environment needs.
-        name: what clients call the model; None is the phase.
-        coarse: `model.pt` of phase 1, for phase 2: it proposes what is refined where a request brings no mask.
+        out: folder to write: `monaibundle/` with `main.py`, this package's code as far as it is needed and
+            `model/<name>/`, and what the server's environment needs.
+        name: what clients call the model; None is its stage.
+        coarse: `model.pt` of the stage that feeds the model's: it proposes what is refined where a request brings no mask.
 
     Raises:
         DataError: a model of that name is there, the name misleads the server, or `coarse` is of no use.
@@ -50,46 +57,47 @@ def export_monailabel(
     """
     model, out = Path(model), Path(out)
     card = read_card(model)
-    name = card["phase"] if name is None else str(name)
-    _check(name, card, coarse)
+    _, stage = find_stage(card["stage"])
+    name = stage.name if name is None else str(name)
+    _check(name, stage, coarse)
     folder = out / APP / "model" / name
     if folder.exists():
         raise DataError(f"{folder}: already there; choose another --name or remove it")
     folder.parent.mkdir(parents=True, exist_ok=True)
     export_bundle(model, folder)
     _make_servable(folder, card)
-    if coarse is not None:
-        _copy_model(Path(coarse), folder / COARSE_MODEL)
+    if coarse is not None and (target := proposer(folder, stage)) is not None:
+        target.parent.mkdir(parents=True)
+        for suffix in (".pt", ".json"):
+            shutil.copyfile(Path(coarse).with_suffix(suffix), target.with_suffix(suffix))
     shutil.copyfile(TEMPLATES / "main.py", out / APP / "main.py")
     for file in ("requirements.txt", "torchvision_schemas.py", "torchvision_schemas.pth"):
         shutil.copyfile(TEMPLATES / file, out / file)
     return COMMANDS.format(out=out, app=APP)
 
 
-def _check(name: str, card: dict[str, Any], coarse: str | Path | None) -> None:
+def _check(name: str, stage: Stage, coarse: str | Path | None) -> None:
     if not NAME.fullmatch(name) or any(word in name.lower() for word in MISREAD):
         raise DataError(f"name '{name}': expected letters, digits, _ and -, and none of {', '.join(MISREAD)}")
     if coarse is None:
         return
-    if card["phase"] != "phase2":
-        raise DataError(f"coarse model: only phase 2 needs one, found a model of {card['phase']}")
-    if (phase := load_segmenter(coarse, device="cpu").phase) != "phase1":
-        raise DataError(f"coarse model {coarse}: expected a model of phase1, found {phase}")
+    if not stage.feeds:
+        raise DataError(f"coarse model: {stage.name} needs none; leave --coarse out")
+    if (found := load_segmenter(coarse, device="cpu").stage.name) not in stage.feeds.values():
+        raise DataError(f"coarse model {coarse}: expected a model of {', '.join(stage.feeds.values())}, found {found}")
 
 
-def _make_servable(folder: Path, card: dict[str, Any]) -> None:
-    """Put the server's configurations in place of the bundle's own."""
-    configs = folder / "configs"
+def _make_servable(folder: Path, card: Mapping[str, Any]) -> None:
+    """Put the server's configurations in place of the bundle's own, and the code that they need where all models share it."""
+    system, stage = find_stage(card["stage"])
+    inference, train = (read_json(TEMPLATES / f"{name}.json", dict, "install the package anew") for name in SERVED)
+    inference |= {"displayable_configs": options_of(card)}
+    train |= {"learning_rate": stage.rate, "loss": stage.loss}
+    for name, config in zip(SERVED, (inference, train), strict=True):
+        write_json(folder / "configs" / f"{name}.json", config, indent=4)
     for file in NOT_SERVED:
-        (configs / file).unlink()
-    shutil.copyfile(TEMPLATES / "train.json", configs / "train.json")
-    inference = json.loads((TEMPLATES / "inference.json").read_text(encoding="utf-8"))
-    text = json.dumps({**inference, "displayable_configs": options_of(card)}, indent=4)
-    (configs / "inference.json").write_text(text + "\n", encoding="utf-8")
+        (folder / "configs" / file).unlink()
+    shutil.rmtree(folder / PACKAGE.name)
+    names = names_in(json.dumps([inference, train])) | names_of(system, "builder", "adjuster")
+    copy_files(closure(names), folder.parents[1])
     (folder / "docs" / "README.md").write_text(to_markdown(describe(folder / MODEL)) + USE, encoding="utf-8")
-
-
-def _copy_model(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True)
-    for suffix in (".pt", ".json"):
-        shutil.copyfile(source.with_suffix(suffix), target.with_suffix(suffix))

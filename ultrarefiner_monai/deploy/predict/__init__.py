@@ -1,5 +1,5 @@
 """The verb `predict`: image files in, masks of their own size, measures and a report out."""
 
-from ultrarefiner_monai.deploy.predict.prediction import Summary, predict
+from ultrarefiner_monai.lazy import lazily
 
-__all__ = ["Summary", "predict"]
+__getattr__ = lazily(__name__, {"Outputs": "outputs", "Summary": "prediction", "predict": "prediction"})

@@ -67,7 +67,7 @@ def segmentation(source: DicomFile, masks: Sequence[np.ndarray], model: str, thr
 
 
 def _single_frame(header: "Dataset") -> "Dataset":
-    """The header of a multi-frame picture as that of a single one; highdicom treats other ones as enhanced CT or MR."""
+    """The header of a multi-frame image as that of a single one; highdicom treats other ones as enhanced CT or MR."""
     from pydicom.uid import UltrasoundImageStorage
 
     single = deepcopy(header)

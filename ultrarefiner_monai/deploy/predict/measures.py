@@ -14,7 +14,7 @@ def measure(mask: np.ndarray, consensus: Consensus, spacing: Spacing | None) -> 
     Returns:
         `area_px` and `area_mm2` of all parts; `components`: parts, pixels that touch at a corner belonging
         together; of the largest part `diameter_px` and `diameter_mm`, the longest one, and `perpendicular_px` and
-        `perpendicular_mm`, see `diameters`; `mean_probability` over the mask; `max_probability` over the picture;
+        `perpendicular_mm`, see `diameters`; `mean_probability` over the mask; `max_probability` over the image;
         `sam_predicted_iou`: see `Consensus`. Without a spacing, values in millimetres are NaN; in a blank mask the
         diameters and the mean probability are.
     """
@@ -34,7 +34,7 @@ def measure(mask: np.ndarray, consensus: Consensus, spacing: Spacing | None) -> 
         "perpendicular_mm": in_mm[1],
         "mean_probability": float(consensus.probability[mask].mean()) if count else math.nan,
         "max_probability": float(consensus.probability.max()),
-        "sam_predicted_iou": consensus.sam_iou,
+        "sam_predicted_iou": consensus.quality,
     }
 
 
@@ -59,15 +59,3 @@ def diameters(mask: np.ndarray, spacing: Spacing = (1.0, 1.0)) -> tuple[float, f
     along = (hull[second] - hull[first]) / distances[first, second]
     across = hull @ np.array([-along[1], along[0]])
     return float(distances[first, second]), float(np.ptp(across))
-
-
-def entropy(probability: np.ndarray) -> np.ndarray:
-    """Uncertainty of a probability map in bits, float32 in [0, 1]: -p log2 p - (1 - p) log2 (1 - p).
-
-    Of an ensemble's mean p it is the predictive entropy (Lakshminarayanan et al., "Simple and scalable predictive
-    uncertainty estimation using deep ensembles", NeurIPS 2017).
-    """
-    from scipy.special import entr
-
-    p = probability.astype(np.float64)
-    return ((entr(p) + entr(1 - p)) / math.log(2)).clip(0, 1).astype(np.float32)

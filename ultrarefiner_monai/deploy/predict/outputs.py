@@ -1,8 +1,7 @@
 """What a prediction leaves on the disk: masks, maps and overlays, each complete or not at all."""
 
 import gzip
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -10,13 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from ultrarefiner_monai.deploy.images.dicom import DicomFile
-from ultrarefiner_monai.deploy.images.image_file import PictureFile
+from ultrarefiner_monai.deploy.images.image_file import ImageFile
 from ultrarefiner_monai.deploy.images.nifti import NiftiFile
 from ultrarefiner_monai.deploy.predict.dicom_seg import segmentation
-from ultrarefiner_monai.deploy.predict.measures import entropy
 from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.files import atomic_write
-from ultrarefiner_monai.models.ensemble import Consensus
+from ultrarefiner_monai.masks import THRESHOLD, check_threshold
+from ultrarefiner_monai.models.ensemble import Consensus, entropy
 
 FORMATS = {"png": ".png", "nifti": ".nii.gz", "dicom-seg": ".dcm"}  # of masks, and their suffixes
 UNCERTAINTIES = ("entropy", "std")
@@ -24,28 +23,42 @@ OUTLINE = (86, 180, 233)  # sky blue of Okabe & Ito 2008, as in the panels of a 
 OUTLINE_SHARE = 400  # the outline is one pixel wide for each 400 pixels of the longer side
 
 
+class WriteError(DataError):
+    """The disk refuses: there is no use in going on with the next file."""
+
+
 @dataclass(frozen=True)
 class Outputs:
-    """Writes the results of one file after the other into a folder.
+    """What a prediction writes: the results of one file after the other into a folder.
 
     Args:
-        out: the folder; masks go to `masks`, the rest to `probability`, `uncertainty` and `overlays` beside it.
+        out: the folder, made if need be; masks go to `masks`, the rest to `probability`, `uncertainty` and `overlays`.
         format: "png" (0 and 255), "nifti" (0 and 1), or "dicom-seg" for DICOM files.
         threshold: probability from which a pixel is lesion.
         probability: write the probability as float32 NIfTI, too.
         uncertainty: write "entropy" or "std" (standard deviation of the models) as float32 NIfTI; None writes none.
-        overlay: write the picture with the mask's outline as PNG.
+        overlay: write the image with the mask's outline as PNG.
+
+    Raises:
+        DataError: a format, an uncertainty or a threshold that there is not.
     """
 
     out: Path
     format: str = "png"
-    threshold: float = 0.5
+    threshold: float = THRESHOLD
     probability: bool = False
     uncertainty: str | None = None
     overlay: bool = False
 
+    def __post_init__(self) -> None:
+        if self.format not in FORMATS:
+            raise DataError(f"format {self.format}: expected one of {', '.join(FORMATS)}")
+        if self.uncertainty is not None and self.uncertainty not in UNCERTAINTIES:
+            raise DataError(f"uncertainty {self.uncertainty}: expected one of {', '.join(UNCERTAINTIES)}")
+        object.__setattr__(self, "threshold", check_threshold(self.threshold))
+
     def files(self, name: str, count: int) -> list[Path]:
-        """Every file that a picture file with `count` frames gets, its masks first."""
+        """Every file that an image file with `count` frames gets, its masks first."""
         frames = frame_names(name, count)
         masks = [name] if self.format == "dicom-seg" else frames
         kinds = [("masks", FORMATS[self.format], masks)]
@@ -58,7 +71,7 @@ class Outputs:
         """The file with the mask of one frame."""
         return self.files(name, count)[0 if self.format == "dicom-seg" else index]
 
-    def write(self, source: PictureFile, frame: str, grey: np.ndarray, consensus: Consensus, mask: np.ndarray) -> None:
+    def write(self, source: ImageFile, frame: str, grey: np.ndarray, consensus: Consensus, mask: np.ndarray) -> None:
         """Write what one frame gets, but for its mask in a DICOM segmentation; `frame` is one of `frame_names`.
 
         Raises:
@@ -76,7 +89,7 @@ class Outputs:
         if self.overlay:
             write_png(self.out / "overlays" / f"{frame}.png", outlined(grey, mask))
 
-    def complete(self, source: PictureFile, name: str, masks: Sequence[np.ndarray], model: str) -> None:
+    def complete(self, source: ImageFile, name: str, masks: Sequence[np.ndarray], model: str) -> None:
         """Write the segmentation of all frames of a DICOM file, where that is the format; its header names the model.
 
         Raises:
@@ -85,7 +98,7 @@ class Outputs:
         if self.format == "dicom-seg" and isinstance(source, DicomFile):
             buffer = BytesIO()
             segmentation(source, masks, model, self.threshold).save_as(buffer)
-            _write(self.out / "masks" / f"{name}.dcm", buffer.getvalue())
+            write_file(self.out / "masks" / f"{name}.dcm", buffer.getvalue())
 
 
 def frame_names(name: str, count: int) -> list[str]:
@@ -99,10 +112,10 @@ def write_png(path: Path, pixels: np.ndarray) -> None:
 
     buffer = BytesIO()
     Image.fromarray(pixels).save(buffer, format="PNG")
-    _write(path, buffer.getvalue())
+    write_file(path, buffer.getvalue())
 
 
-def write_nifti(path: Path, plane: np.ndarray, source: PictureFile) -> None:
+def write_nifti(path: Path, plane: np.ndarray, source: ImageFile) -> None:
     """Write (H, W) as a plane (W, H), x before y: with the geometry of a NIfTI source, else with the pixel's size.
 
     The same plane always gives the same bytes.
@@ -118,34 +131,29 @@ def write_nifti(path: Path, plane: np.ndarray, source: PictureFile) -> None:
         down_column, along_row = source.spacing or (1.0, 1.0)
         image = nibabel.Nifti1Image(np.ascontiguousarray(plane.T), np.diag([along_row, down_column, 1.0, 1.0]))
         image.header.set_xyzt_units("mm" if source.spacing else "unknown")
-    _write(path, gzip.compress(image.to_bytes(), compresslevel=1, mtime=0))
+    write_file(path, gzip.compress(image.to_bytes(), compresslevel=1, mtime=0))
 
 
 def outlined(grey: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """The picture (H, W) in [0, 1] with a line around the mask: uint8 (H, W, 3); the lesion itself stays visible."""
+    """The image (H, W) in [0, 1] with a line around the mask: uint8 (H, W, 3); the lesion itself stays visible."""
     from scipy.ndimage import binary_dilation
 
-    picture = np.repeat(np.rint(grey * 255).astype(np.uint8)[..., None], 3, axis=2)
+    image = np.repeat(np.rint(grey * 255).astype(np.uint8)[..., None], 3, axis=2)
     width = max(1, round(max(grey.shape) / OUTLINE_SHARE))
-    picture[binary_dilation(mask, iterations=width) & ~mask] = OUTLINE
-    return picture
+    image[binary_dilation(mask, iterations=width) & ~mask] = OUTLINE
+    return image
 
 
-def _write(path: Path, content: bytes) -> None:
-    with writing(path), atomic_write(path) as file:
-        file.write(content)
+def write_file(path: Path, content: bytes) -> None:
+    """Write a result, complete or not at all.
 
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Tell in one line that a file cannot be written."""
+    Raises:
+        WriteError: the disk refuses.
+    """
     try:
-        yield
+        with atomic_write(path) as file:
+            file.write(content)
     except OSError as error:
         raise WriteError(
             f"{path}: cannot be written ({error.strerror}); free disk space or name another --out"
         ) from None
-
-
-class WriteError(DataError):
-    """The disk refuses: there is no use in going on with the next file."""

@@ -1,7 +1,7 @@
 """Segment Anything for batches: published weights, fused attention, low-rank adapters."""
 
 from ultrarefiner_monai.networks.sam.build import build_sam
-from ultrarefiner_monai.networks.sam.lora import inject_lora, load_lora, lora_rank, merge_lora, save_lora
+from ultrarefiner_monai.networks.sam.lora import inject_lora, lora_rank, merge_lora
 from ultrarefiner_monai.networks.sam.model import Sam
 from ultrarefiner_monai.networks.sam.weights import lite_medsam_weights, load_checkpoint
 
@@ -11,8 +11,6 @@ __all__ = [
     "inject_lora",
     "lite_medsam_weights",
     "load_checkpoint",
-    "load_lora",
     "lora_rank",
     "merge_lora",
-    "save_lora",
 ]

@@ -3,12 +3,9 @@
 peft, which imports transformers, is imported only when an adapter is made.
 """
 
-import hashlib
-from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ultrarefiner_monai.networks.sam.model import Sam
 
@@ -48,50 +45,3 @@ def merge_lora(sam: Sam) -> None:
         for name, child in adapted:
             child.merge(safe_merge=True)
             setattr(parent, name, child.get_base_layer())
-
-
-def save_lora(sam: Sam, path: str | Path) -> None:
-    """Write the adapters alone, with the variant, their rank and a digest of the weights they adapt.
-
-    Raises:
-        ValueError: `sam` has no adapters.
-    """
-    torch.save({**_card(sam), "adapters": _adapters(sam)}, path)
-
-
-def load_lora(sam: Sam, path: str | Path) -> None:
-    """Load adapters into a `sam` built with the same variant, weights and rank.
-
-    Raises:
-        ValueError: another variant, rank, base network or set of adapters; the message names which.
-    """
-    content = torch.load(path, map_location="cpu", weights_only=True)
-    adapters = content.pop("adapters", {}) if isinstance(content, dict) else {}
-    for key, expected in _card(sam).items():
-        found = content.get(key) if isinstance(content, dict) else None
-        if found != expected:
-            raise ValueError(f"adapters {path}: {key} is {found}, but this SAM has {expected}")
-    own = _adapters(sam)
-    if adapters.keys() != own.keys():
-        raise ValueError(
-            f"adapters {path}: expected {len(own)} tensors such as {next(iter(own))}, found {len(adapters)}"
-        )
-    with torch.no_grad():
-        for name, tensor in own.items():
-            tensor.copy_(adapters[name])
-
-
-def _adapters(sam: Sam) -> dict[str, Tensor]:
-    return {name: tensor for name, tensor in sam.image_encoder.state_dict().items() if _MARK in name}
-
-
-def _card(sam: Sam) -> dict[str, str | int]:
-    """What must agree between the network that saved adapters and the one that loads them."""
-    rank = lora_rank(sam.image_encoder)
-    if not rank:
-        raise ValueError("this SAM has no LoRA adapters; build it with lora_rank")
-    digest = hashlib.sha256()
-    for name, tensor in sam.image_encoder.state_dict().items():
-        if "base_layer.weight" in name:
-            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return {"variant": sam.variant, "rank": rank, "base_weights": digest.hexdigest()}

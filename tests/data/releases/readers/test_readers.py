@@ -30,7 +30,7 @@ def test_every_dataset_has_a_reader() -> None:
 
 
 def test_an_unknown_name_says_which_was_meant() -> None:
-    with pytest.raises(DataError, match="unknown dataset 'bus-uclm': did you mean BUS_UCLM"):
+    with pytest.raises(DataError, match="unknown dataset 'bus-uclm': did you mean 'BUS_UCLM'"):
         reader("bus-uclm")
 
 

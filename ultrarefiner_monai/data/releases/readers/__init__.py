@@ -6,7 +6,7 @@ A reader module defines
     LAYOUTS: tuple[tuple[str, ...], ...]     alternative layouts: the entries a release folder must hold
     identify(image: str) -> str              id of an image from its relative path, unique in the release
     scan(root: Path) -> list[Source]         what the release folder `root` lists, in any order
-    unread(root: Path) -> tuple[str, ...]    optional: folders that repeat pictures and are left alone
+    unread(root: Path) -> tuple[str, ...]    optional: folders that repeat images and are left alone
 
 and is registered in `READERS` by the name of its module, which is imported only when it is used.
 """
@@ -18,8 +18,8 @@ from pathlib import Path
 from types import ModuleType
 
 from ultrarefiner_monai.data.datasets import check_name, parts_of
-from ultrarefiner_monai.data.releases.roots import Root
-from ultrarefiner_monai.errors import DataError
+from ultrarefiner_monai.data.releases.roots import Location, Root
+from ultrarefiner_monai.errors import DataError, shown
 
 READERS = {
     "BUSI": "busi",
@@ -65,34 +65,37 @@ def info(name: str) -> Info:
 
 
 def unread_folders(name: str, root: Path) -> tuple[str, ...]:
-    """Folders of a release that repeat pictures of others and are left alone."""
+    """Folders of a release that repeat images of others and are left alone."""
     return getattr(reader(name), "unread", lambda _: ())(root)
 
 
-def find_root(name: str, place: str | Path | Mapping[str, str]) -> Root:
+def find_root(name: str, location: Location) -> Root:
     """Where the files of the dataset `name` lie: its release folder, or one for each part of a combined data set.
 
-    `place` is the release folder, a folder up to three levels above it, or an archive of either (unpacked into the
+    `location` is the release folder, a folder up to three levels above it, or an archive of either (unpacked into the
     cache). Of a combined data set it is a folder that holds all releases (`data` with `data/BUSI`, ...), or a mapping
-    from each part's name to its place.
+    from each part's name to its own.
 
     Raises `DataError` that says which entries were looked for and what was found instead.
     """
     parts = parts_of(name)
-    if isinstance(place, Mapping):
-        if missing := [part for part in parts if part not in place]:
-            raise DataError(f"{name}: no place given for {', '.join(missing)}, only for {', '.join(place)}")
-        return {part: _find(part, Path(place[part])) for part in parts}
+    if isinstance(location, Mapping):
+        if missing := [part for part in parts if part not in location]:
+            raise DataError(f"{name}: no place given for {', '.join(missing)}, only for {', '.join(location)}")
+        return {part: _find(part, Path(location[part])) for part in parts}
     if len(parts) == 1:
-        return _find(name, Path(place))
-    return {part: _find(part, Path(place)) for part in parts}
+        return _find(name, Path(location))
+    return {part: _find(part, Path(location)) for part in parts}
 
 
-def _find(name: str, place: Path) -> Path:
-    """Release folder of a single data set at or below `place`; a folder of the data set's own name goes first."""
-    folder = _unpacked(place) if place.is_file() else place
+def _find(name: str, folder: Path) -> Path:
+    """Release folder of a single data set at or below `folder`; a folder of the data set's own name goes first."""
+    if folder.is_file():
+        from ultrarefiner_monai.data.releases.archives import unpacked
+
+        folder = unpacked(folder)
     if not folder.is_dir():
-        raise DataError(f"{name}: {place} is neither a folder nor an archive; name the folder of the unpacked release")
+        raise DataError(f"{name}: {folder} is neither a folder nor an archive; name the folder of the unpacked release")
     layouts = reader(name).LAYOUTS
     own = folder / name
     for level in _levels(own if own.is_dir() and not _fits(folder, layouts) else folder):
@@ -103,13 +106,8 @@ def _find(name: str, place: Path) -> Path:
             names = ", ".join(child.relative_to(folder).as_posix() for child in matches)
             raise DataError(f"{name}: several folders in {folder} look like the release ({names}); name one of them")
     wanted = " or ".join(" + ".join(layout) for layout in layouts)
-    raise DataError(f"{name}: looked for {wanted} in {folder} and its subfolders, found {_listing(folder)}")
-
-
-def _unpacked(archive: Path) -> Path:
-    from ultrarefiner_monai.data.releases.archives import unpacked
-
-    return unpacked(archive)
+    found = shown(sorted(child.name for child in folder.iterdir()), 8) or "nothing"
+    raise DataError(f"{name}: looked for {wanted} in {folder} and its subfolders, found {found}")
 
 
 def _levels(folder: Path) -> Iterator[list[Path]]:
@@ -144,9 +142,3 @@ def paired(
 
 def _fits(folder: Path, layouts: tuple[tuple[str, ...], ...]) -> bool:
     return any(all((folder / entry).exists() for entry in layout) for layout in layouts)
-
-
-def _listing(folder: Path) -> str:
-    names = sorted(child.name for child in folder.iterdir())
-    shown = ", ".join(names[:8]) or "nothing"
-    return f"{shown}, ... ({len(names)} entries)" if len(names) > 8 else shown

@@ -42,5 +42,5 @@ def scan(root: Path) -> list[Source]:
 
 
 def unread(root: Path) -> tuple[str, ...]:
-    """`All`, where the class folders hold its pictures."""
+    """`All`, where the class folders hold its images."""
     return ("All",) if any((root / folder / "images").is_dir() for folder in CLASSES) else ()

@@ -32,12 +32,15 @@ def identify(image: str) -> str:
 
 
 def scan(root: Path) -> list[Source]:
-    """List the images under `root`; the class is INFO.csv's label.
+    """List the images under `root`; the class is the label of INFO.csv, which names image files.
 
     Raises `DataError` where the table is bad or lacks an image.
     """
     pairs = paired(root, "images", "masks")
-    labels = _labels(root / "INFO.csv", [identify(image) for image, _ in pairs])
+    table = root / "INFO.csv"
+    rows = read_table(table, "Image", {"Label": ("benign", "malignant", "normal")}, separator=";")
+    labels = {identify(image): row["Label"] for image, row in rows.items()}
+    check_complete(table, labels, [identify(image) for image, _ in pairs])
     return [
         Source(
             id=identify(image),
@@ -48,11 +51,3 @@ def scan(root: Path) -> list[Source]:
         )
         for image, masks in pairs
     ]
-
-
-def _labels(table: Path, ids: list[str]) -> dict[str, str]:
-    """Class by id; the table is separated by `;`, starts with a byte-order mark and names image files."""
-    rows = read_table(table, "Image", {"Label": ("benign", "malignant", "normal")}, separator=";")
-    labels = {identify(image): row["Label"] for image, row in rows.items()}
-    check_complete(table, labels, ids)
-    return labels

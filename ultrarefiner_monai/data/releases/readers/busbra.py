@@ -34,8 +34,13 @@ def scan(root: Path) -> list[Source]:
     """
     pairs = paired(root, "Images", "Masks", lambda stem: stem.replace("bus_", "mask_", 1))
     ids = [identify(image) for image, _ in pairs]
-    cases = _cases(root / "bus_data.csv", ids)
-    folds = _folds(root / "5-fold-cv.csv", ids)
+    table, folds_table = root / "bus_data.csv", root / "5-fold-cv.csv"
+    cases = read_table(table, "ID", {"Case": (), "Pathology": ("benign", "malignant")})
+    check_complete(table, cases, ids)
+    folds: dict[str, Row] = {}
+    if folds_table.exists():
+        folds = read_table(folds_table, "ID", {"kFold": ("1", "2", "3", "4", "5")})
+        check_complete(folds_table, folds, ids)
     return [
         Source(
             id=id,
@@ -47,17 +52,3 @@ def scan(root: Path) -> list[Source]:
         )
         for id, (image, masks) in zip(ids, pairs, strict=True)
     ]
-
-
-def _cases(table: Path, ids: list[str]) -> dict[str, Row]:
-    rows = read_table(table, "ID", {"Case": (), "Pathology": ("benign", "malignant")})
-    check_complete(table, rows, ids)
-    return rows
-
-
-def _folds(table: Path, ids: list[str]) -> dict[str, Row]:
-    if not table.exists():
-        return {}
-    rows = read_table(table, "ID", {"kFold": ("1", "2", "3", "4", "5")})
-    check_complete(table, rows, ids)
-    return rows

@@ -9,7 +9,7 @@ from ultrarefiner_monai.data.releases.records import Source
 INFO = {
     "PHANTOM": Info(
         description="Synthetic B-mode-like pictures with lesions, for demos and tests only; not a medical result",
-        reference="ultrarefiner_monai.data.phantom.phantom",
+        reference="ultrarefiner_monai.data.phantom",
         licence="Apache-2.0",
     )
 }

@@ -4,7 +4,7 @@ import csv
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from ultrarefiner_monai.errors import DataError, raise_problems
+from ultrarefiner_monai.errors import DataError, raise_problems, shown
 
 Row = dict[str, str]
 
@@ -46,8 +46,7 @@ def read_table(path: Path, key: str, columns: Mapping[str, Sequence[str]], separ
 def check_complete(path: Path, rows: Iterable[str], images: Iterable[str]) -> None:
     """Raise `DataError` naming the images that the table at `path` has no row for."""
     if missing := sorted(set(images) - set(rows)):
-        shown = ", ".join(missing[:8]) + (f" and {len(missing) - 8} more" if len(missing) > 8 else "")
-        raise DataError(f"{path}: no row for {shown}; copy the complete table from the release")
+        raise DataError(f"{path}: no row for {shown(missing, 8)}; copy the complete table from the release")
 
 
 def read_lines(path: Path, separator: str = ",") -> list[list[str]]:

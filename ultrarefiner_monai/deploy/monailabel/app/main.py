@@ -1,4 +1,4 @@
-"""MONAI Label app that serves exported UltraRefiner bundles: inference, training, and the most uncertain picture next."""
+"""MONAI Label app that serves exported UltraRefiner bundles: inference, training, and the most uncertain image next."""
 
 import logging
 import sys
@@ -20,11 +20,11 @@ from monailabel.tasks.train.bundle import BundleTrainTask
 
 logger = logging.getLogger(__name__)
 
-SCORED_AT_ONCE = 32  # pictures that a request for the next one scores by itself; the rest is left to the scoring task
+SCORED_AT_ONCE = 32  # images that a request for the next one scores by itself; the rest is left to the scoring task
 
 
 def scores(bundle: str, datastore: Datastore, limit: int | None = None) -> dict[str, float]:
-    """Uncertainty of the unlabelled pictures, each noted with the model that it is of; `limit`: how many may be new."""
+    """Uncertainty of the unlabelled images, each noted with the model that it is of; `limit`: how many may be new."""
     from ultrarefiner_monai.deploy.monailabel.parts import card_of
 
     key, model = f"uncertainty_{Path(bundle).name}", card_of(bundle)["sha256"]
@@ -38,27 +38,27 @@ def scores(bundle: str, datastore: Datastore, limit: int | None = None) -> dict[
     return known
 
 
-def score(bundle: str, picture: str) -> float:
-    """Uncertainty of a picture file; 0 where it cannot be predicted, which the log tells."""
+def score(bundle: str, image: str) -> float:
+    """Uncertainty of an image file; 0 where it cannot be predicted, which the log tells."""
     from ultrarefiner_monai.deploy.monailabel.parts import predict_file, uncertainty
     from ultrarefiner_monai.errors import DataError
 
     try:
-        return uncertainty(predict_file(bundle, picture))
+        return uncertainty(predict_file(bundle, image))
     except DataError as error:
         logger.warning("not scored: %s", error)
         return 0.0
 
 
 class Uncertainty(Strategy):
-    """The unlabelled picture of which a model is least certain."""
+    """The unlabelled image of which a model is least certain."""
 
     def __init__(self, bundle: str) -> None:
         super().__init__(f"The picture of which {Path(bundle).name} is least certain (mean entropy)")
         self.bundle = bundle
 
     def __call__(self, request: dict[str, Any], datastore: Datastore) -> dict[str, Any] | None:
-        """Its id and score; None where every picture is labelled."""
+        """Its id and score; None where every image is labelled."""
         found = scores(self.bundle, datastore, SCORED_AT_ONCE)
         if not found:
             return None
@@ -67,14 +67,14 @@ class Uncertainty(Strategy):
 
 
 class UncertaintyScoring(ScoringMethod):
-    """Score all unlabelled pictures in the background."""
+    """Score all unlabelled images in the background."""
 
     def __init__(self, bundle: str) -> None:
         super().__init__(f"Mean entropy of {Path(bundle).name}'s probability maps")
         self.bundle = bundle
 
     def __call__(self, request: dict[str, Any], datastore: Datastore) -> dict[str, float]:
-        """Uncertainty of each picture by its id."""
+        """Uncertainty of each image by its id."""
         return scores(self.bundle, datastore)
 
 
@@ -88,7 +88,7 @@ class MyApp(MONAILabelApp):
         if unknown := [name for name in wanted if name not in found]:
             raise SystemExit(f"models {', '.join(unknown)}: not in {folder}, which has {', '.join(found) or 'none'}")
         self.bundles = {name: str(folder / name) for name in wanted}
-        sys.path.append(next(iter(self.bundles.values())))  # the package travels in each bundle
+        sys.path.append(str(folder.parent))  # the package travels with the app
         super().__init__(
             app_dir=app_dir,
             studies=studies,

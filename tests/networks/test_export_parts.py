@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from ultrarefiner_monai.deploy.export.parts import made_samples, parts_of
+from ultrarefiner_monai.deploy.export.formats import parts_of
 from ultrarefiner_monai.models import load_segmenter
 from ultrarefiner_monai.networks import PromptGenerator
+from ultrarefiner_monai.networks.export_parts import made_samples, whole_network
 from ultrarefiner_monai.networks.sam.pixels import valid_area
 
 
@@ -36,3 +37,10 @@ def test_the_parts_of_each_phase_run_on_their_samples(phase, expected, make_mode
             result = part.network(*part.samples)
         assert len(result) == 3 and result.isfinite().all()
         assert len(part.inputs) == len(part.samples)
+
+
+def test_a_system_with_nothing_to_take_apart_exports_its_network():
+    network = torch.nn.Conv2d(1, 1, 1)
+    ((name, part),) = whole_network(network, 64).items()
+    assert (name, part.inputs, part.output) == ("model", ("image",), "logits")
+    assert part.network is network and part.samples[0].shape == (3, 1, 64, 64)

@@ -9,12 +9,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ultrarefiner_monai.models.segmenter import Segmenter
-from ultrarefiner_monai.networks import SamRefiner, UltraRefiner
-from ultrarefiner_monai.networks.sam import Sam
-from ultrarefiner_monai.networks.sam.lora import lora_rank, merge_lora
+from ultrarefiner_monai.networks.refiner import SamRefiner
+from ultrarefiner_monai.networks.sam import Sam, lora_rank, merge_lora
+from ultrarefiner_monai.networks.ultrarefiner import UltraRefiner
 
-BACKGROUND, LESION = 0.6, 0.15  # grey values of the made pictures
+BACKGROUND, LESION = 0.6, 0.15  # grey values of the made images
 
 
 class Part(NamedTuple):
@@ -31,7 +30,7 @@ class Part(NamedTuple):
 
 
 class BothMasks(nn.Module):
-    """Coarse and fused logits (B, 2, S, S) of a phase 2 or 3, from what its network takes, (B, 2 or 1, S, S)."""
+    """Coarse and fused logits (B, 2, S, S) of a refining network, from what it takes, (B, 2 or 1, S, S)."""
 
     def __init__(self, network: SamRefiner | UltraRefiner) -> None:
         super().__init__()
@@ -39,8 +38,7 @@ class BothMasks(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Segment a batch."""
-        parts = self.network(x, return_parts=True)
-        return torch.cat((parts.coarse_logits, parts.logits), dim=1).float()
+        return torch.cat(list(self.network(x, return_parts=True).outputs.values()), dim=1).float()
 
 
 class Encoder(nn.Module):
@@ -69,32 +67,35 @@ class Decoder(nn.Module):
         return self.refiner.refine(image, coarse, embedding).logits
 
 
-def parts_of(segmenter: Segmenter) -> dict[str, Part]:
-    """The networks to export: `model`, and of phases 2 and 3 its halves `encoder` and `decoder`.
+def whole_network(network: nn.Module, image_size: int) -> dict[str, Part]:
+    """The network as it is, from images to logits: for systems with nothing to take apart."""
+    image, _ = made_samples(image_size)
+    return {"model": Part(network, ("image",), "logits", (image,))}
+
+
+def ultrarefiner_parts(network: nn.Module, image_size: int) -> dict[str, Part]:
+    """The networks to export of a stage of UltraRefiner: `model`, and where SAM refines its halves `encoder` and `decoder`.
 
     Adapters (LoRA) are added to the weights they adapt, in place.
     """
-    network = segmenter.network.requires_grad_(False)
-    image, coarse = (sample.to(segmenter.device) for sample in made_samples(segmenter.size))
     if not isinstance(network, SamRefiner | UltraRefiner):
-        return {"model": Part(network, ("image",), "logits", (image,))}
-    refiner = network if isinstance(network, SamRefiner) else network.refiner
+        return whole_network(network, image_size)
+    refiner = network.refiner if isinstance(network, UltraRefiner) else network
     if lora_rank(refiner.sam.image_encoder):
         merge_lora(refiner.sam)
-    whole = (
-        ("image", image) if isinstance(network, UltraRefiner) else ("image_and_coarse", torch.cat((image, coarse), 1))
-    )
+    image, coarse = made_samples(image_size)
+    name, whole = ("image_and_coarse", torch.cat((image, coarse), 1)) if network is refiner else ("image", image)
     with torch.no_grad():
         embedding = refiner.embed(image)
     return {
-        "model": Part(BothMasks(network).eval(), whole[:1], "logits", whole[1:]),
+        "model": Part(BothMasks(network).eval(), (name,), "logits", (whole,)),
         "encoder": Part(Encoder(refiner.sam).eval(), ("image",), "embedding", (image,)),
         "decoder": Part(Decoder(refiner).eval(), ("coarse", "embedding"), "logits", (coarse, embedding)),
     }
 
 
 def made_samples(size: int) -> tuple[Tensor, Tensor]:
-    """Pictures and coarse probabilities, (3, 1, size, size) each: two lesions above padding, nothing at all, lesion only."""
+    """Images and coarse probabilities, (3, 1, size, size) each: two lesions above padding, nothing at all, lesion only."""
     noise = torch.rand(3, 1, size, size, generator=torch.Generator().manual_seed(0))
     rows, columns = torch.meshgrid(torch.arange(size) / size, torch.arange(size) / size, indexing="ij")
     discs = [(rows - y) ** 2 + (columns - x) ** 2 - radius**2 for y, x, radius in ((0.3, 0.25, 0.12), (0.5, 0.7, 0.17))]

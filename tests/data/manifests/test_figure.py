@@ -1,10 +1,7 @@
-"""What the panels show, read back from the figure; its file; its run in MLflow."""
+"""What the panels show, read back from the figure; its file."""
 
-import logging
-import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +9,10 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
+from ultrarefiner_monai.data.manifests.figure import manifest_figure, save_figure
 from ultrarefiner_monai.data.manifests.manifest import Manifest, load_manifest, shipped_manifest
 from ultrarefiner_monai.data.releases.readers import find_root
 from ultrarefiner_monai.errors import DataError
-from ultrarefiner_monai.reports.manifest_figure import log_figure, manifest_figure, save_figure
 
 
 def item(name: str, label: str = "benign", pixels: int = 2, **facts) -> dict:
@@ -195,48 +192,8 @@ def test_drawing_touches_neither_pyplot_nor_torch(tmp_path: Path) -> None:
     program = f"""
 import sys
 from ultrarefiner_monai.data.manifests.manifest import load_manifest, shipped_manifest
-from ultrarefiner_monai.reports.manifest_figure import save_figure
+from ultrarefiner_monai.data.manifests.figure import save_figure
 save_figure(load_manifest(shipped_manifest("PHANTOM")), None, {str(tmp_path / "f.png")!r})
 sys.exit(", ".join({{"matplotlib.pyplot", "torch", "monai", "mlflow"}} & set(sys.modules)) or None)
 """
     subprocess.run([sys.executable, "-c", program], check=True)
-
-
-@pytest.fixture
-def leave_environment_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("MLFLOW_HTTP_REQUEST_TIMEOUT", "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_DISABLE_TELEMETRY"):
-        monkeypatch.setenv(name, os.environ.get(name, ""))
-        monkeypatch.delenv(name)
-
-
-@pytest.mark.usefixtures("leave_environment_alone")
-def test_a_run_of_mlflow(small: Manifest, tmp_path: Path) -> None:
-    from mlflow.tracking import MlflowClient
-
-    store = f"sqlite:///{tmp_path / 'mlruns.db'}"
-    path = save_figure(small, None, tmp_path / "figure.png")
-    run_id = log_figure(small, path, store)
-    client = MlflowClient(store)
-    run = client.get_run(run_id)
-    assert run.info.status == "FINISHED"
-    assert client.get_experiment(run.info.experiment_id).name == "BUS"
-    assert (run.data.tags["kind"], run.data.tags["manifest_sha256"]) == ("manifest", "f" * 64)
-    assert run.data.params["manifest_sha256"] == "f" * 64 and run.data.params["num_folds"] == "2"
-    counts = {"fold_1_images": 2, "fold_1_malignant": 1, "test_images": 1, "normal_images": 2, "all_images": 6}
-    assert counts.items() <= run.data.metrics.items()
-    assert [artifact.path for artifact in client.list_artifacts(run_id)] == ["figure.png"]
-    assert sorted(child.name for child in tmp_path.iterdir()) == ["figure.png", "mlruns.db", "mlruns_artifacts"]
-
-
-@pytest.mark.usefixtures("leave_environment_alone")
-def test_a_store_that_is_not_there_costs_one_warning(
-    small: Manifest, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    path = save_figure(small, None, tmp_path / "figure.png")
-    started = time.monotonic()
-    with caplog.at_level(logging.WARNING):
-        assert log_figure(small, path, "http://someone:secret@127.0.0.1:9") is None
-    assert time.monotonic() - started < 60
-    (warning,) = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
-    assert "127.0.0.1:9" in warning and "secret" not in warning and "training" not in warning
-    assert warning.endswith(f"the figure is kept in {path}")

@@ -1,11 +1,10 @@
-"""One page of pictures about a manifest: image sizes, lesion areas and positions, counts by fold and class."""
+"""One page of charts about a manifest: image sizes, lesion areas and positions, counts by fold and class."""
 
-import time
 from collections import Counter
+from io import BytesIO
 from itertools import cycle
 from pathlib import Path
 from statistics import median
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,7 @@ from ultrarefiner_monai.data.manifests.manifest import Manifest
 from ultrarefiner_monai.data.manifests.summary import dataset_of, places, shares_by_class, summarise
 from ultrarefiner_monai.data.releases.roots import Root, resolve
 from ultrarefiner_monai.errors import DataError
-from ultrarefiner_monai.files import atomic_write
+from ultrarefiner_monai.files import write_output
 from ultrarefiner_monai.parallel import in_parallel
 
 # Told apart by their lightness in grey print too. Classes and data sets share none, so that blue is benign in every panel.
@@ -49,7 +48,11 @@ def manifest_figure(manifest: Manifest, root: Root | None = None) -> Figure:
     Masks that are absent from a partial release or unreadable are left out and counted in the panel's title.
     """
     figure = Figure(figsize=SIZE_INCHES, dpi=DPI, layout=ConstrainedLayoutEngine(w_pad=MARGIN, h_pad=MARGIN))
-    figure.suptitle(_title(manifest), fontsize=12)
+    everything = summarise(manifest).parts[0].places[-1]
+    patients = f"{everything.patients} patients" if everything.patients else "patients unknown"
+    counts = f"{everything.images} images, {patients}, {everything.groups} groups"
+    split = f"{manifest.num_folds} folds, seed {manifest.seed}, manifest {manifest.sha256[:12]}"
+    figure.suptitle(f"{manifest.name}: {counts}\n{split}", fontsize=12)
     panels = figure.subplots(2, 2)
     _draw_sizes(panels[0, 0], manifest)
     _draw_areas(panels[0, 1], manifest)
@@ -66,42 +69,10 @@ def save_figure(manifest: Manifest, root: Root | None, path: str | Path) -> Path
     path = Path(path)
     if path.suffix.lower() != ".png":
         raise DataError(f"figure {path}: expected a name that ends in .png, found {path.suffix or 'no ending'}")
-    figure = manifest_figure(manifest, root)
-    try:
-        with atomic_write(path) as file:
-            figure.savefig(file, format="png")
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise DataError(f"figure {path}: cannot be written ({reason}); free space or name another file") from None
+    stream = BytesIO()
+    manifest_figure(manifest, root).savefig(stream, format="png")
+    write_output("figure", path, stream.getvalue())
     return path
-
-
-def log_figure(manifest: Manifest, path: str | Path, tracking_uri: str | None = None) -> str | None:
-    """Store a figure and the manifest's counts as a run of MLflow, in the experiment named after the data set.
-
-    A store that cannot be reached costs one warning. Returns the run's id, None without a store.
-
-    Args:
-        manifest: what the figure shows.
-        path: the figure, written by `save_figure`.
-        tracking_uri: MLflow store; where None, the one that `bundle.running.store_uri` decides on.
-    """
-    from ultrarefiner_monai.bundle.paths import BUNDLES, project_root  # bring torch and MONAI, which no figure needs
-    from ultrarefiner_monai.bundle.run_facts import store_uri
-    from ultrarefiner_monai.tracking.mlflow_run import MlflowRun
-
-    name = f"manifest-{manifest.name}-{manifest.sha256[:8]}"
-    tags = {"kind": "manifest", "dataset": manifest.name, "manifest_sha256": manifest.sha256}
-    uri = store_uri(project_root(str(BUNDLES / "phase1")), tracking_uri)
-    with TemporaryDirectory() as folder:
-        id_file = Path(folder) / "mlflow_run.json"
-        run = MlflowRun(uri, manifest.name, name, tags, id_file, fallback=f"the figure is kept in {path}")
-        run.submit(
-            lambda client, run_id: client.log_batch(run_id, metrics=_metrics(manifest), params=_params(manifest)),
-            lambda client, run_id: client.log_artifact(run_id, str(path)),
-        )
-        run.finish("FINISHED")
-    return run.run_id
 
 
 def _draw_sizes(axes: Axes, manifest: Manifest) -> None:
@@ -171,8 +142,8 @@ def _draw_positions(axes: Axes, manifest: Manifest, root: Root | None) -> None:
         return
     cover = 100 * np.mean(masks, axis=0)
     aspect = median(item["height"] for item in lesions) / median(item["width"] for item in lesions)
-    picture = axes.imshow(cover, cmap="cividis", vmin=0, extent=(0, 100, 100, 0), aspect=aspect)
-    axes.figure.colorbar(picture, cax=axes.inset_axes((1.03, 0, 0.04, 1)), label="lesions that cover the point (%)")
+    image = axes.imshow(cover, cmap="cividis", vmin=0, extent=(0, 100, 100, 0), aspect=aspect)
+    axes.figure.colorbar(image, cax=axes.inset_axes((1.03, 0, 0.04, 1)), label="lesions that cover the point (%)")
 
 
 def _small_mask(item: Item, root: Root) -> np.ndarray | str:
@@ -196,8 +167,8 @@ def _draw_counts(axes: Axes, manifest: Manifest) -> None:
     for label in sorted(set().union(*counts.values()), key=lambda label: (label == "normal", label)):
         heights = np.array([count[label] for count in counts.values()])
         bars = axes.bar(list(counts), heights, bottom=below, label=label, color=_colour(label), **BAR)
-        shown = [str(n) if n >= LEAST_LABELLED * max(map(Counter.total, counts.values())) else "" for n in heights]
-        axes.bar_label(bars, shown, label_type="center", fontsize=8, color=_ink(label))
+        numbers = [str(n) if n >= LEAST_LABELLED * max(map(Counter.total, counts.values())) else "" for n in heights]
+        axes.bar_label(bars, numbers, label_type="center", fontsize=8, color="white" if label == "benign" else "black")
         below += heights
     axes.set(title="(d) Images by fold and class", ylabel="images")
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
@@ -206,52 +177,16 @@ def _draw_counts(axes: Axes, manifest: Manifest) -> None:
 
 def _legend(axes: Axes, columns: int) -> Legend:
     """Below the axes, where it hides nothing."""
-    place: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.13)}
     handles, labels = axes.get_legend_handles_labels()  # named, since none at all would be a warning
-    return axes.legend(handles, labels, fontsize=9, ncols=columns, frameon=False, **place)
-
-
-def _title(manifest: Manifest) -> str:
-    everything = summarise(manifest).parts[0].places[-1]
-    patients = f"{everything.patients} patients" if everything.patients else "patients unknown"
-    counts = f"{everything.images} images, {patients}, {everything.groups} groups"
-    split = f"{manifest.num_folds} folds, seed {manifest.seed}, manifest {manifest.sha256[:12]}"
-    return f"{manifest.name}: {counts}\n{split}"
+    style: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.13), "frameon": False}
+    return axes.legend(handles, labels, fontsize=9, ncols=columns, **style)
 
 
 def _colour(label: str) -> str:
     return CLASS_COLOURS.get(label, OTHER_CLASS)
 
 
-def _ink(label: str) -> str:
-    return "white" if label == "benign" else "black"
-
-
 def _says(axes: Axes, text: str) -> None:
     """Tell why an empty panel is empty."""
     axes.set(xticks=[], yticks=[], xlabel="", ylabel="")
     axes.text(0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes, fontsize=10)
-
-
-def _params(manifest: Manifest) -> list[Any]:
-    from mlflow.entities import Param
-
-    told: dict[str, Any] = {
-        "split": manifest.header.get("split"),
-        "test_fraction": manifest.header.get("test_fraction"),
-    }
-    told |= {"manifest_sha256": manifest.sha256, "num_folds": manifest.num_folds, "seed": manifest.seed}
-    return [Param(key, str(value)) for key, value in told.items()]
-
-
-def _metrics(manifest: Manifest) -> list[Any]:
-    """Counts by place, such as `fold_0_images` and `all_benign`, and of exclusions and warnings."""
-    from mlflow.entities import Metric
-
-    summary = summarise(manifest)
-    counts: dict[str, int] = {"excluded": len(summary.excluded), "warnings": len(summary.warnings)}
-    for place in summary.parts[0].places:
-        named = {"images": place.images, "patients": place.patients, "groups": place.groups, **place.classes}
-        counts |= {f"{place.name.replace(' ', '_')}_{name}": count for name, count in named.items()}
-    now = int(time.time() * 1000)
-    return [Metric(name, count, now, 0) for name, count in counts.items()]

@@ -1,0 +1,108 @@
+"""What `ultrarefiner cv` and `quickstart` make of their words."""
+
+import json
+from pathlib import Path
+
+import fire
+import pytest
+
+from ultrarefiner_monai.cli import VERBS
+from ultrarefiner_monai.cross_validation.engines import LocalEngine
+from ultrarefiner_monai.errors import DataError
+from ultrarefiner_monai.systems.system import System
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """What the verb asks for: the words are read, nothing is trained."""
+    seen = {}
+
+    def conduct(studies, stages, only_folds, engine):
+        seen.update(studies=studies, stages=stages, only_folds=only_folds, engine=engine)
+        return ["| table |"] * len(studies)
+
+    monkeypatch.setattr("ultrarefiner_monai.cross_validation.conduct.conduct", conduct)
+    return seen
+
+
+@pytest.mark.parametrize("names", ["BUSI,BUSBRA", "[BUSI,BUSBRA]", "BUSI, BUSBRA,BUSI"])
+def test_each_of_several_data_sets_is_a_study_of_its_own(names, asked, capsys):
+    fire.Fire(VERBS, ["cv", names, "data", "--out", "results", "--seed", "1"])
+    assert [(study.dataset, study.data_root, study.out) for study in asked["studies"]] == [
+        ("BUSI", "data", Path("results/BUSI")),
+        ("BUSBRA", "data", Path("results/BUSBRA")),
+    ]
+    assert all(study.shared == {"seed": 1} for study in asked["studies"])
+    assert capsys.readouterr().out.split("\n")[:4] == ["BUSI", "| table |", "BUSBRA", "| table |"]
+
+
+@pytest.mark.parametrize(
+    ("words", "folders"),
+    [
+        (["BUSI"], ["runs/BUSI"]),
+        (["BUSI", "--out", "mine"], ["mine"]),
+        (["BUSI+BUS"], ["runs/BUSI+BUS"]),
+        (["BUSI+BUS,UDIAT"], ["runs/BUSI+BUS", "runs/UDIAT"]),
+    ],
+)
+def test_results_of_a_data_set_go_into_a_folder_of_its_name_unless_told_otherwise(words, folders, asked):
+    fire.Fire(VERBS, ["cv", *words, "--data_root", "data"])
+    assert [study.out.as_posix() for study in asked["studies"]] == folders
+    assert isinstance(asked["engine"], LocalEngine)
+
+
+def test_options_of_ray_reach_it(asked):
+    pytest.importorskip("ray")
+    fire.Fire(VERBS, ["cv", "BUSI", "data", "--engine", "ray", "--address", "node1:6379", "--num_cpus", "4"])
+    assert (asked["engine"].address, asked["engine"].num_cpus) == ("node1:6379", 4)
+
+
+def test_options_of_ray_without_it_are_refused(asked):
+    with pytest.raises(DataError, match="num_cpus: only for the engine 'ray'"):
+        fire.Fire(VERBS, ["cv", "BUSI", "data", "--num_cpus", "4"])
+    assert not asked
+
+
+def test_one_command_line_sets_the_networks_of_all_stages(asked, tmp_path):
+    (tmp_path / "settings.json").write_text(json.dumps({"phase1": {"epochs": 3}}))
+    words = f"--sam_variant lite_medsam --coarse_variant tiny --seed 1 --settings {tmp_path}/settings.json"
+    fire.Fire(VERBS, ["cv", "BUSI", "data", *words.split()])
+    assert asked["studies"][0].values == {
+        "phase1": {"variant": "tiny", "seed": 1, "epochs": 3},
+        "phase2": {"variant": "lite_medsam", "seed": 1},
+        "phase3": {"variant": "lite_medsam", "coarse_variant": "tiny", "seed": 1},
+    }
+    assert asked["stages"] == ["phase1", "phase2", "phase3"]
+
+
+@pytest.mark.parametrize("verb", [["cv", "BUSI", "data"], ["quickstart"]])
+def test_an_unknown_system_is_refused(verb, asked):
+    with pytest.raises(DataError, match="unknown system 'ultrarefine': did you mean 'ultrarefiner'"):
+        fire.Fire(VERBS, [*verb, "--system", "ultrarefine"])
+    assert not asked
+
+
+@pytest.mark.parametrize(
+    ("found", "variant"), [(Path("lite_medsam.pth"), "lite_medsam"), ("not installed; run this", "tiny")]
+)
+def test_the_demonstration_takes_an_untrained_sam_where_there_are_no_weights(
+    found, variant, asked, monkeypatch, capsys
+):
+    monkeypatch.setattr(System, "find_weights", lambda _: {"LiteMedSAM": found})
+    fire.Fire(VERBS, ["quickstart", "--out", "results"])
+    (study,) = asked["studies"]
+    assert (study.dataset, study.data_root, study.out, study.folds) == ("PHANTOM", None, Path("results"), [0])
+    small = {"batch_size": 8, "epochs": 2}
+    assert json.dumps(study.values) == json.dumps(
+        {
+            "phase1": {"batch_size": 8, "epochs": 12, "variant": "tiny", "val_interval": 12},
+            "phase2": {**small, "variant": variant},
+            "phase3": {
+                **{**small, "variant": variant, "coarse_variant": "tiny"},
+                **{"coarse_rate": 2e-5, "refiner_rate": 2e-5},
+            },
+        }
+    )
+    said = capsys.readouterr().out
+    assert said.startswith("not installed; run this\nuntil then") == (variant == "tiny")
+    assert "pictures: results/phase3/fold0/panels" in said

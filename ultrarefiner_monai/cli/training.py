@@ -1,0 +1,120 @@
+"""Verbs that train: the demonstration and the cross-validation."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ultrarefiner_monai.files import read_json
+from ultrarefiner_monai.systems import DEFAULT, System, find_system
+from ultrarefiner_monai.systems.keys import stage_values
+
+
+def quickstart(out: str = "runs/quickstart", system: str = DEFAULT) -> None:
+    """Run all stages and the test evaluation on the embedded synthetic data.
+
+    Args:
+        out: folder of the results.
+        system: the method, see `ultrarefiner systems`.
+    """
+    method = find_system(system)
+    settings = {stage: dict(keys) for stage, keys in method.quick.items()}
+    for found in method.find_weights().values():
+        if isinstance(found, str):
+            print(f"{found}\nuntil then the demonstration uses an untrained SAM, which can refine nothing")
+            for keys in settings.values():
+                keys |= {key: "tiny" for key, value in keys.items() if value == "lite_medsam"}
+    _conduct(method, {"PHANTOM": Path(out)}, None, folds=[0], settings=settings, shared={})
+    print(f"pictures: {Path(out) / method.stages[-1].name / 'fold0' / 'panels'}")
+    print("the phantom is synthetic: these figures say nothing about patients")
+
+
+def cv(
+    dataset: str | Sequence[str],
+    data_root: str,
+    out: str = "",
+    folds: Sequence[int] | int | None = None,
+    phases: Sequence[str] | str | None = None,
+    only_folds: Sequence[int] | int | None = None,
+    settings: dict[str, dict[str, Any]] | str = "",
+    engine: str = "local",
+    address: str | None = None,
+    num_cpus: int | None = None,
+    system: str = DEFAULT,
+    **shared: Any,
+) -> None:
+    """Cross-validate a data set, or several, through all stages; run it again to go on where it stopped.
+
+    Args:
+        dataset: name of the data set, such as BUSBRA; of several, separated by commas, each has its own.
+        data_root: folder of its release; of several data sets the folder that holds them all.
+        out: folder of the results, runs/<dataset> by default; of several data sets each has its folder in it.
+        folds: folds to train; all by default. A stage whose maps another one learns from trains all.
+        phases: stages to run; all by default.
+        only_folds: leave the other folds of every stage to another process that shares the folder.
+        settings: configuration keys by stage, as a dictionary or a JSON file: {"phase1": {"epochs": 50}, ...}.
+        engine: "local" runs one fold after the other, "ray" many at a time on a Ray cluster (docs/how-to/cluster.md).
+        address: of the Ray cluster to join, host:port or auto; by default one of this machine is started.
+        num_cpus: cores a fold gets of the Ray cluster; 1 by default.
+        system: the method, see `ultrarefiner systems`.
+        shared: configuration keys, each for all stages that have it, such as --allow_missing true, --seed 1 or --sam_variant
+            lite_medsam (docs/reference/keys.md).
+    """
+    _conduct(
+        find_system(system),
+        _folders(_names(dataset), out),
+        str(data_root),
+        folds=_listed(folds),
+        settings=_read_settings(settings) if isinstance(settings, str) else settings,
+        shared=shared,
+        stages=(phases,) if isinstance(phases, str) else phases,
+        only_folds=_listed(only_folds),
+        engine={"name": engine, "address": address, "num_cpus": num_cpus},
+    )
+
+
+def _names(dataset: str | Sequence[str]) -> list[str]:
+    """Names of data sets, as a sequence or as text: BUSI,BUSBRA or [BUSI,BUSBRA]."""
+    names = dataset.strip("[]").split(",") if isinstance(dataset, str) else dataset
+    return list(dict.fromkeys(str(name).strip() for name in names))
+
+
+def _folders(names: list[str], out: str) -> dict[str, Path]:
+    """Where each data set's results go."""
+    if len(names) == 1:
+        return {names[0]: Path(out or f"runs/{names[0]}")}
+    return {name: Path(out or "runs") / name for name in names}
+
+
+def _read_settings(path: str) -> dict[str, dict[str, Any]]:
+    return read_json(path, dict, '--settings names a file such as {"phase1": {"epochs": 50}}') if path else {}
+
+
+def _listed(value: Sequence[int] | int | None) -> list[int] | None:
+    return None if value is None else [value] if isinstance(value, int) else list(value)
+
+
+def _conduct(
+    system: System,
+    folders: dict[str, Path],
+    data_root: str | None,
+    folds: list[int] | None,
+    settings: dict[str, dict[str, Any]],
+    shared: dict[str, Any],
+    stages: Sequence[str] | None = None,
+    only_folds: list[int] | None = None,
+    engine: dict[str, Any] | None = None,
+) -> None:
+    """Cross-validate each data set in its folder and print its table."""
+    stage_values(system, shared, settings)  # a mistake is told in a moment, before torch is loaded
+    from ultrarefiner_monai.cross_validation.conduct import conduct, make_engine
+    from ultrarefiner_monai.cross_validation.tasks import Study
+
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S")
+    logging.getLogger("ultrarefiner_monai").setLevel(logging.INFO)
+    chosen = make_engine(**(engine or {"name": "local"}))
+    studies = [Study(name, data_root, out, folds, shared, settings, system=system) for name, out in folders.items()]
+    names = list(stages or (stage.name for stage in system.stages))
+    for study, table in zip(studies, conduct(studies, names, only_folds, chosen), strict=True):
+        if table:
+            print(f"{study.dataset}\n{table}")

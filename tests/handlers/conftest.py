@@ -32,11 +32,14 @@ class TwoStageLoss(nn.Module):
         self.log_variances = nn.Parameter(torch.zeros(2))
         self.components: dict[str, torch.Tensor] = {}
 
+    @property
+    def learned_weights(self) -> dict[str, tuple[float, float]]:
+        variances = zip(OUTPUTS, self.log_variances.tolist(), strict=True)
+        return {name: (s, math.exp(-s) / 2) for name, s in variances}
+
     def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         losses = [nn.functional.binary_cross_entropy_with_logits(logits[:, i : i + 1], target) for i in (0, 1)]
         self.components = {"coarse": losses[0].detach(), "refined": losses[1].detach()}
-        variances = zip(OUTPUTS, self.log_variances.tolist(), strict=True)
-        self.learned_weights = {name: (s, math.exp(-s) / 2) for name, s in variances}
         return sum(torch.exp(-s) * loss / 2 + s / 2 for s, loss in zip(self.log_variances, losses, strict=True))
 
 

@@ -1,4 +1,4 @@
-"""Panels: one picture an image, small, at the file's own proportions, stored with the run."""
+"""Panels: one figure an image, small, at the file's own proportions, stored with the run."""
 
 from pathlib import Path
 

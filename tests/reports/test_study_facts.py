@@ -1,5 +1,6 @@
 """What was run, read from a made study."""
 
+import json
 from dataclasses import replace
 
 from made_studies import MODELS, THREE
@@ -37,13 +38,19 @@ def test_folders_of_the_machine_are_not_told(made_study, tmp_path):
     assert str(tmp_path) not in str(found["settings"])
 
 
-def test_networks_of_old_and_new_cards_and_of_any_system(made_study):
-    files = read_study(made_study.folder)
+def test_networks_of_old_and_new_cards_and_of_any_system(make_study):
+    study = make_study()
     parts = {"coarse": {"variant": "tiny", "size": 128}, "refiner": {"lora_rank": 0}}
     told = {"coarse.variant": "tiny", "coarse.size": 128, "refiner.lora_rank": 0}
-    for card, expected in ((parts, told), ({"network": parts}, told), ({"network": {"size": 64}}, {"size": 64})):
-        runs = tuple(replace(run, card=card) for run in files.runs)
-        assert facts(replace(files, runs=runs))["architecture"]["phase3"] == expected
+    old, new, other = (
+        {"phase": "phase3", **parts},
+        {"system": "ultrarefiner", "network": parts},
+        {"network": {"size": 64}},
+    )
+    for card, expected in ((old, told), (new, told), (other, {"size": 64})):
+        for fold in (0, 1):
+            (study.folder / f"phase3/fold{fold}/model.json").write_text(json.dumps(card))
+        assert facts(read_study(study.folder))["architecture"]["phase3"] == expected
 
 
 def test_curves_are_of_the_outputs_and_weights_that_were_logged(study_of):

@@ -51,7 +51,7 @@ def test_damaged_maps_are_left_out_and_told(make_study):
     (study.folder / "phase1/test/predictions.json").write_bytes(b"{")
     scores = score_study(read_study(study.folder))
     assert [row["id"] for row in scores.rows] == ["a2", "b1", "b2", "c1", "c2", EVIL, "d2"]
-    assert "test/predictions.json: not an index" in scores.notes[0]
+    assert "test/predictions.json: cannot be read" in scores.notes[0]
     assert scores.notes[1].startswith("1 predictions could not be scored and are left out (")
 
 

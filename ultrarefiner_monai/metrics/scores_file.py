@@ -1,4 +1,4 @@
-"""`per_image.csv`: the scores of every image, a line each, as evaluations, trainings and studies write it."""
+"""`per_image.csv`: the scores of every image, a line each, as evaluations, trainings and cross-validations write it."""
 
 import csv
 from collections.abc import Sequence

@@ -89,10 +89,8 @@ def _run(run: RunFiles) -> Facts:
 
 def _architecture(run: RunFiles) -> Facts:
     """What the model's card says of its network, keys joined by dots."""
-    old = {part: run.card.get(part) for part in ("coarse", "refiner")}  # where cards had UltraRefiner's networks
-    network = run.card.get("network", old)
     found: Facts = {}
-    for part, content in network.items() if isinstance(network, dict) else ():
+    for part, content in run.card.get("network", {}).items():
         found |= (
             {f"{part}.{key}": value for key, value in content.items()} if isinstance(content, dict) else {part: content}
         )

@@ -17,6 +17,7 @@ from ultrarefiner_monai.data.releases.readers import find_root
 from ultrarefiner_monai.data.releases.roots import Root
 from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.files import json_or_empty, without_folders
+from ultrarefiner_monai.models.old_cards import converted
 from ultrarefiner_monai.systems import find_stage, find_system
 from ultrarefiner_monai.tracking.metrics_file import read_epochs
 from ultrarefiner_monai.tracking.mlflow_run import PROCESS_DEFAULTS, without_credentials
@@ -169,7 +170,7 @@ def _runs(folder: Path, stage: str) -> list[RunFiles]:
             fold,
             path,
             finished=(path / DONE).is_file(),
-            card=json_or_empty(path / "model.json", dict),
+            card=converted(json_or_empty(path / "model.json", dict)),
             config=json_or_empty(path / EXECUTED, dict),
             epochs=read_epochs(path),
             excluded=json_or_empty(path / EXCLUDED, list),

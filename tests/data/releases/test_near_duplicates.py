@@ -65,7 +65,7 @@ def test_blocks_do_not_change_the_pairs(monkeypatch: pytest.MonkeyPatch) -> None
     hashes = [generator.bytes(32).hex() for _ in range(23)]
     hashes[20] = hashes[3]
     expected = near_duplicate_pairs(hashes)
-    monkeypatch.setattr("ultrarefiner_monai.data.releases.near_duplicates.BLOCK", 5)
+    monkeypatch.setattr("ultrarefiner_monai.data.releases.perceptual_hashes.BLOCK", 5)
     assert near_duplicate_pairs(hashes) == expected == [(3, 20)]
 
 

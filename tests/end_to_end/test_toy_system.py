@@ -12,7 +12,7 @@ from monai.bundle import ConfigWorkflow
 from PIL import Image
 
 from ultrarefiner_monai.cross_validation.conduct import conduct
-from ultrarefiner_monai.cross_validation.tasks import Study, run_bundle
+from ultrarefiner_monai.cross_validation.tasks import CrossValidation, run_bundle
 from ultrarefiner_monai.deploy.export import export_bundle, export_onnx, export_safetensors, export_torchscript
 from ultrarefiner_monai.deploy.mlflow.model import encode_png, save
 from ultrarefiner_monai.deploy.monailabel import parts
@@ -36,11 +36,11 @@ def toy(small_release, tmp_path_factory):
         patch.setitem(SYSTEMS, "toy", "toy_system")
         shared = {"manifest": small_release["manifest"], "tracking_uri": f"sqlite:///{root / 'mlruns.db'}"}
         settings = {"threshold": {"epochs": 1, "batch_size": 4}}
-        study = Study(
+        cv = CrossValidation(
             "PHANTOM", small_release["data_root"], root / "out", None, shared, settings, system=find_system("toy")
         )
-        (study.table,) = conduct([study])
-        yield study
+        (cv.table,) = conduct([cv])
+        yield cv
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_the_level_is_learnt(model):
 
 
 def test_its_folder_is_not_taken_for_another_system(toy):
-    other = Study(toy.dataset, toy.data_root, toy.out, shared=toy.shared)
+    other = CrossValidation(toy.dataset, toy.data_root, toy.out, shared=toy.shared)
     with pytest.raises(DataError, match="holds a cross-validation of toy, asked for ultrarefiner"):
         other.check()
 
@@ -130,10 +130,10 @@ def test_mlflow_serves_it(model, image, expected, tmp_path):
     assert answer["lesion_pixels"][0] == (expected >= 0.5).sum()
 
 
-def test_report_and_compare_name_its_output(toy, small_study, tmp_path):
+def test_report_and_compare_name_its_output(toy, small_cv, tmp_path):
     page = report(toy.out, tmp_path / "report.html", data_root=toy.data_root).read_text()
     assert "mask" in page and "refined" not in page
     document = json.loads(report(toy.out, tmp_path / "report.json", "json", toy.data_root).read_text())
     assert {line["metric"] for part in document["results"] for line in part["metrics"]} >= {"dice", "hd95"}
-    differences = compare(small_study.out, toy.out)["differences"]
+    differences = compare(small_cv.out, toy.out)["differences"]
     assert {line["stages"] for line in differences} >= {"refined and mask"}

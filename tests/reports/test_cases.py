@@ -4,14 +4,14 @@ import io
 from base64 import b64decode
 
 import numpy as np
-from made_studies import EVIL, ONE, THREE
+from made_results import EVIL, ONE, THREE
 from PIL import Image, ImageColor
 
 from ultrarefiner_monai.colours import FALSE_ALARM, FIRST, HIT, LAST, MIDDLE, MISS, TRUTH, of_case
 from ultrarefiner_monai.reports.cases import WIDTH, cases, tiles
 from ultrarefiner_monai.reports.plots import Drawing
-from ultrarefiner_monai.reports.study_files import read_study
-from ultrarefiner_monai.reports.study_scores import score_study
+from ultrarefiner_monai.reports.result_files import read_results
+from ultrarefiner_monai.reports.result_scores import score_results
 
 
 def pixels(tile: Drawing) -> np.ndarray:
@@ -55,9 +55,9 @@ def test_the_outline_lies_on_the_masks_edge():
     assert (abs(columns.min() - 10 * scale) <= 2) and (abs(columns.max() - 20 * scale) <= 2)
 
 
-def test_best_median_and_worst(made_study):
-    files = read_study(made_study.folder)
-    groups = dict(cases(score_study(files), files.root, "phase3", ["coarse", "refined"]))
+def test_best_median_and_worst(made_results_folder):
+    files = read_results(made_results_folder.folder)
+    groups = dict(cases(score_results(files), files.root, "phase3", ["coarse", "refined"]))
     assert [title.rpartition(" ")[2] for title in groups] == ["highest", "median", "lowest"] * 2
     assert [case.row["id"] for case in groups["Refined Dice: highest"]] == ["a2", "a1"]
     assert [case.row["id"] for case in groups["Refined Dice: lowest"]] == ["d2", EVIL]
@@ -71,9 +71,9 @@ def test_one_output_and_three(study_of):
         (ONE, ["image", "mask", "truth", "errors of mask"], ["Mask Dice"]),
         (THREE, ["image", "unet", "step1", "step2", "truth", "errors of step2"], ["Step2 Dice", "Change of Dice"]),
     ):
-        files = read_study(study_of(system).folder)
+        files = read_results(study_of(system).folder)
         stage = system.stages[-1]
-        groups = cases(score_study(files), files.root, stage.name, stage.outputs)
+        groups = cases(score_results(files), files.root, stage.name, stage.outputs)
         assert list(dict.fromkeys(group.title.partition(":")[0] for group in groups)) == titles
         tiles = groups[0].cases[0].tiles
         assert [tile.title for tile in tiles] == drawn
@@ -81,10 +81,10 @@ def test_one_output_and_three(study_of):
         assert all(has(pixels(tile), colour) for tile, colour in zip(tiles[1:], colours, strict=False))
 
 
-def test_an_image_that_is_gone_leaves_its_numbers(make_study):
-    study = make_study("phase1")
-    files = read_study(study.folder)
-    scores = score_study(files)
-    (study.root / "images/p3.png").unlink()  # b2, the best
+def test_an_image_that_is_gone_leaves_its_numbers(make_results):
+    cv = make_results("phase1")
+    files = read_results(cv.folder)
+    scores = score_results(files)
+    (cv.root / "images/p3.png").unlink()  # b2, the best
     best = cases(scores, files.root, "phase1", ["coarse"])[0].cases[0]
     assert best.row["id"] == "b2" and best.tiles == []

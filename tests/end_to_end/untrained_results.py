@@ -1,4 +1,4 @@
-"""A study as `ultrarefiner cv` leaves it, its tracked runs included, in seconds: blurred truths stand for predictions."""
+"""A cross-validation as `ultrarefiner cv` leaves it, tracked runs included, in seconds: blurred truths stand for predictions."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ from scipy.ndimage import gaussian_filter
 
 from ultrarefiner_monai.cross_validation.conduct import conduct
 from ultrarefiner_monai.cross_validation.scores import predictions
-from ultrarefiner_monai.cross_validation.tasks import DONE, Study
+from ultrarefiner_monai.cross_validation.tasks import DONE, CrossValidation
 from ultrarefiner_monai.data.images import read_mask
 from ultrarefiner_monai.data.manifests.build import build_document, write_manifest
 from ultrarefiner_monai.data.manifests.items import masks_of
@@ -26,8 +26,8 @@ SHIFT = {"coarse": 5, "refined": 2}  # pixels by which a stage's masks miss the 
 MODEL = "0" * 64
 
 
-class UntrainedStudy(Study):
-    """A study whose folds predict and track without having been trained."""
+class UntrainedStudy(CrossValidation):
+    """A cross-validation whose folds predict and track without having been trained."""
 
     def run_fold(self, phase: str, fold: int) -> None:
         folder = self.folder(phase, fold)
@@ -72,12 +72,12 @@ class UntrainedStudy(Study):
         tracker.finish()
 
 
-def make_study(base: Path) -> Study:
+def make_results(base: Path) -> CrossValidation:
     """Two folds through three phases on twelve pictures of the phantom, everything below `base`."""
     root, manifest = base / "PHANTOM", base / "PHANTOM.json"
     generate_phantom(root, count=12, seed=3)
     write_manifest(build_document(read_release("PHANTOM", str(root)), Options(folds=2)), manifest)
     shared = {"manifest": str(manifest), "tracking_uri": f"sqlite:///{base / 'mlruns.db'}"}
-    study = UntrainedStudy("PHANTOM", str(root), base / "study", None, shared)
-    conduct([study])
-    return study
+    cv = UntrainedStudy("PHANTOM", str(root), base / "study", None, shared)
+    conduct([cv])
+    return cv

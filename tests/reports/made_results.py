@@ -1,4 +1,4 @@
-"""A study as `ultrarefiner cv` leaves it, with masks whose scores are known."""
+"""A cross-validation as `ultrarefiner cv` leaves it, with masks whose scores are known."""
 
 import json
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ultrarefiner_monai.cross_validation.tasks import Study
+from ultrarefiner_monai.cross_validation.tasks import CrossValidation
 from ultrarefiner_monai.data.manifests.items import SCHEMA
 from ultrarefiner_monai.data.predictions.index import PredictionIndex
 from ultrarefiner_monai.data.predictions.maps import write_map
@@ -77,7 +77,7 @@ def write_json(path: Path, content: Any) -> None:
     path.write_text(json.dumps(content), encoding="utf-8")
 
 
-class MadeStudy:
+class MadeResults:
     """Two folds of four images each and four test images, of two images a patient."""
 
     def __init__(self, base: Path, stages: Sequence[str] | None = None, system: System | None = None) -> None:
@@ -101,7 +101,7 @@ class MadeStudy:
     def write_maps(self, stage: str, fold: int | None, model: str | None = None, items: Any = None) -> None:
         outputs = self.system.stage(stage).outputs
         for number, name in enumerate(outputs):
-            folder = Study("PHANTOM", None, self.folder, system=self.system).maps(stage, fold, name)
+            folder = CrossValidation("PHANTOM", None, self.folder, system=self.system).maps(stage, fold, name)
             sha256 = file_sha256(self.manifest)
             split = "test" if fold is None else "val"
             index = PredictionIndex("PHANTOM", stage, fold, split, sha256, model or MODELS.get(stage, stage))

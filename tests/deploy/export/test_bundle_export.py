@@ -190,8 +190,8 @@ def test_a_bundle_of_a_real_data_set_trains_on_nothing_else(export_of, tmp_path)
     command = ["-m", "monai.bundle", "run", "--config_file", str(bundle / "configs" / "train.json")]
     for keys, told in (
         ((), "no data root for BUSI (--data_root FOLDER)"),
-        (("--strict", "false"), "no manifest for 'PHANTOM'"),
-        (("--dataset", "PHANTOM"), "no manifest for 'PHANTOM'"),
+        (("--strict", "false"), "no manifest data_manifests/PHANTOM.json"),
+        (("--dataset", "PHANTOM"), "no manifest data_manifests/PHANTOM.json"),
     ):
         done = without_the_package(*command, *keys, cwd=tmp_path)
         assert done.returncode != 0

@@ -56,13 +56,13 @@ def keys_of(name: str, root: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def small_study(small_release, tmp_path_factory):
+def small_cv(small_release, tmp_path_factory):
     """A complete cross-validation of the small release: two folds through three phases, with its table."""
     from ultrarefiner_monai.cross_validation.conduct import conduct
-    from ultrarefiner_monai.cross_validation.tasks import Study
+    from ultrarefiner_monai.cross_validation.tasks import CrossValidation
 
     out = tmp_path_factory.mktemp("study")
     shared = {"manifest": small_release["manifest"], "tracking_uri": f"sqlite:///{out / 'mlruns.db'}"}
-    study = Study("PHANTOM", small_release["data_root"], Path(out), None, shared, TINY)
-    (study.table,) = conduct([study])
-    return study
+    cv = CrossValidation("PHANTOM", small_release["data_root"], Path(out), None, shared, TINY)
+    (cv.table,) = conduct([cv])
+    return cv

@@ -33,13 +33,13 @@ def one_process_group():
 
 @pytest.mark.parametrize("phase", PHASES)
 @pytest.mark.parametrize("names", KINDS, ids="+".join)
-def test_no_required_property_is_missing(phase, names, small_study, small_release, monkeypatch):
+def test_no_required_property_is_missing(phase, names, small_cv, small_release, monkeypatch):
     """Properties are resolved for the check: every network, loader and engine of the configuration is built."""
     known = set().union(*(json.loads((BUNDLES / phase / "configs" / f"{name}.json").read_text()) for name in names))
-    keys = small_study.settings[phase] | small_release | {"output_dir": str(small_study.folder(phase, 0))}
+    keys = small_cv.settings[phase] | small_release | {"output_dir": str(small_cv.folder(phase, 0))}
     keys |= {"dataset_name": "PHANTOM"} if names == ("inference",) else {"dataset": "PHANTOM"}
-    keys["coarse_predictions"] = str(small_study.out / "phase1")
-    keys |= {f"{name}_checkpoint": str(small_study.folder(name, 0) / "model.pt") for name in ("phase1", "phase2")}
+    keys["coarse_predictions"] = str(small_cv.out / "phase1")
+    keys |= {f"{name}_checkpoint": str(small_cv.folder(name, 0) / "model.pt") for name in ("phase1", "phase2")}
     if names == ("inference",):
         del keys["dataset"]
     run = workflow(phase, names, **{key: value for key, value in keys.items() if key in known})
@@ -142,28 +142,28 @@ def test_unreadable_picture_stops_the_run_before_anything_is_written(small_relea
 
 
 @pytest.mark.parametrize(("wrong", "said"), [({"fold": 1}, "fold"), ({"image_size": 96}, "coarse.size")])
-def test_checkpoint_of_another_fold_or_network_is_refused(small_study, small_release, wrong, said):
-    checkpoint = str(small_study.folder("phase1", 0) / "model.pt")
+def test_checkpoint_of_another_fold_or_network_is_refused(small_cv, small_release, wrong, said):
+    checkpoint = str(small_cv.folder("phase1", 0) / "model.pt")
     keys = {"variant": "tiny", "image_size": 64, "checkpoint": checkpoint, **small_release, **wrong}
     with pytest.raises(SystemExit, match=said):
         run_bundle("phase1", "evaluate", tracking_uri="sqlite:///unused.db", **keys)
 
 
-def test_checkpoint_of_another_phase_is_refused(small_study, small_release):
+def test_checkpoint_of_another_phase_is_refused(small_cv, small_release):
     keys = (
-        small_study.settings["phase3"]
+        small_cv.settings["phase3"]
         | small_release
-        | {"phase1_checkpoint": str(small_study.folder("phase2", 0) / "model.pt")}
+        | {"phase1_checkpoint": str(small_cv.folder("phase2", 0) / "model.pt")}
     )
-    keys["phase2_checkpoint"] = str(small_study.folder("phase2", 0) / "model.pt")
+    keys["phase2_checkpoint"] = str(small_cv.folder("phase2", 0) / "model.pt")
     with pytest.raises(SystemExit, match=r"made with stage = 'phase2', expected 'phase1'"):
         workflow("phase3", ("train",), **keys).initialize()
 
 
-def test_phase2_refuses_predictions_that_do_not_cover_its_items(small_study, small_release, tmp_path):
+def test_phase2_refuses_predictions_that_do_not_cover_its_items(small_cv, small_release, tmp_path):
     import shutil
 
-    shutil.copytree(small_study.out / "phase1", tmp_path / "phase1")
+    shutil.copytree(small_cv.out / "phase1", tmp_path / "phase1")
     shutil.rmtree(tmp_path / "phase1" / "fold1" / "predictions")
     keys = {"variant": "tiny", "image_size": 64, "coarse_predictions": str(tmp_path / "phase1"), **small_release}
     run = workflow("phase2", ("train",), output_dir=str(tmp_path / "out"), **keys)
@@ -172,29 +172,27 @@ def test_phase2_refuses_predictions_that_do_not_cover_its_items(small_study, sma
 
 
 @pytest.mark.parametrize("phase", PHASES)
-def test_evaluate_scores_the_test_split(phase, small_study, small_release):
-    keys = small_study.settings[phase] | small_release | {"output_dir": str(small_study.folder(phase, 0))}
+def test_evaluate_scores_the_test_split(phase, small_cv, small_release):
+    keys = small_cv.settings[phase] | small_release | {"output_dir": str(small_cv.folder(phase, 0))}
     if phase == "phase2":
-        keys["coarse_predictions"] = str(small_study.out / "phase1")
-    keys["tracking_uri"] = small_study.shared["tracking_uri"]
+        keys["coarse_predictions"] = str(small_cv.out / "phase1")
+    keys["tracking_uri"] = small_cv.shared["tracking_uri"]
     done = run_bundle(phase, "evaluate", **keys)
     metrics = done.parser.get_parsed_content("validate#evaluator").state.metrics
     assert {"coarse_dice", "coarse_hd95"} <= metrics.keys()
     assert ("refined_dice" in metrics) == (phase != "phase1")
-    rows = (small_study.folder(phase, 0) / "test" / "per_image.csv").read_text().splitlines()
-    assert len(rows) == 1 + len(small_study.manifest.testing)
+    rows = (small_cv.folder(phase, 0) / "test" / "per_image.csv").read_text().splitlines()
+    assert len(rows) == 1 + len(small_cv.manifest.testing)
 
 
 @pytest.mark.parametrize("phase", ["phase1", "phase3"])
-def test_inference_on_a_folder_of_pictures_keeps_size_and_orientation(phase, small_study, tmp_path):
+def test_inference_on_a_folder_of_pictures_keeps_size_and_orientation(phase, small_cv, tmp_path):
     pictures = tmp_path / "pictures"
     pictures.mkdir()
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (50, 90), dtype=np.uint8)).save(pictures / "wide.png")
     Image.new("RGBA", (33, 71), (90, 90, 90, 255)).save(pictures / "tall.png")
-    keys = {
-        key: value for key, value in small_study.settings[phase].items() if key not in ("epochs", "cache_embeddings")
-    }
-    checkpoint = str(small_study.folder(phase, 0) / "model.pt")
+    keys = {key: value for key, value in small_cv.settings[phase].items() if key not in ("epochs", "cache_embeddings")}
+    checkpoint = str(small_cv.folder(phase, 0) / "model.pt")
     run_bundle(
         phase, "inference", images=str(pictures), checkpoint=checkpoint, predictions_dir=str(tmp_path / "masks"), **keys
     )
@@ -210,14 +208,14 @@ def test_inference_on_a_folder_of_pictures_keeps_size_and_orientation(phase, sma
         ((), "no picture there"),
     ],
 )
-def test_pictures_that_cannot_be_predicted_are_refused_before_any_mask(names, said, small_study, tmp_path):
+def test_pictures_that_cannot_be_predicted_are_refused_before_any_mask(names, said, small_cv, tmp_path):
     pictures = tmp_path / "pictures"
     pictures.mkdir()
     for name in names:
         Image.new("L", (40, 30), 90).save(pictures / name)
     if "broken.png" in names:
         (pictures / "broken.png").write_bytes(b"x")
-    keys = {"variant": "tiny", "image_size": 64, "checkpoint": str(small_study.folder("phase1", 0) / "model.pt")}
+    keys = {"variant": "tiny", "image_size": 64, "checkpoint": str(small_cv.folder("phase1", 0) / "model.pt")}
     with pytest.raises(SystemExit, match=said):
         run_bundle("phase1", "inference", images=str(pictures), predictions_dir=str(tmp_path / "masks"), **keys)
     assert not (tmp_path / "masks").exists()
@@ -233,17 +231,17 @@ def test_resume_goes_on_after_the_last_epoch(small_release, tmp_path):
     assert [line["step"] for line in lines if "train_loss" in line] == [1, 2]
 
 
-def test_embeddings_are_computed_once(small_study, small_release, tmp_path, monkeypatch):
+def test_embeddings_are_computed_once(small_cv, small_release, tmp_path, monkeypatch):
     from ultrarefiner_monai.networks import Sam
 
     calls = []
     embed = Sam.embed
     monkeypatch.setattr(Sam, "embed", lambda sam, image: calls.append(len(image)) or embed(sam, image))
     monkeypatch.setattr("ultrarefiner_monai.bundle.preflight.request.project_root", lambda _: tmp_path)
-    keys = {**small_study.settings["phase2"], **small_release, "cache_embeddings": True, "epochs": 2}
-    keys |= {"coarse_predictions": str(small_study.out / "phase1"), "output_dir": str(tmp_path / "out")}
+    keys = {**small_cv.settings["phase2"], **small_release, "cache_embeddings": True, "epochs": 2}
+    keys |= {"coarse_predictions": str(small_cv.out / "phase1"), "output_dir": str(tmp_path / "out")}
     run_bundle("phase2", "train", tracking_uri=f"sqlite:///{tmp_path}/m.db", **keys)
-    assert sum(calls) == len(small_study.manifest.training)
+    assert sum(calls) == len(small_cv.manifest.training)
     keys = {key: value for key, value in keys.items() if key not in ("dataset", "epochs")} | {"dataset_name": "PHANTOM"}
     run_bundle("phase2", "inference", split="val", **keys)  # its network is random until the checkpoint is loaded
-    assert sum(calls) == len(small_study.manifest.training)
+    assert sum(calls) == len(small_cv.manifest.training)

@@ -116,7 +116,7 @@ def test_evaluation_on_normals_shows_none_that_was_trained_on(trained):
 def test_phase_3_is_evaluated_on_normals_that_its_phase_1_has_not_seen(fold, small_pair, tmp_path):
     keys = {"bundle_root": str(tmp_path), "fold": fold, "variant": "tiny", "image_size": None, **small_pair}
     first = decide(Request.of("phase1", keys | {"normal_share": 0.4}))
-    coarse = {"coarse_variant": "tiny", "coarse_size": None, "points": None}
+    coarse = {"coarse_variant": "tiny", "coarse_size": None, "points": None, "fusion": "mean", "lora_rank": 0}
     third = decide(Request.of("phase3", keys | coarse | {"mode": "evaluate"}))
     normals = {item["id"] for item in first.training_items() if item["class"] == "normal"}
     evaluated = {item["id"] for item in third.items("normal")}

@@ -48,8 +48,8 @@ def slurm(tmp_path):
     return run
 
 
-def test_all_gpus_of_a_job_train_one_fold_and_the_same_job_goes_on(slurm, small_study, small_release, tmp_path):
-    keys = {**small_release, **small_study.settings["phase1"], "batch_size": 2, "output_dir": tmp_path / "out"}
+def test_all_gpus_of_a_job_train_one_fold_and_the_same_job_goes_on(slurm, small_cv, small_release, tmp_path):
+    keys = {**small_release, **small_cv.settings["phase1"], "batch_size": 2, "output_dir": tmp_path / "out"}
     keys["tracking_uri"] = f"sqlite:///{tmp_path}/m.db"
     for epochs in (1, 2):
         slurm("slurm_train.sh", "phase1", *options(keys | {"epochs": epochs}), SLURM_GPUS_ON_NODE="2")
@@ -60,9 +60,9 @@ def test_all_gpus_of_a_job_train_one_fold_and_the_same_job_goes_on(slurm, small_
     assert json.loads((tmp_path / "out" / "model.json").read_text())["phase"] == "phase1"
 
 
-def test_a_job_for_each_fold_ends_in_the_table_of_one_process(slurm, small_study, small_release, tmp_path):
+def test_a_job_for_each_fold_ends_in_the_table_of_one_process(slurm, small_cv, small_release, tmp_path):
     settings = tmp_path / "settings.json"
-    settings.write_text(json.dumps(small_study.settings))
+    settings.write_text(json.dumps(small_cv.settings))
     keys = {name: small_release[name] for name in ("data_root", "manifest")}
     keys |= {"out": tmp_path / "study", "settings": settings, "tracking_uri": f"sqlite:///{tmp_path}/m.db"}
     slurm("slurm_cv.sh", "PHANTOM", *options(keys), JOB="--gpus=1 --partition=long", FOLDS="2")
@@ -74,4 +74,4 @@ def test_a_job_for_each_fold_ends_in_the_table_of_one_process(slurm, small_study
         (False, True),
     ]
     assert all("--gpus=1 --partition=long" in call for call in calls)
-    assert (tmp_path / "study" / "summary.md").read_text() == (small_study.out / "summary.md").read_text()
+    assert (tmp_path / "study" / "summary.md").read_text() == (small_cv.out / "summary.md").read_text()

@@ -97,7 +97,7 @@ def test_a_mistake_is_one_line_and_exit_status_1(words, said, tmp_path):
 
 def test_systems_are_listed_with_what_they_start_from():
     lines = ultrarefiner("systems").stdout.splitlines()
-    assert lines[0].startswith("ultrarefiner: TransUNet (Chen et al.")
+    assert lines[0].startswith("ultrarefiner: UltraRefiner, TransUNet (Chen et al.")
     assert lines[1:4] == [
         "  phase1 predicts coarse; after nothing",
         "  phase2 predicts coarse, refined; after all folds of phase1",

@@ -17,9 +17,9 @@ def asked(monkeypatch):
     """What the verb asks for: the words are read, nothing is trained."""
     seen = {}
 
-    def conduct(studies, stages, only_folds, engine):
-        seen.update(studies=studies, stages=stages, only_folds=only_folds, engine=engine)
-        return ["| table |"] * len(studies)
+    def conduct(cvs, stages, only_folds, engine):
+        seen.update(cvs=cvs, stages=stages, only_folds=only_folds, engine=engine)
+        return ["| table |"] * len(cvs)
 
     monkeypatch.setattr("ultrarefiner_monai.cross_validation.conduct.conduct", conduct)
     return seen
@@ -28,11 +28,11 @@ def asked(monkeypatch):
 @pytest.mark.parametrize("names", ["BUSI,BUSBRA", "[BUSI,BUSBRA]", "BUSI, BUSBRA,BUSI"])
 def test_each_of_several_data_sets_is_a_study_of_its_own(names, asked, capsys):
     fire.Fire(VERBS, ["cv", names, "data", "--out", "results", "--seed", "1"])
-    assert [(study.dataset, study.data_root, study.out) for study in asked["studies"]] == [
+    assert [(cv.dataset, cv.data_root, cv.out) for cv in asked["studies"]] == [
         ("BUSI", "data", Path("results/BUSI")),
         ("BUSBRA", "data", Path("results/BUSBRA")),
     ]
-    assert all(study.shared == {"seed": 1} for study in asked["studies"])
+    assert all(cv.shared == {"seed": 1} for cv in asked["studies"])
     assert capsys.readouterr().out.split("\n")[:4] == ["BUSI", "| table |", "BUSBRA", "| table |"]
 
 
@@ -47,7 +47,7 @@ def test_each_of_several_data_sets_is_a_study_of_its_own(names, asked, capsys):
 )
 def test_results_of_a_data_set_go_into_a_folder_of_its_name_unless_told_otherwise(words, folders, asked):
     fire.Fire(VERBS, ["cv", *words, "--data_root", "data"])
-    assert [study.out.as_posix() for study in asked["studies"]] == folders
+    assert [cv.out.as_posix() for cv in asked["studies"]] == folders
     assert isinstance(asked["engine"], LocalEngine)
 
 
@@ -90,10 +90,10 @@ def test_the_demonstration_takes_an_untrained_sam_where_there_are_no_weights(
 ):
     monkeypatch.setattr(System, "find_weights", lambda _: {"LiteMedSAM": found})
     fire.Fire(VERBS, ["quickstart", "--out", "results"])
-    (study,) = asked["studies"]
-    assert (study.dataset, study.data_root, study.out, study.folds) == ("PHANTOM", None, Path("results"), [0])
+    (cv,) = asked["studies"]
+    assert (cv.dataset, cv.data_root, cv.out, cv.folds) == ("PHANTOM", None, Path("results"), [0])
     small = {"batch_size": 8, "epochs": 2}
-    assert json.dumps(study.values) == json.dumps(
+    assert json.dumps(cv.values) == json.dumps(
         {
             "phase1": {"batch_size": 8, "epochs": 12, "variant": "tiny", "val_interval": 12},
             "phase2": {**small, "variant": variant},

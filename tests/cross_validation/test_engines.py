@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ultrarefiner_monai.cross_validation import engines
+from ultrarefiner_monai.cross_validation import engines, ray_engine
 from ultrarefiner_monai.cross_validation.conduct import make_engine
 from ultrarefiner_monai.cross_validation.engines import LocalEngine, Task
 from ultrarefiner_monai.cross_validation.ray_engine import RayEngine, _attempt_on_node
@@ -82,7 +82,7 @@ def check_graph(folder, mistakes):
 def ray():
     """Ray, whose workers import neither this module nor, with the engines, torch."""
     module = pytest.importorskip("ray")
-    for needed in (sys.modules[__name__], engines):
+    for needed in (sys.modules[__name__], engines, ray_engine):
         module.cloudpickle.register_pickle_by_value(needed)
     return module
 
@@ -112,7 +112,7 @@ def test_local_engine_stops_at_a_fault_or_a_signal(tmp_path):
 
 def test_ray_engine_of_this_machine_does_the_same_and_tries_again_what_is_killed(ray, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(engines, "RETRIES", 1)
+    monkeypatch.setattr(ray_engine, "RETRIES", 1)
     folder, deaths = tmp_path / "graph", tmp_path / "deaths"
     folder.mkdir()
     deaths.mkdir()

@@ -18,39 +18,37 @@ import pytest
 from ultrarefiner_monai.bundle.preflight.data import read_manifest
 from ultrarefiner_monai.cross_validation.conduct import conduct
 from ultrarefiner_monai.cross_validation.engines import LocalEngine
-from ultrarefiner_monai.cross_validation.tasks import Study
+from ultrarefiner_monai.cross_validation.tasks import CrossValidation
 from ultrarefiner_monai.data.predictions.index import PredictionIndex
 from ultrarefiner_monai.errors import DataError
 
 
-def test_out_of_fold_maps_cover_every_training_image_once(small_study):
-    indices = [PredictionIndex.load(small_study.maps("phase1", fold, "coarse")) for fold in (0, 1)]
+def test_out_of_fold_maps_cover_every_training_image_once(small_cv):
+    indices = [PredictionIndex.load(small_cv.maps("phase1", fold, "coarse")) for fold in (0, 1)]
     predicted = sorted(entry["id"] for index in indices for entry in index.items)
-    assert predicted == sorted(item["id"] for item in small_study.manifest.training)
+    assert predicted == sorted(item["id"] for item in small_cv.manifest.training)
     for fold, index in enumerate(indices):
-        assert {entry["id"] for entry in index.items} == {
-            item["id"] for item in small_study.manifest.split("val", fold)
-        }
+        assert {entry["id"] for entry in index.items} == {item["id"] for item in small_cv.manifest.split("val", fold)}
 
 
-def test_test_images_get_the_mean_of_all_models(small_study):
-    index = PredictionIndex.load(small_study.maps("phase1", None, "coarse"))
+def test_test_images_get_the_mean_of_all_models(small_cv):
+    index = PredictionIndex.load(small_cv.maps("phase1", None, "coarse"))
     assert index.fold is None
-    assert {entry["id"] for entry in index.items} == {item["id"] for item in small_study.manifest.testing}
+    assert {entry["id"] for entry in index.items} == {item["id"] for item in small_cv.manifest.testing}
 
 
-def test_per_image_rows_hold_every_fold_and_the_test_set(small_study):
-    with (small_study.out / "per_image.csv").open(encoding="utf-8") as file:
+def test_per_image_rows_hold_every_fold_and_the_test_set(small_cv):
+    with (small_cv.out / "per_image.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    manifest = small_study.manifest
+    manifest = small_cv.manifest
     assert len(rows) == 2 * (len(manifest.training) + len(manifest.testing))
     assert {row["fold"] for row in rows} == {"0", "1", "test"}
     assert all(0 <= float(row["refined_dice"]) <= 1 for row in rows)
-    assert "| phase3 | test |" in small_study.table
+    assert "| phase3 | test |" in small_cv.table
 
 
-def test_one_store_holds_the_parent_and_its_children(small_study):
-    client = mlflow.MlflowClient(small_study.shared["tracking_uri"])
+def test_one_store_holds_the_parent_and_its_children(small_cv):
+    client = mlflow.MlflowClient(small_cv.shared["tracking_uri"])
     experiment = client.get_experiment_by_name("PHANTOM")
     runs = client.search_runs([experiment.experiment_id])
     parent = next(run for run in runs if run.data.tags.get("kind") == "cross-validation")
@@ -66,7 +64,7 @@ def test_one_store_holds_the_parent_and_its_children(small_study):
         "weight_refined",
     } <= third.data.metrics.keys()
     dice = [run.data.metrics["phase3_refined_dice_" + kind] for run in [parent] for kind in ("mean", "sd", "test")]
-    with (small_study.out / "per_image.csv").open(encoding="utf-8") as file:
+    with (small_cv.out / "per_image.csv").open(encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row["phase"] == "phase3"]
     by_fold = {
         fold: np.mean([float(row["refined_dice"]) for row in rows if row["fold"] == fold])
@@ -76,55 +74,55 @@ def test_one_store_holds_the_parent_and_its_children(small_study):
     assert dice == pytest.approx([np.mean(folds), np.std(folds, ddof=1), by_fold["test"]], abs=1e-6)
 
 
-def test_phase3_starts_from_phases_1_and_2_of_its_fold(small_study):
-    executed = json.loads((small_study.folder("phase3", 1) / "executed_config.json").read_text())
+def test_phase3_starts_from_phases_1_and_2_of_its_fold(small_cv):
+    executed = json.loads((small_cv.folder("phase3", 1) / "executed_config.json").read_text())
     for phase in ("phase1", "phase2"):
-        assert Path(executed[f"{phase}_checkpoint"]) == small_study.folder(phase, 1) / "model.pt"
+        assert Path(executed[f"{phase}_checkpoint"]) == small_cv.folder(phase, 1) / "model.pt"
 
 
-def test_what_is_done_is_skipped_and_other_settings_are_refused(small_study):
-    before = (small_study.folder("phase1", 0) / "model.pt").stat().st_mtime_ns
-    conduct([small_study])
-    assert (small_study.folder("phase1", 0) / "model.pt").stat().st_mtime_ns == before
-    settings = {**small_study.settings, "phase1": {**small_study.settings["phase1"], "epochs": 2}}
-    other = Study("PHANTOM", small_study.data_root, small_study.out, None, small_study.shared, settings)
+def test_what_is_done_is_skipped_and_other_settings_are_refused(small_cv):
+    before = (small_cv.folder("phase1", 0) / "model.pt").stat().st_mtime_ns
+    conduct([small_cv])
+    assert (small_cv.folder("phase1", 0) / "model.pt").stat().st_mtime_ns == before
+    settings = {**small_cv.settings, "phase1": {**small_cv.settings["phase1"], "epochs": 2}}
+    other = CrossValidation("PHANTOM", small_cv.data_root, small_cv.out, None, small_cv.shared, settings)
     with pytest.raises(DataError, match=r"begun with epochs = 1.*asked for 2"):
         conduct([other])
 
 
-def test_runs_hold_their_executed_configuration_scores_and_panels(small_study):
-    client = mlflow.MlflowClient(small_study.shared["tracking_uri"])
-    run_id = json.loads((small_study.folder("phase2", 0) / "mlflow_run.json").read_text())["run_id"]
+def test_runs_hold_their_executed_configuration_scores_and_panels(small_cv):
+    client = mlflow.MlflowClient(small_cv.shared["tracking_uri"])
+    run_id = json.loads((small_cv.folder("phase2", 0) / "mlflow_run.json").read_text())["run_id"]
     stored = {artifact.path for artifact in client.list_artifacts(run_id)}
     assert {"executed_config.json", "per_image.csv", "panels"} <= stored
-    assert any(small_study.folder("phase2", 0).glob("tensorboard/events*"))
+    assert any(small_cv.folder("phase2", 0).glob("tensorboard/events*"))
 
 
 @pytest.mark.parametrize(
     ("changes", "phases", "said"),
     [
-        ({"shared": {"fold": 1}}, ("phase1",), "'fold' is set by the study; use --folds"),
-        ({"shared": {"split": "test"}}, ("phase1",), "'split' is set by the study; use nothing"),
-        ({"shared": {"epoch": 1}}, ("phase1",), "unknown configuration key 'epoch' of phase1: did you mean 'epochs'?"),
+        ({"shared": {"fold": 1}}, ("phase1",), "'fold' is set by the cross-validation; use --folds"),
+        ({"shared": {"split": "test"}}, ("phase1",), "'split' is set by the cross-validation; use nothing"),
+        ({"shared": {"epoch": 1}}, ("phase1",), "unknown configuration key 'epoch': did you mean 'epochs'?"),
         ({"folds": [7]}, ("phase1",), "fold 7 of PHANTOM: expected 0 to 4"),
-        ({"settings": {"phse1": {}}}, ("phase1",), "unknown phase 'phse1'"),
-        ({}, ("phase9",), "unknown phase 'phase9'"),
+        ({"settings": {"phse1": {}}}, ("phase1",), "unknown stage 'phse1'"),
+        ({}, ("phase9",), "unknown stage 'phase9'"),
         ({"data_root": "nowhere"}, ("phase1",), "nowhere"),
     ],
 )
 def test_a_study_that_cannot_run_is_refused_before_anything_is_written(changes, phases, said, tmp_path):
-    study = Study(**({"dataset": "PHANTOM", "data_root": None, "out": tmp_path / "out"} | changes))
+    cv = CrossValidation(**({"dataset": "PHANTOM", "data_root": None, "out": tmp_path / "out"} | changes))
     with pytest.raises(DataError, match=re.escape(said)):
-        conduct([study], phases)
+        conduct([cv], phases)
     assert not list(tmp_path.iterdir())
 
 
-def test_test_maps_are_averaged_anew_when_more_folds_are_done(small_study):
-    first = Study("PHANTOM", small_study.data_root, small_study.out, [0], small_study.shared, small_study.settings)
+def test_test_maps_are_averaged_anew_when_more_folds_are_done(small_cv):
+    first = CrossValidation("PHANTOM", small_cv.data_root, small_cv.out, [0], small_cv.shared, small_cv.settings)
     LocalEngine().run(first.tasks(("phase3",)))
-    assert PredictionIndex.load(small_study.maps("phase3", None, "refined")).fold == 0
-    LocalEngine().run(small_study.tasks(("phase3",)))
-    assert PredictionIndex.load(small_study.maps("phase3", None, "refined")).fold is None
+    assert PredictionIndex.load(small_cv.maps("phase3", None, "refined")).fold == 0
+    LocalEngine().run(small_cv.tasks(("phase3",)))
+    assert PredictionIndex.load(small_cv.maps("phase3", None, "refined")).fold is None
 
 
 def test_the_manifest_is_read_once_however_many_tasks_there_are(small_release, monkeypatch):
@@ -133,16 +131,16 @@ def test_the_manifest_is_read_once_however_many_tasks_there_are(small_release, m
     monkeypatch.setattr(
         "ultrarefiner_monai.cross_validation.tasks.read_manifest", lambda *key, fold: read.append(key) or found
     )
-    study = Study("PHANTOM", None, Path("out"), None, {"manifest": small_release["manifest"]})
-    study.check()
-    assert len(study.tasks()) == 9
+    cv = CrossValidation("PHANTOM", None, Path("out"), None, {"manifest": small_release["manifest"]})
+    cv.check()
+    assert len(cv.tasks()) == 9
     assert len(read) == 1
 
 
 def test_tasks_come_after_what_they_need(small_release):
-    study = Study("PHANTOM", None, Path("out"), None, {"manifest": small_release["manifest"]})
+    cv = CrossValidation("PHANTOM", None, Path("out"), None, {"manifest": small_release["manifest"]})
     of_phase1 = {"out phase1 fold 0", "out phase1 fold 1"}
-    assert {task.name: set(task.after) for task in study.tasks()} == {
+    assert {task.name: set(task.after) for task in cv.tasks()} == {
         "out phase1 fold 0": set(),
         "out phase1 fold 1": set(),
         "out phase1 test": of_phase1,
@@ -153,52 +151,53 @@ def test_tasks_come_after_what_they_need(small_release):
         "out phase3 fold 1": {"out phase1 fold 1", "out phase2 fold 1"},
         "out phase3 test": {"out phase3 fold 0", "out phase3 fold 1"},
     }
-    assert [task.name for task in study.tasks() if not task.gpu] == [f"out phase{n} test" for n in (1, 2, 3)]
+    assert [task.name for task in cv.tasks() if not task.gpu] == [f"out phase{n} test" for n in (1, 2, 3)]
 
 
 def test_tasks_leave_out_what_is_done_and_folds_of_others(small_release, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    study = Study("PHANTOM", None, Path("out"), None, {"manifest": small_release["manifest"]})
-    folder = study.folder("phase1", 0)
+    cv = CrossValidation("PHANTOM", None, Path("out"), None, {"manifest": small_release["manifest"]})
+    folder = cv.folder("phase1", 0)
     folder.mkdir(parents=True)
     (folder / "finished.json").write_text("{}")
-    assert [task.name for task in study.tasks(["phase1"])] == ["out phase1 fold 1", "out phase1 test"]
-    assert [task.name for task in study.tasks(["phase2"], [1])] == ["out phase2 fold 1", "out phase2 test"]
+    assert [task.name for task in cv.tasks(["phase1"])] == ["out phase1 fold 1", "out phase1 test"]
+    assert [task.name for task in cv.tasks(["phase2"], [1])] == ["out phase2 fold 1", "out phase2 test"]
 
 
-def test_a_mistake_in_one_study_does_not_stop_the_other(small_study, small_release, tmp_path):
-    shared = {**small_study.shared, "tracking_uri": f"sqlite:///{tmp_path / 'mlruns.db'}"}
-    wrong = {"phase1": {**small_study.settings["phase1"], "pretrained": "absent.npz"}}
-    studies = [
-        Study("PHANTOM", small_release["data_root"], tmp_path / "wrong", None, shared, wrong),
-        Study("PHANTOM", small_release["data_root"], small_study.out, None, shared, small_study.settings),
+def test_a_mistake_in_one_study_does_not_stop_the_other(small_cv, small_release, tmp_path):
+    shared = {**small_cv.shared, "tracking_uri": f"sqlite:///{tmp_path / 'mlruns.db'}"}
+    (tmp_path / "broken.npz").touch()
+    wrong = {"phase1": {**small_cv.settings["phase1"], "pretrained": str(tmp_path / "broken.npz")}}
+    cvs = [
+        CrossValidation("PHANTOM", small_release["data_root"], tmp_path / "wrong", None, shared, wrong),
+        CrossValidation("PHANTOM", small_release["data_root"], small_cv.out, None, shared, small_cv.settings),
     ]
-    (small_study.out / "summary.md").unlink()
-    with pytest.raises(DataError, match=r"^9 tasks are not done.*absent\.npz") as caught:
-        conduct(studies)
+    (small_cv.out / "summary.md").unlink()
+    with pytest.raises(DataError, match=r"^9 tasks are not done.*broken\.npz") as caught:
+        conduct(cvs)
     assert "\n" not in str(caught.value)
-    assert (small_study.out / "summary.md").is_file()
+    assert (small_cv.out / "summary.md").is_file()
     client = mlflow.MlflowClient(shared["tracking_uri"])
     runs = client.search_runs([client.get_experiment_by_name("PHANTOM").experiment_id])
     parents = [run.info.status for run in runs if run.data.tags.get("kind") == "cross-validation"]
     assert sorted(parents) == ["FAILED", "FINISHED"]
 
 
-def test_a_study_goes_on_elsewhere_but_not_with_other_settings(small_study, tmp_path):
+def test_a_study_goes_on_elsewhere_but_not_with_other_settings(small_cv, tmp_path):
     moved = tmp_path / "moved"
-    shutil.copytree(small_study.out, moved)
-    root = shutil.copytree(small_study.data_root, tmp_path / "PHANTOM")
-    shared = {**small_study.shared, "tracking_uri": f"sqlite:///{tmp_path / 'mlruns.db'}"}
-    Study("PHANTOM", str(root), moved, None, shared, small_study.settings).check()
+    shutil.copytree(small_cv.out, moved)
+    root = shutil.copytree(small_cv.data_root, tmp_path / "PHANTOM")
+    shared = {**small_cv.shared, "tracking_uri": f"sqlite:///{tmp_path / 'mlruns.db'}"}
+    CrossValidation("PHANTOM", str(root), moved, None, shared, small_cv.settings).check()
     with pytest.raises(DataError, match=r"phase1/fold0: begun with seed = None, asked for 7"):
-        Study("PHANTOM", str(root), moved, None, shared | {"seed": 7}, small_study.settings).check()
+        CrossValidation("PHANTOM", str(root), moved, None, shared | {"seed": 7}, small_cv.settings).check()
 
 
 @pytest.mark.slow
-def test_ray_with_a_killed_worker_ends_with_the_numbers_of_the_local_engine(small_study, small_release, tmp_path):
+def test_ray_with_a_killed_worker_ends_with_the_numbers_of_the_local_engine(small_cv, small_release, tmp_path):
     pytest.importorskip("ray")
     epochs = 4
-    settings = small_study.settings | {"phase1": small_study.settings["phase1"] | {"epochs": epochs}}
+    settings = small_cv.settings | {"phase1": small_cv.settings["phase1"] | {"epochs": epochs}}
     (tmp_path / "settings.json").write_text(json.dumps(settings))
     with (tmp_path / "ray.log").open("w") as log, start_cv("ray", small_release, tmp_path, log) as running:
         try:

@@ -1,4 +1,4 @@
-"""What a person sees: phases and folds side by side in the MLflow UI, and the report of a study."""
+"""What a person sees: phases and folds side by side in the MLflow UI, and the report of a cross-validation."""
 
 import base64
 import json
@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import pytest
 from browsing import complaints, displayed, opened_browser, requests, served
-from untrained_study import make_study
+from untrained_results import make_results
 
 from ultrarefiner_monai.data.datasets import PHASES
 from ultrarefiner_monai.reports.report import report
@@ -37,24 +37,24 @@ def browser(chromium):
 
 
 @pytest.fixture(scope="module")
-def study(chromium, tmp_path_factory):
+def cv(chromium, tmp_path_factory):
     """Made only where there is a browser to look at it."""
-    return make_study(tmp_path_factory.mktemp("browsed"))
+    return make_results(tmp_path_factory.mktemp("browsed"))
 
 
 @pytest.fixture(scope="module")
-def mlflow_ui(study, tmp_path_factory):
-    """Address of the MLflow UI over the study's store, without what MLflow has for jobs of its own."""
-    command = [str(BIN / "mlflow"), "ui", "--backend-store-uri", study.shared["tracking_uri"], "--workers", "1"]
+def mlflow_ui(cv, tmp_path_factory):
+    """Address of the MLflow UI over the cross-validation's store, without what MLflow has for jobs of its own."""
+    command = [str(BIN / "mlflow"), "ui", "--backend-store-uri", cv.shared["tracking_uri"], "--workers", "1"]
     quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     with served(command, tmp_path_factory.mktemp("ui"), **quiet) as address:
         yield address
 
 
 @pytest.fixture(scope="module")
-def report_page(study, tmp_path_factory):
-    """Address of the study's report, and nothing else in its folder."""
-    return report(study.out, tmp_path_factory.mktemp("report") / "report.html").as_uri()
+def report_page(cv, tmp_path_factory):
+    """Address of the cross-validation's report, and nothing else in its folder."""
+    return report(cv.out, tmp_path_factory.mktemp("report") / "report.html").as_uri()
 
 
 def own_complaints(browser):
@@ -91,8 +91,8 @@ def test_runs_are_found_and_compared_by_clicking(browser, mlflow_ui):
     assert own_complaints(browser) == []
 
 
-def test_phases_stand_side_by_side_in_a_plot(browser, mlflow_ui, study):
-    files = [study.folder(phase, fold) / "mlflow_run.json" for phase in PHASES for fold in (0, 1)]
+def test_phases_stand_side_by_side_in_a_plot(browser, mlflow_ui, cv):
+    files = [cv.folder(phase, fold) / "mlflow_run.json" for phase in PHASES for fold in (0, 1)]
     runs = json.dumps([json.loads(file.read_text())["run_id"] for file in files])
     browser.get(f"{mlflow_ui}/#/compare-runs?runs={quote(runs)}&experiments={quote(EXPERIMENT)}")
     displayed(browser, "//*[.='Comparing 6 Runs from 1 Experiment']")

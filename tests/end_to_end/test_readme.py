@@ -28,7 +28,7 @@ SLOW = {
     next(command for command in COMMANDS if command.startswith("torchrun")),
     "python -m monai.bundle run --config_file bundles/phase3/configs/train.json",
     "ultrarefiner cv BUSBRA --data_root data/BUSBRA --settings docs/examples/two_cores.json",
-    "ultrarefiner report runs/BUSBRA --out BUSBRA.html",  # of the study that the command before it has made
+    "ultrarefiner report runs/BUSBRA --out BUSBRA.html",  # of the cross-validation that the command before it has made
 }
 
 

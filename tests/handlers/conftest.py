@@ -1,5 +1,6 @@
 """A tiny two-stage network in real MONAI engines, and one migrated MLflow database for all tests."""
 
+import math
 import os
 import shutil
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from PIL import Image
 from torch import nn
 
 SIZE = 16
+OUTPUTS = ("coarse", "refined")
 
 
 class TwoStageLoss(nn.Module):
@@ -29,6 +31,11 @@ class TwoStageLoss(nn.Module):
         super().__init__()
         self.log_variances = nn.Parameter(torch.zeros(2))
         self.components: dict[str, torch.Tensor] = {}
+
+    @property
+    def learned_weights(self) -> dict[str, tuple[float, float]]:
+        variances = zip(OUTPUTS, self.log_variances.tolist(), strict=True)
+        return {name: (s, math.exp(-s) / 2) for name, s in variances}
 
     def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         losses = [nn.functional.binary_cross_entropy_with_logits(logits[:, i : i + 1], target) for i in (0, 1)]

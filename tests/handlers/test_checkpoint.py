@@ -30,7 +30,7 @@ def start(make_run, tmp_path):
 
     def make(folder="run", epochs=4, resume=False, card=CARD):
         output_dir = tmp_path / folder
-        run = make_run(epochs, val_handlers=[CompareMasks(output_dir)])
+        run = make_run(epochs, val_handlers=[CompareMasks(output_dir, ("coarse", "refined"))])
         checkpoint = CheckpointHandler(output_dir, run.state, run.network, card)
         checkpoint.attach(run.trainer, run.evaluator)
         if resume:

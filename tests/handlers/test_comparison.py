@@ -28,6 +28,9 @@ def image(name, truth, *preds):
     return item, {"pred": torch.stack([0.9 * square(rows) for rows in preds])}
 
 
+NAMES = {1: ("coarse",), 2: ("coarse", "refined"), 3: ("unet", "step1", "step2")}
+
+
 def evaluate(folder, images):
     """One image an iteration, as a real evaluator leaves them after decollating."""
 
@@ -36,7 +39,7 @@ def evaluate(folder, images):
         return [batch[1]]
 
     engine = Engine(step)
-    CompareMasks(folder).attach(engine)
+    CompareMasks(folder, NAMES[len(images[0][1]["pred"])]).attach(engine)
     engine.run(images)
     engine.run(images)  # a second validation starts from nothing
     return engine.state.metrics
@@ -106,6 +109,22 @@ def test_one_channel_has_the_coarse_half_under_the_same_names(tmp_path, caplog):
     assert not any("refined" in name or "delta" in name or "share" in name for name in metrics)
     assert "refined" not in (tmp_path / "per_image.csv").read_text()
     assert "coarse" in caplog.text and "▲" not in caplog.text
+
+
+def test_three_outputs_are_compared_from_the_first_to_the_last(tmp_path, caplog):
+    with caplog.at_level(logging.INFO, "ultrarefiner_monai"):
+        metrics = evaluate(tmp_path, [image("a", 4, 2, 0, 4), image("b", 4, 4, 4, 8)])
+    dices = [metrics[f"{name}_dice"] for name in ("unet", "step1", "step2", "delta")]
+    assert dices == pytest.approx([(2 / 3 + 1) / 2, 0.5, (1 + 2 / 3) / 2, 0], abs=1e-6)
+    assert metrics["worse_share"] == metrics["better_share"] == 0.5
+    assert metrics["delta_ece"] == pytest.approx(metrics["step2_ece"] - metrics["unet_ece"])
+    assert list(json.loads((tmp_path / "reliability.json").read_text()))[2:] == ["unet", "step1", "step2"]
+    rows = list(csv.DictReader((tmp_path / "per_image.csv").open(newline="")))
+    assert list(rows[0])[3:6] == ["unet_dice", "step1_dice", "step2_dice"]
+    _, head, dice, *_ = caplog.messages[-1].splitlines()
+    assert head.split() == ["metric", "unet", "step1", "step2", "delta", "n", "undefined", "(unet,", "step1,", "step2)"]
+    assert dice.split() == ["dice", "0.8333", "0.5000", "0.8333", "=", "+0.0000", "2", "0", "0", "0"]
+    assert head.index("step2") + len("step2") == dice.index("0.8333 =") + len("0.8333")
 
 
 def test_the_table_marks_better_and_worse_also_where_lower_is_better(tmp_path, caplog):
@@ -201,7 +220,7 @@ def test_calibration_over_all_images(tmp_path):
 
 def test_a_map_of_nan_is_background_to_the_mask_and_nothing_to_the_calibration():
     pred, truth = torch.full((1, 4, 4), math.nan), torch.ones(1, 4, 4)
-    assert score_image(pred, truth, 0.5, "case7")["coarse_recall"] == 0
+    assert score_image(pred, truth, ["coarse"], "case7")["coarse_recall"] == 0
     assert not calibrate_image(pred, truth).any()
 
 
@@ -213,8 +232,10 @@ def test_all_undefined_is_nan_and_counted(tmp_path):
 
 def test_sizes_that_differ_and_nan_are_named(caplog):
     with pytest.raises(ValueError, match=r"case7: prediction \(1, 4, 4\), truth \(1, 4, 5\)"):
-        score_image(torch.zeros(1, 4, 4), torch.zeros(1, 4, 5), 0.5, "case7")
-    score_image(torch.full((1, 4, 4), math.nan), torch.ones(1, 4, 4), 0.5, "case7")
+        score_image(torch.zeros(1, 4, 4), torch.zeros(1, 4, 5), ["coarse"], "case7")
+    with pytest.raises(ValueError, match=r"case7: prediction \(3, 4, 4\).*expected 2 channels \(coarse, refined\)"):
+        score_image(torch.zeros(3, 4, 4), torch.zeros(1, 4, 4), NAMES[2], "case7")
+    score_image(torch.full((1, 4, 4), math.nan), torch.ones(1, 4, 4), ["coarse"], "case7")
     assert "case7: the prediction has NaN" in caplog.text
 
 
@@ -238,7 +259,7 @@ def test_two_processes_count_padded_samples_once(tmp_path, fork):
 
 
 def test_a_real_evaluator_leaves_what_the_handler_needs(make_run, tmp_path):
-    run = make_run(val_handlers=[CompareMasks(tmp_path)])
+    run = make_run(val_handlers=[CompareMasks(tmp_path, NAMES[2])])
     run.evaluator.run()
     assert 0 <= run.evaluator.state.metrics["refined_dice"] <= 1
     assert len((tmp_path / "per_image.csv").read_text().splitlines()) == 7

@@ -1,4 +1,4 @@
-"""Panels: one picture an image, small, at the file's own proportions, stored with the run."""
+"""Panels: one figure an image, small, at the file's own proportions, stored with the run."""
 
 from pathlib import Path
 
@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ultrarefiner_monai.colours import FALSE_ALARM, HIT, MISS
+from ultrarefiner_monai.colours import FALSE_ALARM, FIRST, HIT, LAST, MIDDLE, MISS
 from ultrarefiner_monai.handlers import SavePanels
-from ultrarefiner_monai.handlers.panels import save_panel
+from ultrarefiner_monai.handlers.panels import DPI, PANEL_INCHES, save_panel
 
 
 class Recorder:
@@ -19,10 +19,13 @@ class Recorder:
         self.artifacts.append((Path(path).name, folder))
 
 
-@pytest.mark.parametrize("channels", [1, 2])
+NAMES = {1: ("mask",), 2: ("coarse", "refined"), 3: ("unet", "step1", "step2")}
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3])
 def test_the_same_first_images_are_drawn_at_every_validation(make_run, tmp_path, channels):
     recorder = Recorder()
-    run = make_run(val_handlers=[SavePanels(tmp_path, count=3, tracker=recorder)], channels=channels)
+    run = make_run(val_handlers=[SavePanels(tmp_path, NAMES[channels], count=3, tracker=recorder)], channels=channels)
     run.evaluator.run()
     run.evaluator.run()
     assert sorted(path.name for path in (tmp_path / "panels").iterdir()) == ["case0.png", "case1.png", "case2.png"]
@@ -31,7 +34,7 @@ def test_the_same_first_images_are_drawn_at_every_validation(make_run, tmp_path,
 
 def test_panels_come_every_few_epochs_and_at_the_last_one(make_run, tmp_path):
     recorder = Recorder()
-    panels = SavePanels(tmp_path, count=1, tracker=recorder, interval=3, epochs=8)
+    panels = SavePanels(tmp_path, NAMES[2], count=1, tracker=recorder, interval=3, epochs=8)
     make_run(epochs=8, val_handlers=[panels]).trainer.run()
     expected = ["epoch003", "epoch006", "epoch008"]
     assert sorted(path.name for path in (tmp_path / "panels").iterdir()) == expected
@@ -39,7 +42,7 @@ def test_panels_come_every_few_epochs_and_at_the_last_one(make_run, tmp_path):
 
 
 def test_a_resumed_training_draws_once_before_its_interval(make_run, tmp_path):
-    evaluator = make_run(val_handlers=[SavePanels(tmp_path, count=1, interval=10, epochs=50)]).evaluator
+    evaluator = make_run(val_handlers=[SavePanels(tmp_path, NAMES[2], count=1, interval=10, epochs=50)]).evaluator
     for epoch in range(23, 35):
         evaluator.run(epoch)
     assert sorted(path.name for path in (tmp_path / "panels").iterdir()) == ["epoch023", "epoch033"]
@@ -61,24 +64,40 @@ def test_a_panel_of_speckle_is_small_and_shows_each_kind_of_error(tmp_path):
     truth, mask = np.zeros((2, 700, 1000), dtype=bool)
     truth[200:500, 300:700], mask[250:550, 350:750] = True, True
     path = tmp_path / "panel.png"
-    save_panel(path, image, [mask, mask], truth, title="case")
+    save_panel(path, image, {"coarse": mask, "refined": mask}, truth, title="case")
     assert path.stat().st_size < 300_000
     width, height = Image.open(path).size
     assert 1300 < width < 2200 and 200 < height < 600
     assert all(near(colour, colours(path)) for colour in (HIT, FALSE_ALARM, MISS))
 
 
+@pytest.mark.parametrize(("count", "drawn"), [(1, 1), (2, 2), (3, 3), (5, 3)])
+def test_each_output_has_a_tile_and_a_colour_three_at_most(tmp_path, count, drawn):
+    mask = np.zeros((60, 60), dtype=bool)
+    mask[20:40, 20:40] = True
+    masks = {f"m{i}": np.roll(mask, i, axis=0) for i in range(count)}
+    save_panel(tmp_path / "panel.png", np.zeros((60, 60), dtype=np.float32), masks, mask, title="case")
+    assert Image.open(tmp_path / "panel.png").width == pytest.approx(PANEL_INCHES * DPI * (drawn + 3), abs=1)
+    outlined = [near(colour, colours(tmp_path / "panel.png")) for colour in (FIRST, MIDDLE, LAST)]
+    assert outlined == [True, drawn > 2, drawn > 1]
+
+
+def test_another_number_of_channels_is_named(make_run, tmp_path):
+    with pytest.raises(ValueError, match="case0: expected channels unet, step1, step2, found 2"):
+        make_run(val_handlers=[SavePanels(tmp_path, NAMES[3])]).evaluator.run()
+
+
 @pytest.mark.parametrize("fill", [False, True])
 def test_blank_and_full_masks_can_be_drawn(tmp_path, fill):
     mask = np.full((40, 30), fill)
-    save_panel(tmp_path / "panel.png", np.zeros((40, 30), dtype=np.float32), [mask], mask, title="edge")
+    save_panel(tmp_path / "panel.png", np.zeros((40, 30), dtype=np.float32), {"mask": mask}, mask, title="edge")
     assert (tmp_path / "panel.png").stat().st_size > 1000
 
 
 def test_names_with_folders_stay_inside_the_panels_folder(make_run, items, tmp_path):
     for item in items:
         item["id"] = f"../{item['id']} (1)"
-    make_run(val_handlers=[SavePanels(tmp_path / "run", count=1)]).evaluator.run()
+    make_run(val_handlers=[SavePanels(tmp_path / "run", NAMES[2], count=1)]).evaluator.run()
     assert [path.name for path in (tmp_path / "run" / "panels").iterdir()] == [".._case0_1_.png"]
 
 
@@ -89,5 +108,5 @@ def test_a_real_ultrasound_image_makes_a_small_panel(shared_data, tmp_path):
     image = read_grey(path)
     mask = np.zeros(image.shape, dtype=bool)
     mask[10 : image.shape[0] // 2, 10 : image.shape[1] // 2] = True
-    save_panel(tmp_path / "panel.png", image, [mask, mask], mask, title=path.stem)
+    save_panel(tmp_path / "panel.png", image, {"coarse": mask, "refined": mask}, mask, title=path.stem)
     assert (tmp_path / "panel.png").stat().st_size < 300_000

@@ -60,7 +60,7 @@ def test_the_folder_is_locked_before_anything_is_written(tmp_path, fork):
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_stopped_training_exits_with_the_shells_code_and_resumes(make_run, tmp_path, fork, number, code):
     def make(folder):
-        run = make_run(3, val_handlers=[CompareMasks(tmp_path / folder)])
+        run = make_run(3, val_handlers=[CompareMasks(tmp_path / folder, ("coarse", "refined"))])
         checkpoint = CheckpointHandler(tmp_path / folder, run.state, run.network, {})
         checkpoint.attach(run.trainer, run.evaluator)
         return run, checkpoint

@@ -47,7 +47,7 @@ def test_a_finished_run_is_reported_with_its_warnings_and_files(make_run, tmp_pa
     assert found["files"] == ["images", "panels", "run.json", "run.log"]
     assert found["versions"]["torch"] and found["versions"]["ultrarefiner_monai"]
     log = (tmp_path / "run.log").read_text(encoding="utf-8")
-    assert "WARNING ultrarefiner_monai: left out: é.png" in log and "run_report: finished after 0 s" in log
+    assert "WARNING ultrarefiner_monai: left out: é.png" in log and "run_report: finished after " in log
     PACKAGE_LOG.warning("after the end")
     assert (tmp_path / "run.log").read_text(encoding="utf-8") == log
 
@@ -98,6 +98,19 @@ def test_the_last_table_shows_the_best_and_the_last_epoch(make_run, tmp_path, ca
         "best     2       0.5000       0.7500      12.0000     0.2500",
         "last     3       0.5000       0.7000    undefined     0.2000",
     ]
+
+
+@pytest.mark.parametrize(
+    ("outputs", "head"),
+    [(["mask"], "mask_dice"), (["unet", "step1", "step2"], "unet_dice step1_dice step2_dice delta_dice")],
+)
+def test_the_last_table_shows_whatever_outputs_there_are(outputs, head):
+    numbers = {f"val_{output}_dice": i / 4 for i, output in enumerate(outputs)}
+    if len(outputs) > 1:
+        numbers["val_delta_dice"] = 0.5
+    lines = final_table({"best": {"epoch": 1}, "epochs": {"done": 1}}, {1: {"val_loss": 2.0, **numbers}}).splitlines()
+    assert lines[0].split() == ["epoch", *head.split()]
+    assert lines[1].split() == ["best", "1", *(f"{value:.4f}" for value in numbers.values())]
 
 
 @pytest.mark.parametrize("best", [None, {"epoch": 9}])

@@ -38,7 +38,7 @@ def lines(tmp_path):
 
 
 def train(make_run, tracker, output_dir, epochs=2, fail_at=None, error=None):
-    run = make_run(epochs, val_handlers=[CompareMasks(output_dir), TrackValidation(tracker)])
+    run = make_run(epochs, val_handlers=[CompareMasks(output_dir, ("coarse", "refined")), TrackValidation(tracker)])
     TrackTraining(tracker, run.loss, run.optimizer).attach(run.trainer)
     if fail_at is not None:
 

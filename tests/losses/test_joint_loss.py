@@ -1,5 +1,7 @@
 """JointLoss: Kendall's weighting, fixed weighting, what the tracker reads."""
 
+import math
+
 import pytest
 import torch
 from test_refined_loss import refinement
@@ -21,11 +23,11 @@ def test_learned_weighting_by_hand():
 
 def test_learned_weights_settle_at_the_logarithm_of_the_losses():
     loss = JointLoss()
-    optimiser = torch.optim.SGD(loss.parameters(), lr=0.5)
+    optimizer = torch.optim.SGD(loss.parameters(), lr=0.5)
     for _ in range(100):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss(PARTS, TARGET).backward()
-        optimiser.step()
+        optimizer.step()
     torch.testing.assert_close(loss.log_variances.detach(), torch.tensor([COARSE, REFINED]).log(), atol=1e-3, rtol=0)
 
 
@@ -39,6 +41,14 @@ def test_weights_are_saved_with_the_loss():
     loss = JointLoss()
     assert [tuple(value.shape) for value in loss.state_dict().values()] == [(2,)]
     assert [name for name, _ in loss.named_parameters()] == ["log_variances"]
+
+
+def test_learned_weights_are_told_by_name():
+    loss = JointLoss()
+    with torch.no_grad():
+        loss.log_variances.copy_(torch.tensor([0.0, math.log(2)]))
+    assert loss.learned_weights == {"coarse": (0.0, 0.5), "refined": (pytest.approx(math.log(2)), pytest.approx(0.25))}
+    assert JointLoss("fixed").learned_weights == {}
 
 
 def test_components_hold_both_losses_their_weights_and_parts():

@@ -5,11 +5,11 @@ from ultrarefiner_monai.metrics.lesions import lesion_counts
 
 
 def mask(*boxes: tuple[int, int, int, int]) -> np.ndarray:
-    """A picture of 40 x 60 px with rectangles (top, left, height, width)."""
-    picture = np.zeros((40, 60), dtype=bool)
+    """A mask of 40 x 60 px with rectangles (top, left, height, width)."""
+    mask = np.zeros((40, 60), dtype=bool)
     for top, left, height, width in boxes:
-        picture[top : top + height, left : left + width] = True
-    return picture
+        mask[top : top + height, left : left + width] = True
+    return mask
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ def test_rows_of_a_table(tmp_path: Path):
     [
         (None, "cannot be read"),
         ("a,b\n1,2\n", "expected columns such as patient"),
+        ("patient,class,delta_dice\n1,benign,0.1\n", "expected columns such as patient"),
         ("patient,class,coarse_dice\n1,benign,good\n", "not a table of images"),
         ("patient,class,coarse_dice\n1,benign\n", "not a table of images"),
     ],

@@ -118,7 +118,7 @@ def test_summary_of_nothing_defined_is_nan_and_counted():
 
 
 def edge_pixels(mask: np.ndarray) -> np.ndarray:
-    """Pixels with a neighbour along an axis that is background or outside the picture, by looking at each."""
+    """Pixels with a neighbour along an axis that is background or outside the image, by looking at each."""
     framed = np.pad(mask, 1)
     inner = framed[:-2, 1:-1] & framed[2:, 1:-1] & framed[1:-1, :-2] & framed[1:-1, 2:]
     return np.argwhere(mask & ~inner)
@@ -138,7 +138,7 @@ def objects(mask: np.ndarray) -> list[set[tuple[int, int]]]:
 
 
 def independent(pred: np.ndarray, target: np.ndarray, spacing: tuple[float, float]) -> dict[str, float]:
-    """The same metrics from sets of pixels, a full matrix of distances and the whole picture."""
+    """The same metrics from sets of pixels, a full matrix of distances and the whole image."""
     p, t = set(map(tuple, np.argwhere(pred))), set(map(tuple, np.argwhere(target)))
     both, size = len(p & t), pred.size
     bands, findings, lesions = (band(pred), band(target)), objects(pred), objects(target)

@@ -89,11 +89,11 @@ def test_frozen_encoder_does_not_drift_and_builds_no_graph(refiner):
     refiner.train()
     assert not any(module.training for module in refiner.sam.image_encoder.modules())
     assert not refiner.embed(lesion(32)[0]).requires_grad
-    optimiser = torch.optim.AdamW([p for p in refiner.parameters() if p.requires_grad], lr=0.1)
+    optimizer = torch.optim.AdamW([p for p in refiner.parameters() if p.requires_grad], lr=0.1)
     for _ in range(2):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         refiner.refine(*lesion(32, 3)).logits.square().mean().backward()
-        optimiser.step()
+        optimizer.step()
     after = refiner.sam.image_encoder.state_dict()
     assert all(torch.equal(after[name], value) for name, value in before.items())
     assert refiner.sam.mask_decoder.weight.grad.norm() > 0

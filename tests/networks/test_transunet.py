@@ -172,12 +172,12 @@ def test_it_learns_one_image():
     target = torch.zeros(2, 1, 32, 32)
     target[..., 8:20, 10:26] = 1
     image = 0.2 + 0.5 * target + 0.1 * torch.rand_like(target)
-    optimiser = torch.optim.AdamW(network.parameters(), lr=1e-2)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-2)
     for _ in range(40):
         loss = F.binary_cross_entropy_with_logits(network(image), target)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
     assert ((network(image) > 0) == target.bool()).float().mean() > 0.97
 
 

@@ -92,17 +92,17 @@ def test_real_networks_train_jointly():
     network = UltraRefiner(build_transunet("tiny"), SamRefiner(sam), outputs="both").train()
     frozen = {name: value.clone() for name, value in sam.image_encoder.state_dict().items()}
     loss_function = JointLoss()
-    optimiser = torch.optim.AdamW(
+    optimizer = torch.optim.AdamW(
         [*(p for p in network.parameters() if p.requires_grad), *loss_function.parameters()], lr=1e-3
     )
     x = image(sam.image_size)
     target = (x < 0.5).float()
     losses = []
     for _ in range(6):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss = loss_function(network(x, return_parts=True), target)
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < losses[0]
     assert (loss_function.log_variances != 0).all()

@@ -5,11 +5,13 @@ import math
 from pathlib import Path
 
 import pytest
+from made_results import ONE
 
 from ultrarefiner_monai.errors import DataError
-from ultrarefiner_monai.handlers.comparison import write_rows
+from ultrarefiner_monai.files import json_text
+from ultrarefiner_monai.metrics.scores_file import write_rows
 from ultrarefiner_monai.reports.compare import compare, comparison_text
-from ultrarefiner_monai.reports.report import as_json
+from ultrarefiner_monai.reports.report import report
 
 
 def row(name: str, coarse: float, refined: float | None = None, **facts) -> dict:
@@ -35,7 +37,7 @@ SECOND = [
 ]
 
 
-def study(folder: Path, rows: list[dict], manifest: str = "m" * 64) -> Path:
+def cv(folder: Path, rows: list[dict], manifest: str = "m" * 64) -> Path:
     (folder / "phase3/fold0").mkdir(parents=True)
     (folder / "phase3/fold0/model.json").write_text(json.dumps({"manifest_sha256": manifest}))
     write_rows(folder / "per_image.csv", rows)
@@ -52,7 +54,7 @@ def line(document: dict, place: str, stages: str = "refined", metric: str = "dic
 
 
 def test_differences_are_paired_by_image(tmp_path: Path):
-    document = compare(study(tmp_path / "a", FIRST), study(tmp_path / "b", SECOND))
+    document = compare(cv(tmp_path / "a", FIRST), cv(tmp_path / "b", SECOND))
     found = line(document, "out-of-fold")
     assert found["delta"]["value"] == pytest.approx((0.1 + 0.0 + 0.3) / 3)
     assert (found["delta"]["images"], found["delta"]["patients"]) == (3, 2)
@@ -64,25 +66,25 @@ def test_differences_are_paired_by_image(tmp_path: Path):
 
 
 def test_text_and_json(tmp_path: Path):
-    document = compare(study(tmp_path / "a", FIRST), study(tmp_path / "b", SECOND))
+    document = compare(cv(tmp_path / "a", FIRST), cv(tmp_path / "b", SECOND))
     text = comparison_text(document)
     assert text.startswith("second minus first: b phase3 minus a phase3\n4 images in both, 1 only in the first, 1 only")
     assert any("+0.1333" in part and part.startswith("dice") for part in text.splitlines())
-    assert json.loads(as_json(document))["differences"][-1]["delta"]["low"] is None  # one patient has no interval
+    assert json.loads(json_text(document))["differences"][-1]["delta"]["low"] is None  # one patient has no interval
 
 
 def test_marks_follow_what_is_better(tmp_path: Path):
     names = [chr(ord("a") + i) for i in range(10)]
     first = [row(name, 0.5, coarse_hd95=9.0 + i / 10) for i, name in enumerate(names)]
     second = [row(name, 0.6 + i / 100, coarse_hd95=4.0) for i, name in enumerate(names)]
-    text = comparison_text(compare(study(tmp_path / "a", first), study(tmp_path / "b", second)))
+    text = comparison_text(compare(cv(tmp_path / "a", first), cv(tmp_path / "b", second)))
     assert [part.split()[4] for part in text.splitlines() if part.startswith(("dice", "hd95"))] == ["▲", "▲"]
     text = comparison_text(compare(tmp_path / "b", tmp_path / "a"))
     assert [part.split()[4] for part in text.splitlines() if part.startswith(("dice", "hd95"))] == ["▼", "▼"]
 
 
 def test_different_or_unknown_manifests_are_told(tmp_path: Path):
-    a, b = study(tmp_path / "a", FIRST, "a" * 64), study(tmp_path / "b", SECOND, "b" * 64)
+    a, b = cv(tmp_path / "a", FIRST, "a" * 64), cv(tmp_path / "b", SECOND, "b" * 64)
     assert compare(a, b)["warnings"][0].startswith("different manifests (aaaaaaaaaaaa and bbbbbbbbbbbb)")
     write_rows(tmp_path / "lone" / "table.csv", SECOND)
     assert "table.csv is not known" in compare(a, tmp_path / "lone" / "table.csv")["warnings"][0]
@@ -90,7 +92,7 @@ def test_different_or_unknown_manifests_are_told(tmp_path: Path):
 
 def test_an_image_tested_by_one_and_trained_on_by_the_other_is_left_out(tmp_path: Path):
     moved = [row("a1", 0.5, 0.6, fold="test"), *SECOND[:2]]
-    document = compare(study(tmp_path / "a", FIRST), study(tmp_path / "b", moved))
+    document = compare(cv(tmp_path / "a", FIRST), cv(tmp_path / "b", moved))
     assert document["images"] == 2 and "1 images are test images of one" in document["warnings"][-1]
 
 
@@ -103,9 +105,31 @@ def test_a_coarse_run_against_a_refined_one_by_id(tmp_path: Path):
     assert line(document, "all", "coarse")["delta"]["value"] == 0
 
 
+def test_outputs_of_the_same_name_and_the_last_ones_are_compared(tmp_path: Path):
+    facts = {"patient": "p", "class": "benign"}
+    write_rows(tmp_path / "a.csv", [{"id": "x", **facts, "unet_dice": 0.5, "step1_dice": 0.6, "step2_dice": 0.5}])
+    write_rows(tmp_path / "b.csv", [{"id": "x", **facts, "unet_dice": 0.5, "step1_dice": 0.5, "step2_dice": 0.75}])
+    write_rows(tmp_path / "c.csv", [{"id": "x", **facts, "mask_dice": 0.75}])
+
+    def deltas(a: str, b: str) -> dict:
+        lines = compare(tmp_path / f"{a}.csv", tmp_path / f"{b}.csv")["differences"]
+        return {line["stages"]: pytest.approx(line["delta"]["value"]) for line in lines}
+
+    assert deltas("a", "b") == {"step2": 0.25, "unet": 0.0, "step1": -0.1}
+    assert deltas("a", "c") == {"step2 and mask": 0.25}
+    assert deltas("c", "c") == {"mask": 0.0}
+
+
+def test_manifests_of_the_stages_of_any_system_are_known(study_of):
+    folder = study_of(ONE).folder
+    report(folder, folder / "per_image.csv", "csv")
+    document = compare(folder, folder)
+    assert document["warnings"] == [] and document["first"]["phase"] == "distill"
+
+
 def test_phases(tmp_path: Path):
     rows = [*FIRST, *(one | {"phase": "phase2", "refined_dice": 0.1} for one in FIRST)]
-    a = study(tmp_path / "a", rows)
+    a = cv(tmp_path / "a", rows)
     assert line(compare(a, a, phase="phase2"), "test")["first"] == pytest.approx(0.1)
     assert line(compare(a, a), "test")["first"] == pytest.approx(0.9)
     with pytest.raises(DataError, match="has no phase1: expected one of phase2, phase3"):
@@ -113,9 +137,7 @@ def test_phases(tmp_path: Path):
 
 
 def test_undefined_values_are_counted(tmp_path: Path):
-    document = compare(
-        study(tmp_path / "a", FIRST), study(tmp_path / "b", [row("a1", math.nan, 0.5), row("a2", 0.5, 0.5)])
-    )
+    document = compare(cv(tmp_path / "a", FIRST), cv(tmp_path / "b", [row("a1", math.nan, 0.5), row("a2", 0.5, 0.5)]))
     found = line(document, "out-of-fold", "coarse")
     assert (found["undefined"], found["delta"]["images"]) == (1, 1)
 
@@ -130,5 +152,5 @@ def test_undefined_values_are_counted(tmp_path: Path):
 )
 def test_what_cannot_be_compared(tmp_path: Path, rows: list, reason: str):
     with pytest.raises(DataError, match=reason) as caught:
-        compare(study(tmp_path / "a", FIRST), study(tmp_path / "b", rows))
+        compare(cv(tmp_path / "a", FIRST), cv(tmp_path / "b", rows))
     assert "\n" not in str(caught.value)

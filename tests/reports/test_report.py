@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import re
 from base64 import b64decode
 from collections import Counter
@@ -10,11 +11,15 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from made_studies import EVIL, SHIFTS, dice
+from made_results import EVIL, ONE, SHIFTS, THREE, dice
 
 from ultrarefiner_monai.errors import DataError
+from ultrarefiner_monai.metrics.scores_file import write_rows
 from ultrarefiner_monai.reports.page import interval, number, p_value, percent
-from ultrarefiner_monai.reports.report import report
+from ultrarefiner_monai.reports.report import make_document, report
+from ultrarefiner_monai.reports.result_files import read_results
+from ultrarefiner_monai.reports.result_scores import score_results
+from ultrarefiner_monai.reports.statistics import holm, signed_rank
 from ultrarefiner_monai.reports.tables import metric_of
 
 SECTIONS = [
@@ -51,13 +56,13 @@ class Page(HTMLParser):
         self.text[section] = self.text.get(section, "") + " " + data
 
 
-def made(study, folder: Path, **options) -> Page:
-    return Page(report(study.folder, folder / "r.html", **options).read_text(encoding="utf-8"))
+def made(cv, folder: Path, **options) -> Page:
+    return Page(report(cv.folder, folder / "r.html", **options).read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
-def page(made_study, tmp_path_factory) -> Page:
-    return made(made_study, tmp_path_factory.mktemp("page"))
+def page(made_results_folder, tmp_path_factory) -> Page:
+    return made(made_results_folder, tmp_path_factory.mktemp("page"))
 
 
 def test_the_page_is_well_formed_and_complete(page):
@@ -96,8 +101,8 @@ def test_names_are_escaped(page):
     assert "<script" not in page.raw and "&lt;script&gt;" in page.raw
 
 
-def test_numbers_are_those_of_the_statistics(page, made_study, tmp_path):
-    document = json.loads(report(made_study.folder, tmp_path / "r.json", "json").read_text())
+def test_numbers_are_those_of_the_statistics(page, made_results_folder, tmp_path):
+    document = json.loads(report(made_results_folder.folder, tmp_path / "r.json", "json").read_text())
     words = " ".join(page.text["results"].split())
     for part in document["results"]:
         assert f"{part['phase']}, {part['place']}: {part['images']} images of {part['patients']} patients" in words
@@ -116,11 +121,46 @@ def test_numbers_are_those_of_the_statistics(page, made_study, tmp_path):
     assert percent(document["worse"]["traits"][0]["all"]) in page.text["worse"]
 
 
-def test_an_incomplete_study_says_so_in_each_section(make_study, tmp_path):
-    study = make_study("phase1")
+@pytest.mark.parametrize("system", [ONE, THREE])
+def test_a_study_of_any_number_of_outputs(study_of, tmp_path, system):
+    found = made(study_of(system), tmp_path)
+    assert found.faults == []
+    words = {section: " ".join(text.split()) for section, text in found.text.items()}
+    everything = " ".join(words.values())
+    assert "coarse" not in everything and "refined" not in everything and "phase" not in words["training"]
+    assert not {"phase 2", "phase 3"} & set(re.findall(r"phase \d", everything))
+    document = json.loads(report(tmp_path / system.name / "study", tmp_path / "r.json", "json").read_text())
+    test = metric_of(document["results"][-1], "dice")  # shifts of the first (3, 1, 2, 4), of the last (1, 2, 1, 3)
+    charts = Counter(a["src"][:18] for tag, a in found.elements if tag == "img")["data:image/svg+xml"]
+    if system is ONE:
+        assert test["mask"]["value"] == pytest.approx(0.75) and "delta" not in test and document["worse"] is None
+        assert "test: mask Dice 0.7500" in words["summary"] and "Mask Dice: highest" in words["cases"]
+        assert [line["second"] for line in document["between"]] == ["distill mask"] * 2
+        assert charts == 4 + 2 * 2  # reliability, learning curves
+    else:
+        assert [test[name]["value"] for name in ("unet", "step1", "step2")] == pytest.approx([0.75, 0.7, 0.825])
+        assert test["delta"]["value"] == pytest.approx(0.075)
+        assert "mean Dice 0.7500 unet, 0.7000 step1, 0.8250 step2; difference +0.0750" in words["summary"]
+        assert "metric unet step1 step2 step2 − unet" in words["results"]
+        assert "unet, all pixels step1, all pixels step2, all pixels" in words["calibration"]
+        assert "Dice unet 0.7000, step1 0.7000, step2 0.9000 (+0.2000)" in words["cases"]
+        assert charts == 2 + 2 + 4 + 2  # scatters, forests, reliability, learning curves
+
+
+def test_learned_weights_are_drawn_and_told(make_results, tmp_path):
+    cv = make_results()
+    numbers = {"step": 1, "weight_coarse": 0.5, "weight_refined": 0.4}
+    (cv.folder / "phase3/fold0/metrics.jsonl").write_text(json.dumps(numbers) + "\n")
+    found = made(cv, tmp_path)
+    assert "Phase 3 weighs the coarse and the refined loss by exp(−s) / 2" in " ".join(found.text["training"].split())
+    assert any(a.get("alt") == "learned weight of each loss" for _, a in found.elements)
+
+
+def test_an_incomplete_study_says_so_in_each_section(make_results, tmp_path):
+    cv = make_results("phase1")
     for name in ("test/predictions.json", "fold0/metrics.jsonl", "fold1/metrics.jsonl"):
-        (study.folder / "phase1" / name).unlink()
-    found = made(study, tmp_path)
+        (cv.folder / "phase1" / name).unlink()
+    found = made(cv, tmp_path)
     assert found.faults == []
     said = {
         "summary": "There are no scores of test images.",
@@ -134,39 +174,41 @@ def test_an_incomplete_study_says_so_in_each_section(make_study, tmp_path):
         assert text in " ".join(found.text[section].split()), section
 
 
-def test_a_study_without_its_images(make_study, tmp_path):
-    study = make_study()
-    report(study.folder, study.folder / "per_image.csv", "csv")
-    study.root.rename(tmp_path / "elsewhere")
-    found = made(study, tmp_path)
+def test_a_study_without_its_images(make_results, tmp_path):
+    cv = make_results()
+    report(cv.folder, cv.folder / "per_image.csv", "csv")
+    cv.root.rename(tmp_path / "elsewhere")
+    found = made(cv, tmp_path)
     assert "Not available" in found.text["calibration"] and "Not available" in found.text["cases"]
     assert "without calibration and pictures" in found.text["warnings"]
-    path = report(study.folder, tmp_path / "r.csv", "csv", data_root=str(tmp_path / "elsewhere"))
-    assert path.read_text() == (study.folder / "per_image.csv").read_text()
+    path = report(cv.folder, tmp_path / "r.csv", "csv", data_root=str(tmp_path / "elsewhere"))
+    assert path.read_text() == (cv.folder / "per_image.csv").read_text()
 
 
-def test_csv_has_a_row_an_image_and_phase(made_study, tmp_path):
-    path = report(made_study.folder, tmp_path / "rows.csv", format="csv")
+def test_csv_has_a_row_an_image_and_phase(made_results_folder, tmp_path):
+    path = report(made_results_folder.folder, tmp_path / "rows.csv", format="csv")
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 2 * len(SHIFTS) and {row["id"] for row in rows} == set(SHIFTS)
     assert float(rows[0]["refined_dice"]) == dice(SHIFTS["a1"][1])
 
 
-def test_the_same_study_gives_the_same_numbers(made_study, tmp_path):
-    first, second = (json.loads(report(made_study.folder, tmp_path / f"{i}.json", "json").read_text()) for i in (1, 2))
+def test_the_same_study_gives_the_same_numbers(made_results_folder, tmp_path):
+    first, second = (
+        json.loads(report(made_results_folder.folder, tmp_path / f"{i}.json", "json").read_text()) for i in (1, 2)
+    )
     assert first | {"made": ""} == second | {"made": ""}
     assert (
         first["results"]
-        != json.loads(report(made_study.folder, tmp_path / "3.json", "json", seed=1).read_text())["results"]
+        != json.loads(report(made_results_folder.folder, tmp_path / "3.json", "json", seed=1).read_text())["results"]
     )
 
 
-def test_mistakes_are_told_in_one_line(made_study, tmp_path):
+def test_mistakes_are_told_in_one_line(made_results_folder, tmp_path):
     with pytest.raises(DataError, match="report format 'pdf': expected one of html, json, csv"):
-        report(made_study.folder, tmp_path / "r.pdf", format="pdf")
+        report(made_results_folder.folder, tmp_path / "r.pdf", format="pdf")
     with pytest.raises(DataError, match="cannot be written"):
-        report(made_study.folder, tmp_path, format="csv")
+        report(made_results_folder.folder, tmp_path, format="csv")
     with pytest.raises(DataError, match="no such folder"):
         report(tmp_path / "none")
 
@@ -179,3 +221,57 @@ def test_numbers_for_people():
     )
     assert [p_value(p) for p in (0.0004, 0.0421, float("nan"))] == ["< 0.001", "0.042", "–"]
     assert percent(0.0812) == "8.1\N{NO-BREAK SPACE}%" and percent(None) == "–"
+
+
+@pytest.fixture(scope="module")
+def document(made_results_folder):
+    files = read_results(made_results_folder.folder)
+    return make_document(files, score_results(files))
+
+
+def test_results_by_hand(document):
+    found = {(part["phase"], part["place"]): part for part in document["results"]}
+    assert list(found) == [(phase, place) for phase in ("phase2", "phase3") for place in ("out-of-fold", "test")]
+    test = metric_of(found["phase3", "test"], "dice")  # shifts (3, 1), (1, 2), (2, 1), (4, 3)
+    assert test["coarse"]["value"] == pytest.approx(0.75) and test["refined"]["value"] == pytest.approx(0.825)
+    assert (test["delta"]["images"], test["delta"]["patients"]) == (4, 2)
+    assert found["phase3", "test"]["changes"] == {"worse_share": 0.25, "better_share": 0.75}
+
+
+def test_p_values_are_corrected_over_all_tests_of_the_report(document):
+    tested = [line for part in document["results"] for line in part["metrics"] if "p" in line] + document["between"]
+    assert document["method"]["tests"] == sum(not math.isnan(line["p"]) for line in tested) == 4 * 9 + 6
+    assert [line["p_holm"] for line in tested] == pytest.approx(holm([line["p"] for line in tested]))
+    deltas = [(SHIFTS[name][0] - SHIFTS[name][1]) / 10 for name in list(SHIFTS)[:8]]
+    assert tested[0]["p"] == pytest.approx(signed_rank(deltas, list("aabbccdd")))
+
+
+def test_between_phases(document):
+    lines = {(line["second"], line["first"], line["place"]): line["delta"]["value"] for line in document["between"]}
+    assert lines["phase3 refined", "phase2 refined", "test"] == 0
+    assert lines["phase3 refined", "phase2 coarse", "test"] == pytest.approx(0.075)
+
+
+def test_groups_calibration_and_worse(document):
+    names = {(group["by"], group["name"]) for group in document["subgroups"]}
+    assert names == {("class", "benign"), ("class", "malignant"), ("lesion size", "small")}  # all lesions are alike
+    assert len(document["calibration"]) == 4 and document["calibration"][0]["images"] == 8
+    assert document["worse"]["images"] == 4 and document["worse"]["rows"][0]["id"] == "d2"
+    assert [line["fold"] for line in document["folds"]["phase3"]] == [0, 1, "mean", "sd"]
+
+
+def test_false_alarms_on_normals(make_results):
+    cv = make_results("phase1")
+    for fold, alarm in ((0, 1.0), (1, 0.0)):  # the same two normals, held out with the test set
+        rows = [
+            {"id": name, "patient": name, "class": "normal", "coarse_dice": math.nan}
+            | {"coarse_false_positive": alarm, "coarse_false_positive_area": alarm / 10}
+            for name in ("n1", "n2")
+        ]
+        write_rows(cv.folder / f"phase1/fold{fold}/normal/per_image.csv", rows)
+    files = read_results(cv.folder)
+    found = make_document(files, score_results(files))
+    (line,) = found["normals"]
+    assert (line["stage"], line["images"], line["predictions"]) == ("coarse", 2, 4)
+    assert (line["rate"]["value"], line["area"]["value"]) == (0.5, 0.05)
+    assert found["worse"] is None and found["between"] == []

@@ -46,11 +46,11 @@ def test_copies_of_a_patients_image_are_no_evidence():
 
 
 def test_interval_covers_the_truth_as_often_as_it_says():
-    """100 studies of 30 patients with two alike images each; of 95 % binomial luck leaves 88 to 99."""
+    """100 cross-validations of 30 patients with two alike images each; of 95 % binomial luck leaves 88 to 99."""
     generator, covered = np.random.default_rng(1), 0
-    for study in range(100):
+    for cv in range(100):
         values = np.repeat(generator.normal(0, 1, 30), 2) + generator.normal(0, 0.2, 60)
-        found = mean_by_patient(values, np.repeat(range(30), 2), seed=study)
+        found = mean_by_patient(values, np.repeat(range(30), 2), seed=cv)
         covered += found.low <= 0 <= found.high
     assert 88 <= covered <= 99
 

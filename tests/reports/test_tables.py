@@ -4,7 +4,17 @@ import math
 
 import pytest
 
-from ultrarefiner_monai.reports.tables import fold_table, groups, metric_of, place_of, size_cuts, size_of, stage_table
+from ultrarefiner_monai.reports.tables import (
+    fold_table,
+    groups,
+    metric_of,
+    output_table,
+    place_of,
+    size_cuts,
+    size_of,
+    stages_of,
+    worse_table,
+)
 
 
 def row(coarse: float, refined: float, **facts) -> dict:
@@ -15,7 +25,7 @@ def row(coarse: float, refined: float, **facts) -> dict:
 
 def test_estimates_are_those_of_images_where_defined():
     rows = [row(0.5, 0.7), row(0.9, 0.8, patient="q"), row(math.nan, 0.6, patient="r")]
-    table = stage_table(rows, tests=True)
+    table = output_table(rows, tests=True)
     line = metric_of(table, "dice")
     assert (table["images"], table["patients"], table["unit"]) == (3, 3, "px")
     assert table["changes"] == {"worse_share": 0.5, "better_share": 0.5}
@@ -27,7 +37,7 @@ def test_estimates_are_those_of_images_where_defined():
 
 def test_sensitivity_is_of_lesions():
     rows = [row(1, 1, lesions=3, coarse_lesions_found=1), row(1, 1, patient="q", lesions=1, refined_lesions_found=0)]
-    line = metric_of(stage_table(rows), "lesion_sensitivity")
+    line = metric_of(output_table(rows), "lesion_sensitivity")
     assert (line["lesions"], line["coarse"]["value"], line["refined"]["value"], line["delta"]["value"]) == (
         4,
         0.5,
@@ -37,14 +47,30 @@ def test_sensitivity_is_of_lesions():
 
 
 def test_coarse_alone():
-    table = stage_table([{"patient": "p", "coarse_dice": 0.5}], tests=True)
+    table = output_table([{"patient": "p", "coarse_dice": 0.5}], tests=True)
     assert [line["metric"] for line in table["metrics"]] == ["dice"]
     assert table["changes"] == {} and not {"refined", "delta", "p"} & table["metrics"][0].keys()
 
 
+def test_three_outputs_and_what_the_last_gains_over_the_first():
+    rows = [{"patient": "p", "unet_dice": 0.5, "step1_dice": 0.4, "step2_dice": 0.75}]
+    rows += [{"patient": "q", "unet_dice": 0.7, "step1_dice": math.nan, "step2_dice": 0.75}]
+    table = output_table(rows, tests=True)
+    line = metric_of(table, "dice")
+    values = {name: line[name]["value"] for name in ("unet", "step1", "step2", "delta")}
+    assert values == pytest.approx({"unet": 0.6, "step1": 0.4, "step2": 0.75, "delta": 0.15})
+    assert line["undefined"] == {"unet": 0, "step1": 1, "step2": 0} and line["p"] == 0.5  # both of two rise
+    assert table["changes"] == {"worse_share": 0.0, "better_share": 1.0}
+
+
+def test_stages_come_in_the_order_of_their_training_and_unknown_ones_before():
+    assert stages_of([{"phase": name} for name in ("phase3", "mine", "phase2")]) == ["mine", "phase2", "phase3"]
+    assert stages_of([{"id": "a"}]) == []
+
+
 def test_millimetres_and_pixels_are_not_averaged():
     rows = [row(1, 1, coarse_hd95=20.0, unit="px"), row(1, 1, coarse_hd95=2.0, unit="mm", patient="q")]
-    line = metric_of(stage_table(rows), "hd95")
+    line = metric_of(output_table(rows), "hd95")
     assert line["coarse"]["value"] == 2.0 and line["undefined"] == {"coarse": 1}
 
 
@@ -77,3 +103,47 @@ def test_folds_mean_and_deviation():
     assert lines["mean"]["refined_dice"] == pytest.approx((0.7 + 0.9 + 0.9) / 3)
     assert lines["sd"]["coarse_dice"] == pytest.approx(math.sqrt(2 * (0.2 / 3) ** 2 + (0.4 / 3) ** 2) / math.sqrt(2))
     assert [place_of(one) for one in rows] == ["out-of-fold"] * 3 + ["test", "out-of-fold"]
+
+
+CUTS = [0.2, 0.4]
+
+
+def changed(name: str, coarse: float, refined: float, share: float = 0.5, **facts) -> dict:
+    named = {"dataset": "X", "id": name, "patient": name, "class": "benign", "fold": 0, "lesions": 1}
+    return {**named, "coarse_dice": coarse, "refined_dice": refined, "lesion_share": share, **facts}
+
+
+def test_worst_first_and_the_limit_is_beyond_002():
+    rows = [
+        changed("a", 0.52, 0.5),
+        changed("b", 0.5, 0.4),
+        changed("c", 0.9, 0.1, fold="test"),
+        changed("d", math.nan, 0.0),
+    ]
+    found = worse_table(rows, CUTS)
+    assert [entry["id"] for entry in found["rows"]] == ["c", "b"] and (found["images"], found["of"]) == (2, 3)
+    assert found["rows"][0]["place"] == "test" and found["rows"][0]["size"] == "large"
+
+
+def test_reading_names_what_is_more_frequent_among_them():
+    bad = [changed(f"bad{i}", 0.4, 0.1, share=0.1, coarse_precision=math.nan if i == 0 else 0.5) for i in range(3)]
+    good = [changed(f"good{i}", 0.9, 0.9) for i in range(7)]
+    found = worse_table(bad + good, CUTS)
+    traits = {trait["trait"]: trait for trait in found["traits"]}
+    assert (traits["coarse Dice below 0.5"]["worse"], traits["coarse Dice below 0.5"]["all"]) == (1.0, 0.3)
+    assert traits["blank coarse mask (no prompt)"]["images"] == 1 and found["rows"][0]["coarse_blank"]
+    assert "coarse Dice below 0.5 (100 % of them, 30 % of all images)" in found["reading"]
+    assert "small lesion" in found["reading"] and "blank" not in found["reading"]  # one image says nothing
+
+
+def test_what_got_worse_of_three_outputs_is_told_from_the_first_to_the_last():
+    named = {"dataset": "X", "id": "a", "patient": "p", "class": "malignant", "fold": 0, "unet_precision": math.nan}
+    found = worse_table([{**named, "unet_dice": 0.6, "step1_dice": 0.9, "step2_dice": 0.3}], [])
+    entry = found["rows"][0]
+    assert (entry["step1_dice"], entry["delta_dice"], entry["unet_blank"]) == (0.9, pytest.approx(-0.3), True)
+    assert found["traits"][0]["trait"] == "unet Dice below 0.5" and entry["unet_false_lesions"] is None
+
+
+def test_nothing_to_read():
+    assert worse_table([changed("a", 0.5, 0.6)], CUTS)["reading"] == "No image got worse by more than that."
+    assert worse_table([changed("a", 0.9, 0.6)], CUTS)["reading"].startswith("No trait looked at")

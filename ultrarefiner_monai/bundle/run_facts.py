@@ -17,7 +17,7 @@ from ultrarefiner_monai.tracking import Tracker
 EXECUTED = "executed_config.json"
 SUMMARY = "metrics.json"  # of an evaluation
 KINDS = {"train": "training", "evaluate": "evaluation"}
-# Keys that do not decide what is learnt, and those that the plan has completed.
+# Keys that do not decide what is learnt, and those that the plan completes; it completes the stage's own, too.
 NOT_TOLD = {
     *("_meta_", "bundle_root", "dataset", "data_root", "manifest", "allow_missing", "skip_bad", "strict", "fold"),
     *("epochs", "val_interval", "panel_interval", "workers", "cache_rate", "cache_embeddings", "output_dir", "resume"),
@@ -73,10 +73,8 @@ def run_parameters(plan: Plan, **learnt: Any) -> dict[str, Any]:
     Beside them stand the plain keys of the running configuration that decide what is learnt, or what `learnt` says of them.
     """
     parser = running_parser()
-    passed_over = NOT_TOLD | set(plan.stage.starts) | set(plan.stage.feeds) | set(plan.stage.weights)
-    told = set(plan.stage.settings) & {"variant", "image_size", "coarse_variant", "coarse_size", "points"}
-    keys = {key: parser.get_parsed_content(key) for key, value in parser.get().items() if _is_plain(value)}
-    settings = {key: value for key, value in keys.items() if key not in passed_over | told}
+    told = NOT_TOLD | set(plan.stage.own_keys)
+    settings = {key: value for key, value in parser.get().items() if key not in told and _is_plain(value)}
     starts = {f"{stage}_sha256": plan.starts[key] for key, stage in plan.stage.starts.items()}
     files = {name: path for name, path in {**plan.networks.weights, **starts}.items() if path}
     hashes = {name: file_sha256(Path(path)) for name, path in files.items()}

@@ -1,4 +1,4 @@
-"""Verbs that tell what was found: the report of a study and the comparison of two."""
+"""Verbs that tell what was found: the report of a cross-validation and the comparison of two."""
 
 from ultrarefiner_monai.files import json_text, write_output
 
@@ -18,7 +18,7 @@ def report(
         out: file to write; report.FORMAT by default.
         format: "html", a page for people; "json", everything in its tables; "csv", the scores of each image.
         data_root: where the images lie now, if they have moved.
-        manifest: the manifest the study was made with, if it has moved.
+        manifest: the manifest it was made with, if it has moved.
         seed: of the bootstrap.
     """
     from ultrarefiner_monai.reports.report import report as write
@@ -30,9 +30,9 @@ def compare(a: str, b: str, phase: str | None = None, json: str | None = None, s
     """Print how B differs from A on the images that both have scored, with intervals by patient and corrected tests.
 
     Args:
-        a: folder of a study or run, or its per_image.csv.
+        a: folder of a cross-validation or run, or its per_image.csv.
         b: another.
-        phase: phase of the studies that is compared; the last one by default.
+        phase: phase of the cross-validations that is compared; the last one by default.
         json: file for the comparison as JSON.
         seed: of the bootstrap.
     """

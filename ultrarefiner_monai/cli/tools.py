@@ -70,7 +70,7 @@ def systems() -> None:
     from ultrarefiner_monai.systems import SYSTEMS, find_system
 
     for system in map(find_system, SYSTEMS):
-        print(f"{system.name}: {system.reference}")
+        print(f"{system.name}: {system.title}, {system.reference}")
         for stage in system.stages:
             after = [f"{FOLDS[folds]} of {earlier}" for folds, earlier in stage.after]
             print(f"  {stage.name} predicts {', '.join(stage.outputs)}; after {' and '.join(after) or 'nothing'}")

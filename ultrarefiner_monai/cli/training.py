@@ -108,13 +108,15 @@ def _conduct(
     """Cross-validate each data set in its folder and print its table."""
     stage_values(system, shared, settings)  # a mistake is told in a moment, before torch is loaded
     from ultrarefiner_monai.cross_validation.conduct import conduct, make_engine
-    from ultrarefiner_monai.cross_validation.tasks import Study
+    from ultrarefiner_monai.cross_validation.tasks import CrossValidation
 
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("ultrarefiner_monai").setLevel(logging.INFO)
     chosen = make_engine(**(engine or {"name": "local"}))
-    studies = [Study(name, data_root, out, folds, shared, settings, system=system) for name, out in folders.items()]
+    cvs = [
+        CrossValidation(name, data_root, out, folds, shared, settings, system=system) for name, out in folders.items()
+    ]
     names = list(stages or (stage.name for stage in system.stages))
-    for study, table in zip(studies, conduct(studies, names, only_folds, chosen), strict=True):
+    for cv, table in zip(cvs, conduct(cvs, names, only_folds, chosen), strict=True):
         if table:
-            print(f"{study.dataset}\n{table}")
+            print(f"{cv.dataset}\n{table}")

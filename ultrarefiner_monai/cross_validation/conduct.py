@@ -1,4 +1,4 @@
-"""Conduct studies as one MLflow parent run each, and sum each up when all its folds are done."""
+"""Conduct cross-validations as one MLflow parent run each, and sum each up when all its folds are done."""
 
 import logging
 from collections.abc import Sequence
@@ -10,8 +10,8 @@ from ultrarefiner_monai.bundle.paths import BUNDLES, project_root
 from ultrarefiner_monai.bundle.run_facts import store_uri
 from ultrarefiner_monai.cross_validation.engines import Engine, LocalEngine
 from ultrarefiner_monai.cross_validation.ray_engine import RayEngine
-from ultrarefiner_monai.cross_validation.scores import markdown, study_rows, summary
-from ultrarefiner_monai.cross_validation.tasks import Study
+from ultrarefiner_monai.cross_validation.scores import markdown, score_rows, summary
+from ultrarefiner_monai.cross_validation.tasks import CrossValidation
 from ultrarefiner_monai.data.releases.readers import find_root
 from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.files import write_atomically
@@ -28,36 +28,37 @@ PROJECT = project_root(str(BUNDLES / "phase1"))  # of any bundle
 
 
 def conduct(
-    studies: Sequence[Study],
+    cvs: Sequence[CrossValidation],
     stages: Sequence[str] | None = None,
     only_folds: Sequence[int] | None = None,
     engine: Engine | None = None,
 ) -> list[str | None]:
-    """Do `stages` of all `studies`, and write the table of each that has every fold done by then.
+    """Do `stages` of all `cvs`, and write the table of each that has every fold done by then.
 
-    Writes `per_image.csv` and `summary.md` into a study's folder, and their numbers into its parent run: as
+    Writes `per_image.csv` and `summary.md` into a cross-validation's folder, and their numbers into its parent run: as
     `<stage>_<metric>_mean` and `_sd` those over folds, as `_test` those of the test set.
 
     Args:
-        studies: one a data set.
+        cvs: one a data set.
         stages: stages to do; None is all.
         only_folds: see `tasks`.
-        engine: does the tasks of all studies; None is this process.
+        engine: does the tasks of all cross-validations; None is this process.
 
     Returns:
-        The table of each study in Markdown, None where folds are left to do.
+        The table of each cross-validation in Markdown, None where folds are left to do.
 
     Raises:
-        DataError: a study cannot run, told before anything is written; or some tasks could not be done, told after all others.
+        DataError: a cross-validation cannot run, told before anything is written; or some tasks
+            could not be done, told after all others.
     """
-    for study in studies:
-        study.check(stages, only_folds)
-    parents = [_start_parent(study) for study in studies]
-    tasks = [study.tasks(stages, only_folds) for study in studies]
+    for cv in cvs:
+        cv.check(stages, only_folds)
+    parents = [_start_parent(cv) for cv in cvs]
+    tasks = [cv.tasks(stages, only_folds) for cv in cvs]
     try:
         mistakes = (engine or LocalEngine()).run([task for own in tasks for task in own])
         failed = [any(task.name in mistakes for task in own) for own in tasks]
-        tables = [_conclude(*one) for one in zip(studies, parents, failed, strict=True)]
+        tables = [_conclude(*one) for one in zip(cvs, parents, failed, strict=True)]
     except BaseException as error:
         for parent in parents:
             parent.finish("KILLED" if was_stopped(error) else "FAILED")
@@ -68,34 +69,34 @@ def conduct(
     return tables
 
 
-def _start_parent(study: Study) -> Tracker:
+def _start_parent(cv: CrossValidation) -> Tracker:
     tracker = Tracker(
-        uri=store_uri(PROJECT, study.shared.get("tracking_uri")),
-        experiment=study.dataset,
-        run_name=f"cv-{study.dataset}-{datetime.now():%Y%m%dT%H%M%S}",
-        output_dir=study.out,
-        params={"dataset": study.dataset, "manifest_sha256": study.manifest.sha256, **study.shared, **study.settings},
+        uri=store_uri(PROJECT, cv.shared.get("tracking_uri")),
+        experiment=cv.dataset,
+        run_name=f"cv-{cv.dataset}-{datetime.now():%Y%m%dT%H%M%S}",
+        output_dir=cv.out,
+        params={"dataset": cv.dataset, "manifest_sha256": cv.manifest.sha256, **cv.shared, **cv.settings},
         tags={"kind": "cross-validation"},
         resume=True,
     )
     tracker.start()
-    study.parent_run = tracker.run_id
+    cv.parent_run = tracker.run_id
     return tracker
 
 
-def _conclude(study: Study, parent: Tracker, failed: bool) -> str | None:
-    table = _sum_up(study, parent) if study.is_complete() else None
+def _conclude(cv: CrossValidation, parent: Tracker, failed: bool) -> str | None:
+    table = _sum_up(cv, parent) if cv.is_complete() else None
     parent.finish("FAILED" if failed else "FINISHED")
     return table
 
 
-def _sum_up(study: Study, tracker: Tracker) -> str:
-    root = study.data_root or str(PROJECT / "data" / study.dataset)
-    rows = study_rows(study, find_root(study.dataset, root))
+def _sum_up(cv: CrossValidation, tracker: Tracker) -> str:
+    root = cv.data_root or str(PROJECT / "data" / cv.dataset)
+    rows = score_rows(cv, find_root(cv.dataset, root))
     lines = summary(rows)
     table = markdown(lines)
-    write_rows(study.out / PER_IMAGE, rows)
-    write_atomically(study.out / "summary.md", (table + "\n").encode())
+    write_rows(cv.out / PER_IMAGE, rows)
+    write_atomically(cv.out / "summary.md", (table + "\n").encode())
     for line in lines:
         if line["fold"] in ("mean", "sd", "test"):
             numbers = {name: value for name, value in line.items() if isinstance(value, float)}
@@ -103,7 +104,7 @@ def _sum_up(study: Study, tracker: Tracker) -> str:
                 {f"{line['phase']}_{name}_{line['fold']}": value for name, value in numbers.items()}, step=0
             )
     for name in (PER_IMAGE, "summary.md"):
-        tracker.log_artifact(Path(study.out) / name)
+        tracker.log_artifact(Path(cv.out) / name)
     return table
 
 

@@ -30,7 +30,7 @@ FORWARDED = ("MLFLOW_TRACKING_URI",)  # parent and children belong into one stor
 class RayEngine:
     """The tasks spread over a Ray cluster by its scheduler; those whose process dies are tried again, up to three times.
 
-    Every node needs the same installation, and sees the working directory and the files of the study under the same paths.
+    Every node needs the same installation, and sees the working directory and all files of the tasks under the same paths.
     A task gets one GPU if any node has one.
 
     Args:

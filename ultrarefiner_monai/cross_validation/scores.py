@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ultrarefiner_monai.cross_validation.tasks import Study
+from ultrarefiner_monai.cross_validation.tasks import CrossValidation
 from ultrarefiner_monai.data.images import read_mask
 from ultrarefiner_monai.data.manifests.items import Item, masks_of
 from ultrarefiner_monai.data.predictions.index import PredictionIndex
@@ -44,33 +44,33 @@ class Prediction:
         ]
 
 
-def study_rows(study: Study, root: Root) -> list[Row]:
+def score_rows(cv: CrossValidation, root: Root) -> list[Row]:
     """One row an image and stage: validation images by the model of their fold, test images by the mean of all folds' models.
 
     Args:
-        study: with all its predictions made.
+        cv: with all its predictions made.
         root: where its data set's files lie.
     """
     return [
-        score_prediction(prediction, study.dataset, *prediction.read(root))
-        for stage in study.system.stages
+        score_prediction(prediction, cv.dataset, *prediction.read(root))
+        for stage in cv.system.stages
         if stage.scored
-        for fold in (*study.folds_of(stage.name), None)
-        for prediction in predictions(study, stage.name, fold)
+        for fold in (*cv.folds_of(stage.name), None)
+        for prediction in predictions(cv, stage.name, fold)
     ]
 
 
-def predictions(study: Study, phase: str, fold: int | None) -> list[Prediction]:
+def predictions(cv: CrossValidation, phase: str, fold: int | None) -> list[Prediction]:
     """The predictions of a stage's fold on its validation images, or (None) of all folds on the test images.
 
     Raises `DataError` where there is no index of them.
     """
-    outputs = study.system.stage(phase).outputs
-    folders = {output: study.maps(phase, fold, output) for output in outputs}
+    outputs = cv.system.stage(phase).outputs
+    folders = {output: cv.maps(phase, fold, output) for output in outputs}
     files = {entry["id"]: entry["file"] for entry in PredictionIndex.load(folders[outputs[-1]]).items}
     return [
         Prediction(phase, fold, item, {output: folder / files[item["id"]] for output, folder in folders.items()})
-        for item in study.manifest.items()
+        for item in cv.manifest.items()
         if item["id"] in files
     ]
 

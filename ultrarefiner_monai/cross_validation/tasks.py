@@ -43,7 +43,7 @@ OWN = {
 
 
 @dataclass
-class Study:
+class CrossValidation:
     """A cross-validation of one data set.
 
     Args:
@@ -83,7 +83,7 @@ class Study:
 
     @cached_property
     def num_folds(self) -> int:
-        """Folds of the manifest, which is read once for them; the study travels to other processes without it."""
+        """Folds of the manifest, which is read once for them; the cross-validation travels to other processes without it."""
         return self.manifest.num_folds
 
     def folds_of(self, stage: str) -> list[int]:

@@ -1,8 +1,7 @@
-"""Names of phases and of data sets: one, or several joined by `+` for a manifest over all of them."""
+"""Names of data sets: one, or several joined by `+` for a manifest over all of them."""
 
 from ultrarefiner_monai.errors import DataError, did_you_mean
 
-PHASES = ("phase1", "phase2", "phase3")
 DATASETS = ("BUSI", "BUSBRA", "BUS", "BUS_UC", "BUS_UCLM", "UDIAT", "PHANTOM")
 FIVE = DATASETS[:5]  # what `manifests build ALL` builds; UDIAT is a second name for BUS, PHANTOM is synthetic
 

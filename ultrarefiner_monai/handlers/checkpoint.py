@@ -47,7 +47,7 @@ class CheckpointHandler:
 
     Args:
         output_dir: folder of the run.
-        state: name -> object with `state_dict` and `load_state_dict`: optimiser, scheduler, a loss with parameters.
+        state: name -> object with `state_dict` and `load_state_dict`: optimizer, scheduler, a loss with parameters.
         network: the network that is trained.
         card: settings that decide a prediction; kept in model.json and compared when a run is resumed.
         metric: name in the evaluator's metrics that chooses the best model.

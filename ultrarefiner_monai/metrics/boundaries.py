@@ -8,7 +8,7 @@ from scipy.spatial import KDTree
 
 from ultrarefiner_monai.metrics.overlap import NAN
 
-# Pixels; what MedSAM's own evaluation allows on pictures (evaluation/compute_metrics.py of bowang-lab/MedSAM). Nikolov et
+# Pixels; what MedSAM's own evaluation allows on images (evaluation/compute_metrics.py of bowang-lab/MedSAM). Nikolov et
 # al. 2021 (J Med Internet Res 23:e26151), who introduced the measure, took it from the scatter between observers.
 NSD_TOLERANCE = 2.0
 PERCENTILE = 95  # of the Hausdorff distance: a few stray pixels must not decide it (Huttenlocher et al. 1993)
@@ -19,7 +19,7 @@ Spacing = tuple[float, float]
 def outline_metrics(pred: np.ndarray, target: np.ndarray, spacing: Spacing | None = None) -> dict[str, float]:
     """`hd95`, `assd` and `nsd` of two bool masks (H, W), from the pixels of their outlines.
 
-    An outline is made of the mask's pixels that have a neighbour along an axis outside the mask or the picture. Distances
+    An outline is made of the mask's pixels that have a neighbour along an axis outside the mask or the image. Distances
     are Euclidean, between pixel centres, from each outline pixel of either mask to the nearest of the other:
 
     - `hd95`: the larger of the two directed 95th percentiles (linear interpolation); NaN where a mask is blank.
@@ -47,7 +47,7 @@ def outline_metrics(pred: np.ndarray, target: np.ndarray, spacing: Spacing | Non
 
 
 def band_width(shape: tuple[int, int]) -> int:
-    """Width in pixels of the band along an outline in a picture of `shape` (H, W): 2 % of its diagonal, at least 1."""
+    """Width in pixels of the band along an outline in an image of `shape` (H, W): 2 % of its diagonal, at least 1."""
     return max(1, round(BAND_SHARE * math.hypot(*shape)))
 
 
@@ -55,7 +55,7 @@ def boundary_iou(pred: np.ndarray, target: np.ndarray, width: int) -> float:
     """IoU of the bands of `width` pixels inside two bool masks' outlines; NaN where both are blank.
 
     As in the authors' code, a band holds the mask's pixels that `width` erosions with a 3 x 3 square remove, and the
-    outside of the picture counts as background.
+    outside of the image counts as background.
     """
     bands = [mask & ~minimum_filter(mask, size=2 * width + 1, mode="constant", cval=0) for mask in (pred, target)]
     union = np.count_nonzero(bands[0] | bands[1])

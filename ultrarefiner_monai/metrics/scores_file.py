@@ -1,4 +1,4 @@
-"""`per_image.csv`: the scores of every image, a line each, as evaluations, trainings and studies write it."""
+"""`per_image.csv`: the scores of every image, a line each, as evaluations, trainings and cross-validations write it."""
 
 import csv
 from collections.abc import Sequence
@@ -35,11 +35,15 @@ def read_rows(path: Path) -> list[Row]:
                 raise DataError(f"{path}: expected columns such as patient, class and <output>_dice, found others")
             rows = [{name: _value(name, text) for name, text in line.items()} for line in reader]
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); run the study or evaluation again") from None
+        raise DataError(
+            f"{path}: cannot be read ({error.strerror}); run the cross-validation or evaluation again"
+        ) from None
     except (ValueError, csv.Error, TypeError) as error:
         if isinstance(error, DataError):
             raise
-        raise DataError(f"{path}: not a table of images ({error}); run the study or evaluation again") from None
+        raise DataError(
+            f"{path}: not a table of images ({error}); run the cross-validation or evaluation again"
+        ) from None
     return [{"id": row.get("image"), **row} for row in rows]
 
 

@@ -14,7 +14,7 @@ def converted(card: Mapping[str, Any]) -> dict[str, Any]:
     stage = next((stage for stage in system.stages if stage.name == card.get("phase")), None)
     if "system" in card or stage is None:
         return dict(card)
-    network = {part: card[part] for part in PARTS if part in card}
+    network = {part: card[part] for part in PARTS if isinstance(card.get(part), Mapping)}
     sizes = [network[part].get(key) for part, key in (("refiner", "image_size"), ("coarse", "size")) if part in network]
     return {
         "system": system.name,

@@ -17,7 +17,7 @@ from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.masks import THRESHOLD
 from ultrarefiner_monai.metrics.scores import Row, outputs_of
 from ultrarefiner_monai.reports.plots import Drawing, data_uri
-from ultrarefiner_monai.reports.study_scores import Scores
+from ultrarefiner_monai.reports.result_scores import Scores
 from ultrarefiner_monai.reports.tables import place_of
 
 EACH = 2  # cases of each kind

@@ -1,4 +1,4 @@
-"""`ultrarefiner compare`: two studies or runs on the images that both have scored."""
+"""`ultrarefiner compare`: two cross-validations or runs on the images that both have scored."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -47,9 +47,9 @@ def compare(a: str | Path, b: str | Path, phase: str | None = None, seed: int = 
     """The second minus the first, image by image, with intervals by patient and corrected tests.
 
     Args:
-        a: a study's or run's folder, or its `per_image.csv`.
+        a: a cross-validation's or run's folder, or its `per_image.csv`.
         b: another.
-        phase: stage of the studies; None is the last one of each.
+        phase: stage of the cross-validations; None is the last one of each.
         seed: of the bootstrap.
 
     Returns:
@@ -125,8 +125,8 @@ def _side(path: Path, name: str, rows: Sequence[Row], stage: str | None, key: st
     by_name = {str(row[key]): row for row in kept}
     if len(by_name) < len(kept) or not kept:
         found = "no image" if not kept else "an image more than once"
-        raise DataError(f"{path}: {found} in its table; run the study or evaluation again")
-    folder = path if path.is_dir() else path.parent  # of a study, a run or (below a run) an evaluation
+        raise DataError(f"{path}: {found} in its table; run the cross-validation or evaluation again")
+    folder = path if path.is_dir() else path.parent  # of a cross-validation, a run or (below a run) an evaluation
     folds = [card for known in all_stages() for card in sorted(folder.glob(f"{known}/fold*/model.json"))]
     cards = [json_or_empty(card, dict) for card in (folder / "model.json", folder.parent / "model.json", *folds)]
     manifests = frozenset(str(card["manifest_sha256"]) for card in cards if card.get("manifest_sha256"))

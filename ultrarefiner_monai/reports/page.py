@@ -12,8 +12,8 @@ from ultrarefiner_monai.metrics.scores import CHANGE, LOWER_IS_BETTER, Row, outp
 from ultrarefiner_monai.metrics.segmentation import DISTANCES
 from ultrarefiner_monai.reports.cases import CaseGroup
 from ultrarefiner_monai.reports.plots import Drawing, forest, learning_curve, reliability_diagram, scatter
-from ultrarefiner_monai.reports.study_facts import Curve
-from ultrarefiner_monai.reports.study_files import in_words, joined
+from ultrarefiner_monai.reports.result_facts import Curve
+from ultrarefiner_monai.reports.result_files import in_words, joined
 from ultrarefiner_monai.reports.tables import PLACES, metric_of, place_of
 from ultrarefiner_monai.systems import System
 

@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from ultrarefiner_monai.colours import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY_BLUE, VERMILLION
 from ultrarefiner_monai.metrics.scores import Row, outputs_of
-from ultrarefiner_monai.reports.study_facts import Curve
+from ultrarefiner_monai.reports.result_facts import Curve
 
 GUIDE = "#777777"
 FOLDS = (BLUE, ORANGE, GREEN, PURPLE, VERMILLION, SKY_BLUE, BLACK)

@@ -1,4 +1,4 @@
-"""`ultrarefiner report`: everything that a study has shown, as one page, one document or one table."""
+"""`ultrarefiner report`: everything that a cross-validation has shown, as one page, one document or one table."""
 
 import csv
 from collections.abc import Sequence
@@ -16,11 +16,11 @@ from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.files import json_text, write_output
 from ultrarefiner_monai.metrics.scores import Row, outputs_of, reliability_diagrams
 from ultrarefiner_monai.metrics.scores_file import PER_IMAGE, read_rows
+from ultrarefiner_monai.reports.result_checks import warnings_of
+from ultrarefiner_monai.reports.result_facts import curves, facts
+from ultrarefiner_monai.reports.result_files import ResultFiles, read_results
+from ultrarefiner_monai.reports.result_scores import Scores, score_results
 from ultrarefiner_monai.reports.statistics import METHOD, correct, mean_by_patient, signed_rank
-from ultrarefiner_monai.reports.study_checks import warnings_of
-from ultrarefiner_monai.reports.study_facts import curves, facts
-from ultrarefiner_monai.reports.study_files import StudyFiles, read_study
-from ultrarefiner_monai.reports.study_scores import Scores, score_study
 from ultrarefiner_monai.reports.tables import PLACES, fold_table, groups, output_table, size_cuts, worse_table
 
 FORMATS = ("html", "json", "csv")
@@ -31,34 +31,34 @@ Document = dict[str, Any]
 
 
 def report(
-    study_folder: str | Path,
+    folder: str | Path,
     out: str | Path | None = None,
     format: str = "html",
     data_root: str | None = None,
     manifest: str | None = None,
     seed: int = 0,
 ) -> Path:
-    """Write the report of a study, complete or not; what is missing is said in it.
+    """Write the report of a cross-validation, complete or not; what is missing is said in it.
 
     Args:
-        study_folder: where `ultrarefiner cv` wrote its results; nothing is changed in it.
+        folder: where `ultrarefiner cv` wrote its results; nothing is changed in it.
         out: file to write; None is `report.<format>` in the current folder.
         format: "html", one page for people that loads nothing; "json", everything in its tables; "csv", the scores of
             each image.
         data_root: where the images lie now, if they have moved.
-        manifest: the manifest that the study was made with, if it has moved.
+        manifest: the manifest that the cross-validation was made with, if it has moved.
         seed: of the bootstrap.
 
     Returns:
         The file written.
 
     Raises:
-        DataError: the folder is no study, nothing has been predicted yet, an unknown format, or `out` cannot be written.
+        DataError: no cross-validation is there, nothing has been predicted yet, an unknown format, or `out` cannot be written.
     """
     if format not in FORMATS:
         raise DataError(f"report format '{format}': expected one of {', '.join(FORMATS)}")
-    files = read_study(study_folder, data_root, manifest)
-    scores = score_study(files)
+    files = read_results(folder, data_root, manifest)
+    scores = score_results(files)
     if format == "csv":
         text = _csv(scores.rows)
     else:
@@ -69,11 +69,11 @@ def report(
     return path
 
 
-def make_document(files: StudyFiles, scores: Scores, seed: int = 0) -> Document:
-    """What the study's report says in numbers and words, as plain values; NaN is undefined.
+def make_document(files: ResultFiles, scores: Scores, seed: int = 0) -> Document:
+    """What the cross-validation's report says in numbers and words, as plain values; NaN is undefined.
 
     Args:
-        files: the study.
+        files: the cross-validation.
         scores: of its predictions.
         seed: of the intervals.
     """
@@ -146,10 +146,10 @@ def _change(first: Sequence[Row], second: Sequence[Row], outputs: tuple[str, str
     return {**names, "place": place, "delta": estimate, "p": signed_rank(values, patients)}
 
 
-def _normals(files: StudyFiles, seed: int) -> list[Document]:
+def _normals(files: ResultFiles, seed: int) -> list[Document]:
     """False alarms on the normals that `evaluate.json --split normal` has scored, by stage and output."""
     found = []
-    for stage in files.study.system.stages:
+    for stage in files.cv.system.stages:
         rows: list[Row] = []
         for run in files.runs_of(stage.name):
             try:
@@ -172,11 +172,11 @@ def _false_alarms(rows: Sequence[Row], output: str, seed: int) -> Document:
     }
 
 
-def _html(document: Document, files: StudyFiles, scores: Scores) -> str:
+def _html(document: Document, files: ResultFiles, scores: Scores) -> str:
     from ultrarefiner_monai.reports.cases import cases
     from ultrarefiner_monai.reports.page import page
 
-    system = files.study.system
+    system = files.cv.system
     outputs = list(dict.fromkeys(output for stage in system.stages for output in stage.outputs))
     shown = cases(scores, files.root, document["phases"][-1], outputs) if files.root and scores.predictions else []
     return page(document, scores.rows, shown, system, outputs)

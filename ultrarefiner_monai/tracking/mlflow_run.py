@@ -29,9 +29,8 @@ PROCESS_DEFAULTS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",  # nothing about a medical project leaves the machine unasked
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",  # a bar a file, in the middle of the training's own
 }
-PAUSE_S = (
-    60.0  # after a failure; longer where the failure itself took long, so that waiting stays under a tenth of the time
-)
+# Seconds after a failure; longer where the failure itself took long, so that waiting stays under a tenth of the time.
+PAUSE_S = 60.0
 
 
 class MlflowRun:
@@ -118,10 +117,13 @@ class MlflowRun:
 
         prepare_database(self._uri)
         self._client = MlflowClient(self._uri)
-        # Processes that begin a study at the same moment share its run.
+        # Processes that begin a cross-validation at the same moment share its run.
         self._id_file.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(self._id_file.with_name(f".{self._id_file.name}.lock")):
-            run = self._reopened(self._client) or self._created(self._client)
+            run = self._reopened(self._client)
+            if run is None:
+                experiment = experiment_id(self._client, self._uri, self._experiment)
+                run = self._client.create_run(experiment, tags=self._tags, run_name=self._name)
             self.run_id = run.info.run_id
             with atomic_write(self._id_file, "w", encoding="utf-8") as file:
                 json.dump({"experiment": self._experiment, "run_id": self.run_id}, file)
@@ -140,11 +142,6 @@ class MlflowRun:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
             return None  # another store than last time
-
-    def _created(self, client: "MlflowClient") -> "Run":
-        return client.create_run(
-            experiment_id(client, self._uri, self._experiment), tags=self._tags, run_name=self._name
-        )
 
     def _report(self, error: Exception) -> None:
         if not self._warned:

@@ -31,7 +31,7 @@ class Tracker:
     Args:
         uri: MLflow tracking URI, such as `sqlite:///mlruns.db`.
         experiment: MLflow experiment, by convention the dataset.
-        run_name: unique name, such as `phase1-fold0-42-20260101T120000`.
+        run_name: unique name, such as `phase1-fold0-seed42-20260101T120000`.
         output_dir: folder of the run.
         params: settings, nested or not; keys are joined by dots, long values cut to MLflow's limit.
         tags: text about the run, such as the substitutions of a demonstration.
@@ -120,10 +120,8 @@ class Tracker:
             self._board.close()
         self._mlflow.submit(*(_send_artifact(path, None) for path in self._artifacts if path.exists()))
         self._mlflow.finish(status)
-        if (
-            self._model is not None and status == "FINISHED"
-        ):  # last, so that a model that cannot be logged leaves the run ended
-            self._mlflow.submit(self._model)
+        if self._model is not None and status == "FINISHED":
+            self._mlflow.submit(self._model)  # last, so that a model that cannot be logged leaves the run ended
 
 
 def _send_params(client: Any, run_id: str, params: Mapping[str, str]) -> None:

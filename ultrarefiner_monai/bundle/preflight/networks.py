@@ -1,7 +1,6 @@
 """Which networks UltraRefiner builds: variants, input sizes and the weights at hand. Sizes and strides are the networks' own."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from ultrarefiner_monai.bundle.preflight.request import Networks, Request, Substitutions
@@ -29,13 +28,9 @@ def resolve(
         starts: models that the stage starts from.
 
     Raises:
-        DataError: a variant or size that cannot be, a file of weights that is not there, or weights that are missing where
-            nothing may be substituted.
+        DataError: a variant or size that cannot be, or weights that are missing where nothing may be substituted.
     """
     own = dict(request.own)
-    for key in request.stage.weights:
-        if own.get(key) not in (None, "random") and not Path(str(own[key])).is_file():
-            raise DataError(f"{key} {own[key]}: no such file; correct the path")
     parameters: dict[str, Any] = {}
     key_of = {path: key for key, path in request.stage.settings.items()}
     if "coarse" in request.stage.parts:
@@ -45,7 +40,7 @@ def resolve(
     if "refiner" in request.stage.parts:
         trained = not demonstration and (request.mode == "evaluate" or bool((starts or {}).get("phase2_checkpoint")))
         _resolve_sam(own, trained, substitutions)
-        parameters |= {"variant": own["variant"], "image_size": own["image_size"]}
+        parameters |= {key: own[key] for key in ("variant", "image_size", "fusion", "lora_rank")}
     weights = {"sam_weights_sha256": own["sam_checkpoint"]} if own.get("sam_checkpoint") else {}
     return Networks(own, own["image_size"], parameters, weights)
 
@@ -83,7 +78,7 @@ def _find_weights(own: dict[str, Any], substitutions: Substitutions) -> None:
         own["variant"] = "tiny" if missing else "lite_medsam"
         substitutions.add(
             f"{message}, SAM '{own['variant']}' takes its place",
-            f"{message}; or --variant lite_medsam, whose weights 'make install' brings",
+            f"{message}; or --variant lite_medsam (of a cross-validation --sam_variant), whose weights 'make install' brings",
         )
     elif missing:
         substitutions.add(f"{missing}; an untrained SAM 'tiny' takes its place", missing)

@@ -1,4 +1,4 @@
-"""What the folder of a study holds: its runs, cards, settings and curves, its manifest and where its images lie."""
+"""What the folder of a cross-validation holds: its runs, cards, settings and curves, its manifest and where its images lie."""
 
 import os
 import re
@@ -10,13 +10,14 @@ from typing import Any, TypeVar
 from ultrarefiner_monai.bundle.paths import BUNDLES, project_root
 from ultrarefiner_monai.bundle.preflight.data import EXCLUDED, default_place
 from ultrarefiner_monai.bundle.run_facts import EXECUTED, store_uri
-from ultrarefiner_monai.cross_validation.tasks import DONE, Study, system_of
+from ultrarefiner_monai.cross_validation.tasks import DONE, CrossValidation, system_of
 from ultrarefiner_monai.data.manifests.manifest import Manifest
 from ultrarefiner_monai.data.predictions.index import INDEX_NAME
 from ultrarefiner_monai.data.releases.readers import find_root
 from ultrarefiner_monai.data.releases.roots import Root
 from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.files import json_or_empty, without_folders
+from ultrarefiner_monai.models.old_cards import converted
 from ultrarefiner_monai.systems import find_stage, find_system
 from ultrarefiner_monai.tracking.metrics_file import read_epochs
 from ultrarefiner_monai.tracking.mlflow_run import PROCESS_DEFAULTS, without_credentials
@@ -70,13 +71,13 @@ class RunFiles:
 
 
 @dataclass(frozen=True)
-class StudyFiles:
-    """A study's folder.
+class ResultFiles:
+    """A cross-validation's folder.
 
     `manifest` is None where it cannot be read, `root` where the images are not found; `notes` tell why, in words.
     """
 
-    study: Study
+    cv: CrossValidation
     runs: tuple[RunFiles, ...]
     manifest: Manifest | None
     root: Root | None
@@ -84,7 +85,7 @@ class StudyFiles:
 
     def stages(self) -> list[str]:
         """Stages that any fold has predicted with; those that are not scored only before one that is."""
-        stages = self.study.system.stages
+        stages = self.cv.system.stages
         found = [
             stage for stage in stages if any(self.has_maps(stage.name, run.fold) for run in self.runs_of(stage.name))
         ]
@@ -95,13 +96,13 @@ class StudyFiles:
         return [run for run in self.runs if run.stage == stage]
 
     def told(self, text: str) -> str:
-        """The text with paths below the study, its images, its manifest and the project as they are below these folders.
+        """The text with paths below results, images, manifest and project as they are below these folders.
 
         A report is sent to others, to whom the folders of the machine say nothing.
         """
         roots = self.root.values() if isinstance(self.root, Mapping) else [self.root]
-        manifest = self.study.shared.get("manifest")
-        named = [self.study.out, self.study.data_root, manifest and Path(manifest).parent, PROJECT, *roots]
+        manifest = self.cv.shared.get("manifest")
+        named = [self.cv.out, self.cv.data_root, manifest and Path(manifest).parent, PROJECT, *roots]
         folders = {path.absolute() for name in named if name for path in (Path(name), Path(name).resolve())}
         for folder in sorted(folders, key=lambda folder: -len(str(folder))):
             if folder.name:
@@ -110,19 +111,19 @@ class StudyFiles:
 
     def has_maps(self, stage: str, fold: int | None) -> bool:
         """Whether there are predictions of a fold's validation images, or (None) of the test images."""
-        return (self.study.maps(stage, fold, self.study.system.stage(stage).outputs[-1]) / INDEX_NAME).is_file()
+        return (self.cv.maps(stage, fold, self.cv.system.stage(stage).outputs[-1]) / INDEX_NAME).is_file()
 
 
-def read_study(folder: str | Path, data_root: str | None = None, manifest: str | None = None) -> StudyFiles:
-    """Read what a study has written so far.
+def read_results(folder: str | Path, data_root: str | None = None, manifest: str | None = None) -> ResultFiles:
+    """Read what a cross-validation has written so far.
 
     Args:
         folder: its `--out`.
-        data_root: where the images lie now; None is where they lay when the study ran.
+        data_root: where the images lie now; None is where they lay when the cross-validation ran.
         manifest: where its manifest lies now; None is where it lay.
 
     Raises:
-        DataError: no study there, or `data_root` is no release of its data set.
+        DataError: no cross-validation there, or `data_root` is no release of its data set.
     """
     folder = Path(folder)
     system = find_system(system_of(folder))
@@ -131,19 +132,21 @@ def read_study(folder: str | Path, data_root: str | None = None, manifest: str |
         names = sorted(child.name for child in folder.iterdir()) if folder.is_dir() else []
         expected = f"expected {system.stages[0].name}/fold0 and the like, found {', '.join(names[:5]) or 'nothing'}"
         found = expected if folder.is_dir() else "no such folder"
-        raise DataError(f"study {folder}: {found}; name the folder that ultrarefiner cv wrote its results to")
+        raise DataError(
+            f"cross-validation {folder}: {found}; name the folder that ultrarefiner cv wrote its results to"
+        )
     dataset = next((name for run in runs for name in (run.card.get("dataset"), run.config.get("dataset")) if name), "")
     config: Mapping[str, Any] = next((run.config for run in runs if run.config), {})
     shared = {"manifest": manifest or config.get("manifest")}
-    study = Study(dataset, data_root or config.get("data_root"), folder, shared=shared, system=system)
-    known, notes = _attempt(lambda: _same_manifest(study, runs))
+    cv = CrossValidation(dataset, data_root or config.get("data_root"), folder, shared=shared, system=system)
+    known, notes = _attempt(lambda: _same_manifest(cv, runs))
     if data_root is not None:
         root: Root | None = find_root(dataset, data_root)
     else:
-        root, more = _attempt(lambda: _root(study))
+        root, more = _attempt(lambda: _root(cv))
         notes += [f"{note}; name it with --data_root" for note in more]
     tracked, more = _tracked(runs)
-    return StudyFiles(study, tuple(tracked), known, root, tuple(notes + more))
+    return ResultFiles(cv, tuple(tracked), known, root, tuple(notes + more))
 
 
 def in_words(stages: Sequence[str], word: str = "and") -> str:
@@ -169,7 +172,7 @@ def _runs(folder: Path, stage: str) -> list[RunFiles]:
             fold,
             path,
             finished=(path / DONE).is_file(),
-            card=json_or_empty(path / "model.json", dict),
+            card=converted(json_or_empty(path / "model.json", dict)),
             config=json_or_empty(path / EXECUTED, dict),
             epochs=read_epochs(path),
             excluded=json_or_empty(path / EXCLUDED, list),
@@ -192,9 +195,9 @@ def _attempt(read: Callable[[], Read]) -> tuple[Read | None, list[str]]:
         return None, [str(error)]
 
 
-def _same_manifest(study: Study, runs: Sequence[RunFiles]) -> Manifest:
-    """The manifest, if it is the one that the study was made with: another may list other images under the same ids."""
-    found = study.manifest
+def _same_manifest(cv: CrossValidation, runs: Sequence[RunFiles]) -> Manifest:
+    """The manifest, if it is the one that the results were made with: another may list other images under the same ids."""
+    found = cv.manifest
     made_with = next((sha256 for run in runs if (sha256 := run.card.get("manifest_sha256"))), found.sha256)
     if made_with != found.sha256:
         raise DataError(
@@ -204,12 +207,12 @@ def _same_manifest(study: Study, runs: Sequence[RunFiles]) -> Manifest:
     return found
 
 
-def _root(study: Study) -> Root:
-    """Where the images lay when the study ran."""
-    lay = study.data_root or default_place(PROJECT, study.dataset)
+def _root(cv: CrossValidation) -> Root:
+    """Where the images lay when the cross-validation ran."""
+    lay = cv.data_root or default_place(PROJECT, cv.dataset)
     if lay is None:
-        raise DataError(f"the images of {study.dataset} are not in {PROJECT / 'data'}")
-    return find_root(study.dataset, lay)
+        raise DataError(f"the images of {cv.dataset} are not in {PROJECT / 'data'}")
+    return find_root(cv.dataset, lay)
 
 
 def _tracked(runs: Sequence[RunFiles]) -> tuple[list[RunFiles], list[str]]:
@@ -235,7 +238,7 @@ def _stored(run: RunFiles) -> Any:
         raise DataError("no run was recorded")
     if database != uri and not Path(database).is_file():  # MLflow would make an empty one
         raise DataError("its database is not where it was")
-    from mlflow.tracking import MlflowClient  # seconds, which a study without a record need not pay
+    from mlflow.tracking import MlflowClient  # seconds, which a cross-validation without a record need not pay
 
     for name, value in PROCESS_DEFAULTS.items():
         os.environ.setdefault(name, value)

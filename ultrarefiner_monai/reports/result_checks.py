@@ -1,4 +1,4 @@
-"""What a reader must know before believing a study: what is missing, replaced or wrong, and what was checked."""
+"""What a reader must know before believing a cross-validation: what is missing, replaced or wrong, and what was checked."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 from ultrarefiner_monai.data.manifests.manifest import Manifest
 from ultrarefiner_monai.data.predictions.index import PredictionIndex
 from ultrarefiner_monai.errors import DataError, shown
+from ultrarefiner_monai.reports.result_files import ResultFiles, RunFiles, in_words
+from ultrarefiner_monai.reports.result_scores import Scores
 from ultrarefiner_monai.reports.statistics import FEW_PATIENTS
-from ultrarefiner_monai.reports.study_files import RunFiles, StudyFiles, in_words
-from ultrarefiner_monai.reports.study_scores import Scores
 from ultrarefiner_monai.reports.tables import OUT_OF_FOLD, PLACES, TEST
 from ultrarefiner_monai.systems import Stage
 
@@ -35,7 +35,7 @@ def own_start(stage: Stage) -> str:
     return f"{in_words([stage.name]).capitalize()} of each fold starts from that fold's own {in_words(starts)}."
 
 
-def warnings_of(files: StudyFiles, scores: Scores) -> tuple[list[Warned], list[str]]:
+def warnings_of(files: ResultFiles, scores: Scores) -> tuple[list[Warned], list[str]]:
     """Warnings, gravest first, and what was checked and found in order."""
     manifest = files.manifest
     faults = {} if manifest is None else _faults(files, manifest)
@@ -50,11 +50,11 @@ def warnings_of(files: StudyFiles, scores: Scores) -> tuple[list[Warned], list[s
         if 0 < patients < FEW_PATIENTS:
             found.append(Warned("note", f"{place}: {patients} patients, so few that intervals are rough and too short"))
     started = {run.stage for run in files.runs if run.params}
-    starts = [own_start(stage) for stage in files.study.system.stages if stage.starts and stage.name in started]
+    starts = [own_start(stage) for stage in files.cv.system.stages if stage.starts and stage.name in started]
     return found, [] if manifest is None else [text for text in (*CHECKED, *starts) if text not in faults]
 
 
-def _faults(files: StudyFiles, manifest: Manifest) -> dict[str, list[str]]:
+def _faults(files: ResultFiles, manifest: Manifest) -> dict[str, list[str]]:
     """What contradicts the sentences of CHECKED and `own_start`; the first was checked when the manifest was read."""
     _, own_fold, same_manifest, same_weights = CHECKED
     found: dict[str, list[str]] = {}
@@ -62,7 +62,7 @@ def _faults(files: StudyFiles, manifest: Manifest) -> dict[str, list[str]]:
         if run.card.get("manifest_sha256") not in (None, manifest.sha256):
             text = f"{_name(run)} was trained on another version of the manifest"
             found.setdefault(same_manifest, []).append(text)
-        stage = files.study.system.stage(run.stage)
+        stage = files.cv.system.stage(run.stage)
         for start in dict.fromkeys(stage.starts.values()):
             made = next((one.card.get("sha256") for one in files.runs_of(start) if one.fold == run.fold), None)
             if made and run.params.get(f"{start}_sha256", made) != made:
@@ -82,22 +82,22 @@ def _faults(files: StudyFiles, manifest: Manifest) -> dict[str, list[str]]:
     return found
 
 
-def _indices(files: StudyFiles) -> Iterator[tuple[str, PredictionIndex, RunFiles | None]]:
+def _indices(files: ResultFiles) -> Iterator[tuple[str, PredictionIndex, RunFiles | None]]:
     """Every index of predictions: its name in words, and its run (None for the test set)."""
-    for stage in files.study.system.stages:
+    for stage in files.cv.system.stages:
         runs = files.runs_of(stage.name)
         for run in [*runs, None] if runs else []:
             fold = None if run is None else run.fold
             if not files.has_maps(stage.name, fold):
                 continue
             try:
-                index = PredictionIndex.load(files.study.maps(stage.name, fold, stage.outputs[-1]))
+                index = PredictionIndex.load(files.cv.maps(stage.name, fold, stage.outputs[-1]))
             except DataError:
                 continue  # told where the scores are read
             yield f"predictions of {stage.name} {TEST if run is None else f'fold {run.fold}'}", index, run
 
 
-def _substitutions(files: StudyFiles) -> list[str]:
+def _substitutions(files: ResultFiles) -> list[str]:
     said = [
         (run.tags["substitutions"], _name(run)) for run in files.runs if run.tags.get("substitutions", "none") != "none"
     ]
@@ -112,12 +112,12 @@ def _substitutions(files: StudyFiles) -> list[str]:
     return [f"{', '.join(names)}: {text}" for text, names in by_text.items()]
 
 
-def _missing(files: StudyFiles) -> Iterator[str]:
+def _missing(files: ResultFiles) -> Iterator[str]:
     """Folds and stages that are not done."""
     unfinished = [_name(run) for run in files.runs if not run.finished]
     if unfinished:
         yield f"not finished: {', '.join(unfinished)}"
-    folds = {stage.name: {run.fold for run in files.runs_of(stage.name)} for stage in files.study.system.stages}
+    folds = {stage.name: {run.fold for run in files.runs_of(stage.name)} for stage in files.cv.system.stages}
     yield from (f"{stage} has not been run" for stage, done in folds.items() if not done)
     every = set() if files.manifest is None else set(range(files.manifest.num_folds))
     for stage, done in folds.items():
@@ -125,7 +125,7 @@ def _missing(files: StudyFiles) -> Iterator[str]:
             yield f"{stage} was run for some folds only, without {', '.join(map(str, left))}"
 
 
-def _absent(files: StudyFiles, manifest: Manifest, scores: Scores) -> Iterator[str]:
+def _absent(files: ResultFiles, manifest: Manifest, scores: Scores) -> Iterator[str]:
     """Images of the manifest that have no score where their fold was predicted."""
     for stage in scores.stages()[-1:]:
         folds = [run.fold for run in files.runs_of(stage) if files.has_maps(stage, run.fold)]
@@ -135,13 +135,13 @@ def _absent(files: StudyFiles, manifest: Manifest, scores: Scores) -> Iterator[s
             if 0 < scored < len(wanted):
                 yield (
                     f"{len(wanted) - scored} of {len(wanted)} {place} images of the manifest have no score in {stage}: "
-                    f"the study saw a part of {manifest.name}, and its figures are not those of the whole"
+                    f"the cross-validation saw a part of {manifest.name}, and its figures are not those of the whole"
                 )
             elif wanted and not scored:
                 yield f"no {place} image has a score in {stage}"
 
 
-def _excluded(files: StudyFiles) -> Iterator[str]:
+def _excluded(files: ResultFiles) -> Iterator[str]:
     by_id: dict[str, Any] = {
         str(entry.get("id")): "; ".join(map(str, entry.get("reasons", ())))
         for run in files.runs

@@ -6,7 +6,7 @@ from typing import Any, TypedDict
 from ultrarefiner_monai import __version__
 from ultrarefiner_monai.data.manifests.manifest import Manifest
 from ultrarefiner_monai.metrics.scores import outputs_of
-from ultrarefiner_monai.reports.study_files import RunFiles, StudyFiles
+from ultrarefiner_monai.reports.result_files import ResultFiles, RunFiles
 
 DIFFERS = "differs between folds"
 
@@ -23,12 +23,12 @@ class Curve(TypedDict):
     values: list[float]
 
 
-def facts(files: StudyFiles) -> Facts:
+def facts(files: ResultFiles) -> Facts:
     """What was run, as plain values."""
     stages = list(dict.fromkeys(run.stage for run in files.runs))
     versions = _common((_versions(run) for run in files.runs), every=True)
     return {
-        "dataset": files.study.dataset,
+        "dataset": files.cv.dataset,
         "manifest": {} if files.manifest is None else _manifest(files.manifest),
         "runs": [_run(run) for run in files.runs],
         "settings": {stage: _common(run.settings for run in files.runs_of(stage)) for stage in stages},
@@ -38,7 +38,7 @@ def facts(files: StudyFiles) -> Facts:
     }
 
 
-def curves(files: StudyFiles) -> list[Curve]:
+def curves(files: ResultFiles) -> list[Curve]:
     """Loss, validation Dice of each output and learned weights of the losses of each run; a repeated epoch counts once."""
     found = []
     for run in files.runs:
@@ -89,10 +89,8 @@ def _run(run: RunFiles) -> Facts:
 
 def _architecture(run: RunFiles) -> Facts:
     """What the model's card says of its network, keys joined by dots."""
-    old = {part: run.card.get(part) for part in ("coarse", "refiner")}  # where cards had UltraRefiner's networks
-    network = run.card.get("network", old)
     found: Facts = {}
-    for part, content in network.items() if isinstance(network, dict) else ():
+    for part, content in run.card.get("network", {}).items():
         found |= (
             {f"{part}.{key}": value for key, value in content.items()} if isinstance(content, dict) else {part: content}
         )
@@ -100,7 +98,7 @@ def _architecture(run: RunFiles) -> Facts:
 
 
 def _starting_weights(runs: Sequence[RunFiles]) -> dict[str, list[str]]:
-    """Hashes of weights that runs started from and that no run of the study has made, by their parameter's name."""
+    """Hashes of weights that runs started from and that no run of the cross-validation has made, by their parameter's name."""
     own = {run.card.get("sha256") for run in runs}
     found: dict[str, list[str]] = {}
     for run in runs:

@@ -1,4 +1,4 @@
-"""The scores that a report is made from: of prediction maps where the images are there, else of the tables of the study."""
+"""The scores that a report is made from: of the prediction maps where the images are there, else of a table of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.metrics.scores import Row, calibrate_image
 from ultrarefiner_monai.metrics.scores_file import PER_IMAGE, read_rows
 from ultrarefiner_monai.parallel import in_parallel
-from ultrarefiner_monai.reports.study_files import StudyFiles
+from ultrarefiner_monai.reports.result_files import ResultFiles
 from ultrarefiner_monai.reports.tables import place_of, stages_of
 
 Key = tuple[str, str]  # stage and place
@@ -23,7 +23,7 @@ class Scores:
     """Rows of all stages and places, and what belongs to them.
 
     Attributes:
-        rows: one an image and stage, see `cross_validation.scores.study_rows`.
+        rows: one an image and stage, see `cross_validation.scores.score_rows`.
         calibration: sums (output, region, 3, bins) of all images of a stage and place; empty without the maps.
         predictions: by stage and image id, for figures.
         notes: what could not be read, in words.
@@ -43,8 +43,8 @@ class Scores:
         return [row for row in self.rows if row["phase"] == stage and place_of(row) == place]
 
 
-def score_study(files: StudyFiles) -> Scores:
-    """Score every prediction of a study's stages at the images' own size.
+def score_results(files: ResultFiles) -> Scores:
+    """Score every prediction of a cross-validation's stages at the images' own size.
 
     Raises:
         DataError: there is nothing to score, or neither images nor a table of them.
@@ -53,11 +53,11 @@ def score_study(files: StudyFiles) -> Scores:
     if root is None or files.manifest is None:
         return _from_table(files)
     found, notes = _predictions(files)
-    outcomes = in_parallel(lambda one: _score(one, files.study.dataset, root), found, progress="scores")
+    outcomes = in_parallel(lambda one: _score(one, files.cv.dataset, root), found, progress="scores")
     scored = [outcome for outcome in outcomes if not isinstance(outcome, str)]
     faults = [outcome for outcome in outcomes if isinstance(outcome, str)]
     if not scored:
-        raise DataError(f"study {files.study.out}: {(faults + notes + ['no fold has predicted yet'])[0]}")
+        raise DataError(f"cross-validation {files.cv.out}: {(faults + notes + ['no fold has predicted yet'])[0]}")
     if faults:
         notes.append(f"{len(faults)} predictions could not be scored and are left out ({faults[0]})")
     sums: dict[Key, Any] = {}
@@ -67,13 +67,13 @@ def score_study(files: StudyFiles) -> Scores:
     return Scores([row for row, _ in scored], sums, {(one.phase, one.item["id"]): one for one in found}, notes)
 
 
-def _predictions(files: StudyFiles) -> tuple[list[Prediction], list[str]]:
+def _predictions(files: ResultFiles) -> tuple[list[Prediction], list[str]]:
     found, notes = [], []
     for stage in files.stages():
         folds: Sequence[int | None] = [*(run.fold for run in files.runs_of(stage)), None]
         for fold in (fold for fold in folds if files.has_maps(stage, fold)):
             try:
-                found += predictions(files.study, stage, fold)
+                found += predictions(files.cv, stage, fold)
             except DataError as error:
                 notes.append(str(error))
     return found, notes
@@ -88,12 +88,14 @@ def _score(prediction: Prediction, dataset: str, root: Root) -> tuple[Row, np.nd
         return str(error)
 
 
-def _from_table(files: StudyFiles) -> Scores:
-    path = files.study.out / PER_IMAGE
+def _from_table(files: ResultFiles) -> Scores:
+    path = files.cv.out / PER_IMAGE
     if not path.is_file():
-        raise DataError(f"study {files.study.out}: {files.notes[0]}, and it has no {PER_IMAGE} of its own")
+        raise DataError(f"cross-validation {files.cv.out}: {files.notes[0]}, and it has no {PER_IMAGE} of its own")
     rows = read_rows(path)
     if not rows or not {"phase", "fold", "dataset"} <= rows[0].keys():
-        raise DataError(f"{path}: expected rows with phase, fold and dataset, found none; run the study again")
+        raise DataError(
+            f"{path}: expected rows with phase, fold and dataset, found none; run the cross-validation again"
+        )
     note = f"images or manifest are not there: scores are those of {PER_IMAGE}, without calibration and pictures"
     return Scores(rows, {}, {}, [note])

@@ -1,4 +1,4 @@
-"""A study as `ultrarefiner cv` leaves it, its tracked runs included, in seconds: blurred truths stand for predictions."""
+"""A cross-validation as `ultrarefiner cv` leaves it, tracked runs included, in seconds: blurred truths stand for predictions."""
 
 import json
 from pathlib import Path
@@ -8,8 +8,8 @@ from ignite.engine import Engine
 from scipy.ndimage import gaussian_filter
 
 from ultrarefiner_monai.cross_validation.conduct import conduct
-from ultrarefiner_monai.cross_validation.scores import CHANNELS, predictions
-from ultrarefiner_monai.cross_validation.tasks import DONE, Study
+from ultrarefiner_monai.cross_validation.scores import predictions
+from ultrarefiner_monai.cross_validation.tasks import DONE, CrossValidation
 from ultrarefiner_monai.data.images import read_mask
 from ultrarefiner_monai.data.manifests.build import build_document, write_manifest
 from ultrarefiner_monai.data.manifests.items import masks_of
@@ -26,14 +26,15 @@ SHIFT = {"coarse": 5, "refined": 2}  # pixels by which a stage's masks miss the 
 MODEL = "0" * 64
 
 
-class UntrainedStudy(Study):
-    """A study whose folds predict and track without having been trained."""
+class UntrainedStudy(CrossValidation):
+    """A cross-validation whose folds predict and track without having been trained."""
 
     def run_fold(self, phase: str, fold: int) -> None:
         folder = self.folder(phase, fold)
         for split, place in (("val", "predictions"), ("test", "predictions_test")):
-            for channel in CHANNELS[phase]:
-                self._predict(folder / place / ("" if phase == "phase1" else channel), phase, fold, split, channel)
+            outputs = self.system.stage(phase).outputs
+            for output in outputs:
+                self._predict(folder / place / (output if len(outputs) > 1 else ""), phase, fold, split, output)
         card = {"phase": phase, "dataset": self.dataset, "fold": fold, "epoch": 2, "sha256": MODEL}
         config = {"dataset": self.dataset, "data_root": self.data_root, "seed": 42, **self.shared}
         for name, content in (("model.json", card), ("executed_config.json", config), (DONE, {})):
@@ -41,7 +42,7 @@ class UntrainedStudy(Study):
         self._track(folder, phase, fold)
 
     def _predict(self, folder: Path, phase: str, fold: int, split: str, channel: str) -> None:
-        index = PredictionIndex(self.dataset, int(phase[-1]), fold, split, self.manifest.sha256, MODEL)
+        index = PredictionIndex(self.dataset, phase, fold, split, self.manifest.sha256, MODEL)
         generator = np.random.default_rng(fold)
         for item in self.manifest.split(split, fold):
             root = find_root(self.dataset, str(self.data_root))
@@ -65,18 +66,18 @@ class UntrainedStudy(Study):
         evaluator = Engine(
             lambda _, batch: [dict(zip(("pred", "truth"), item["maps"].read(root), strict=True)) for item in batch]
         )
-        CompareMasks(folder).attach(evaluator)
+        CompareMasks(folder, self.system.stage(phase).outputs).attach(evaluator)
         TrackValidation(tracker).attach(evaluator)
         evaluator.run([[{**one.item, "maps": one} for one in predictions(self, phase, fold)]])
         tracker.finish()
 
 
-def make_study(base: Path) -> Study:
+def make_results(base: Path) -> CrossValidation:
     """Two folds through three phases on twelve pictures of the phantom, everything below `base`."""
     root, manifest = base / "PHANTOM", base / "PHANTOM.json"
     generate_phantom(root, count=12, seed=3)
     write_manifest(build_document(read_release("PHANTOM", str(root)), Options(folds=2)), manifest)
     shared = {"manifest": str(manifest), "tracking_uri": f"sqlite:///{base / 'mlruns.db'}"}
-    study = UntrainedStudy("PHANTOM", str(root), base / "study", None, shared)
-    conduct([study])
-    return study
+    cv = UntrainedStudy("PHANTOM", str(root), base / "study", None, shared)
+    conduct([cv])
+    return cv

@@ -43,7 +43,7 @@ def trained(small_pair, tmp_path_factory):
     other = keys_of("BUS", out / "BUS", out)
     shared = {"fold": 1, "epochs": 1, "batch_size": 4, "tracking_uri": f"sqlite:///{out}/m.db", "log_model": "false"}
     run_bundle("phase1", "train", **own, **shared, **SIZES["phase1"], output_dir=str(out / "phase1"))
-    simulate_predictions(manifest, root / "BUSI", out / "coarse")
+    simulate_predictions(manifest, root / "BUSI", "phase1", out / "coarse")
     keys = {**SIZES["phase1"], "cache_embeddings": "false", "coarse_predictions": str(out / "coarse")}
     run_bundle("phase2", "train", **own, **shared, **keys, output_dir=str(out / "phase2"))
     models = {name: str(out / name / "model.pt") for name in ("phase1", "phase2")}
@@ -182,9 +182,9 @@ def test_cascade_starts_from_the_masks_of_phase_1(trained, external):
         ("phase1", "external", "pair", ("checkpoint",), r"was trained on BUSI: split 'external' of BUSI\+BUS would"),
         ("phase1", "external", "other", (), "split 'external' needs the model it evaluates"),
         ("phase1", "test", "other", ("checkpoint",), "made with dataset = 'BUSI', expected 'BUS'"),
-        ("phase2", "external", "other", ("checkpoint",), "evaluate the cascade: phase 3's evaluate.json"),
+        ("phase2", "external", "other", ("checkpoint",), "evaluate the cascade: phase3's evaluate.json"),
         ("phase3", "external", "own", ("phase1", "phase2"), "was trained on BUSI: split 'external' of BUSI would"),
-        ("phase3", "test", "own", ("phase1",), "one is named: add --phase2_checkpoint FILE"),
+        ("phase3", "test", "own", ("phase1",), "evaluated from 2 models: add --phase2_checkpoint FILE"),
         ("phase3", "test", "own", ("checkpoint", "phase1", "phase2"), "evaluate one at a time"),
     ],
 )

@@ -26,13 +26,13 @@ def asked(monkeypatch):
 
 
 @pytest.mark.parametrize("names", ["BUSI,BUSBRA", "[BUSI,BUSBRA]", "BUSI, BUSBRA,BUSI"])
-def test_each_of_several_data_sets_is_a_study_of_its_own(names, asked, capsys):
+def test_each_of_several_data_sets_has_a_cross_validation_of_its_own(names, asked, capsys):
     fire.Fire(VERBS, ["cv", names, "data", "--out", "results", "--seed", "1"])
-    assert [(cv.dataset, cv.data_root, cv.out) for cv in asked["studies"]] == [
+    assert [(cv.dataset, cv.data_root, cv.out) for cv in asked["cvs"]] == [
         ("BUSI", "data", Path("results/BUSI")),
         ("BUSBRA", "data", Path("results/BUSBRA")),
     ]
-    assert all(cv.shared == {"seed": 1} for cv in asked["studies"])
+    assert all(cv.shared == {"seed": 1} for cv in asked["cvs"])
     assert capsys.readouterr().out.split("\n")[:4] == ["BUSI", "| table |", "BUSBRA", "| table |"]
 
 
@@ -47,7 +47,7 @@ def test_each_of_several_data_sets_is_a_study_of_its_own(names, asked, capsys):
 )
 def test_results_of_a_data_set_go_into_a_folder_of_its_name_unless_told_otherwise(words, folders, asked):
     fire.Fire(VERBS, ["cv", *words, "--data_root", "data"])
-    assert [cv.out.as_posix() for cv in asked["studies"]] == folders
+    assert [cv.out.as_posix() for cv in asked["cvs"]] == folders
     assert isinstance(asked["engine"], LocalEngine)
 
 
@@ -67,7 +67,7 @@ def test_one_command_line_sets_the_networks_of_all_stages(asked, tmp_path):
     (tmp_path / "settings.json").write_text(json.dumps({"phase1": {"epochs": 3}}))
     words = f"--sam_variant lite_medsam --coarse_variant tiny --seed 1 --settings {tmp_path}/settings.json"
     fire.Fire(VERBS, ["cv", "BUSI", "data", *words.split()])
-    assert asked["studies"][0].values == {
+    assert asked["cvs"][0].values == {
         "phase1": {"variant": "tiny", "seed": 1, "epochs": 3},
         "phase2": {"variant": "lite_medsam", "seed": 1},
         "phase3": {"variant": "lite_medsam", "coarse_variant": "tiny", "seed": 1},
@@ -90,7 +90,7 @@ def test_the_demonstration_takes_an_untrained_sam_where_there_are_no_weights(
 ):
     monkeypatch.setattr(System, "find_weights", lambda _: {"LiteMedSAM": found})
     fire.Fire(VERBS, ["quickstart", "--out", "results"])
-    (cv,) = asked["studies"]
+    (cv,) = asked["cvs"]
     assert (cv.dataset, cv.data_root, cv.out, cv.folds) == ("PHANTOM", None, Path("results"), [0])
     small = {"batch_size": 8, "epochs": 2}
     assert json.dumps(cv.values) == json.dumps(

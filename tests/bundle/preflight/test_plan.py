@@ -81,7 +81,7 @@ def test_an_interrupted_phantom_leaves_nothing_behind(tmp_path, monkeypatch):
         folder.mkdir()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ultrarefiner_monai.bundle.preflight.data.generate_phantom", interrupted)
+    monkeypatch.setattr("ultrarefiner_monai.data.phantom.generate_phantom", interrupted)
     with pytest.raises(KeyboardInterrupt):
         make_phantom(tmp_path / "PHANTOM")
     assert not list(tmp_path.iterdir())

@@ -19,7 +19,7 @@ def item(number: int, fold: int | None) -> dict:
 def predict(folder: Path, items: list[dict], fold: int | None, value: float = 0.5, **changes) -> PredictionIndex:
     fields = {
         "dataset": "BUSBRA",
-        "phase": 1,
+        "stage": "phase1",
         "fold": fold,
         "split": "val",
         "manifest_sha256": HASH,

@@ -21,7 +21,7 @@ def test_the_index_returns_and_is_plain_json(tmp_path):
 
 
 def test_an_undefined_dice_becomes_null(tmp_path):
-    index = PredictionIndex("BUSBRA", 1, 0, "val", HASH, MODEL)
+    index = PredictionIndex("BUSBRA", "phase1", 0, "val", HASH, MODEL)
     index.add(item(1, 0), float("nan"))
     index.write(tmp_path)
     assert "NaN" not in (tmp_path / "predictions.json").read_text()
@@ -29,7 +29,7 @@ def test_an_undefined_dice_becomes_null(tmp_path):
 
 
 def test_an_index_refuses_images_that_would_share_a_map(tmp_path):
-    index = PredictionIndex("BUSBRA", 1, 0, "val", HASH, MODEL)
+    index = PredictionIndex("BUSBRA", "phase1", 0, "val", HASH, MODEL)
     index.add(item(1, 0))
     index.add({**item(2, 0), "image": "Images/bus_1.jpg"})
     with pytest.raises(DataError, match=r"same file: Images/bus_1\.nii\.gz"):
@@ -58,3 +58,11 @@ def test_an_index_that_points_outside_its_folder_is_refused(tmp_path, path):
 def test_a_missing_index_says_what_to_run(tmp_path):
     with pytest.raises(DataError, match="missing; run phase 1's inference"):
         PredictionIndex.load(tmp_path)
+
+
+def test_an_index_of_an_earlier_version_has_the_number_of_a_phase(tmp_path):
+    predict(tmp_path, [item(1, 0)], 0)
+    content = json.loads((tmp_path / "predictions.json").read_text())
+    assert content.pop("stage") == "phase1"
+    (tmp_path / "predictions.json").write_text(json.dumps(content | {"phase": 2}))
+    assert PredictionIndex.load(tmp_path).stage == "phase2"

@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ultrarefiner_monai.errors import shown
+
 if TYPE_CHECKING:
     from ultrarefiner_monai.networks.hybrid_resnet import Bottleneck, HybridResNet
     from ultrarefiner_monai.networks.transunet import TransformerBlock, TransUNet
@@ -39,9 +41,8 @@ def load_npz(network: TransUNet, path: str | Path) -> None:
     targets = dict(_targets(network))
     faults = [*_faults(targets, arrays), *_position_faults(network.positions, arrays)]
     if faults:
-        more = f"; and {len(faults) - SHOWN_FAULTS} more" if len(faults) > SHOWN_FAULTS else ""
         raise ValueError(
-            f"{path} does not fit this TransUNet: {'; '.join(faults[:SHOWN_FAULTS])}{more}. "
+            f"{path} does not fit this TransUNet: {shown(faults, SHOWN_FAULTS, '; ')}. "
             "Use the weights of the same architecture, such as R50+ViT-B_16.npz for r50_vit_b16"
         )
     for name, target in targets.items():

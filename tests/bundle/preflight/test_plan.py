@@ -88,14 +88,14 @@ def test_an_interrupted_phantom_leaves_nothing_behind(tmp_path, monkeypatch):
 
 
 def test_real_data_without_phase_1_keep_the_published_coarse_network(tmp_path, monkeypatch):
-    monkeypatch.setattr("ultrarefiner_monai.bundle.preflight.plan.find_data", real_data)
+    monkeypatch.setattr("ultrarefiner_monai.bundle.preflight.decision.find_data", real_data)
     made = plan(tmp_path, stage="phase3", coarse_variant="r50_vit_b16", variant="tiny")
     assert (made.network["coarse_variant"], made.network["coarse_size"]) == ("r50_vit_b16", 224)
     assert len(made.substitutions) == 2
 
 
 def test_a_trained_model_brings_its_own_sam_weights(tmp_path, monkeypatch):
-    monkeypatch.setattr("ultrarefiner_monai.bundle.preflight.plan.find_data", real_data)
+    monkeypatch.setattr("ultrarefiner_monai.bundle.preflight.decision.find_data", real_data)
     made = plan(tmp_path, stage="phase3", coarse_variant="tiny", variant="vit_b", mode="evaluate")
     assert (made.network["variant"], made.networks.weights, made.substitutions) == ("vit_b", {}, ())
 

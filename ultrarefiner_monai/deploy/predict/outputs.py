@@ -1,6 +1,5 @@
 """What a prediction leaves on the disk: masks, maps and overlays, each complete or not at all."""
 
-import gzip
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ultrarefiner_monai.data.predictions.maps import nifti_bytes
 from ultrarefiner_monai.deploy.images.dicom import DicomFile
 from ultrarefiner_monai.deploy.images.image_file import ImageFile
 from ultrarefiner_monai.deploy.images.nifti import NiftiFile
@@ -131,7 +131,7 @@ def write_nifti(path: Path, plane: np.ndarray, source: ImageFile) -> None:
         down_column, along_row = source.spacing or (1.0, 1.0)
         image = nibabel.Nifti1Image(np.ascontiguousarray(plane.T), np.diag([along_row, down_column, 1.0, 1.0]))
         image.header.set_xyzt_units("mm" if source.spacing else "unknown")
-    write_file(path, gzip.compress(image.to_bytes(), compresslevel=1, mtime=0))
+    write_file(path, nifti_bytes(image))
 
 
 def outlined(grey: np.ndarray, mask: np.ndarray) -> np.ndarray:

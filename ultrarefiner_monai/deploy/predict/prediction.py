@@ -1,7 +1,6 @@
 """Images in, masks at their own size out: the verb `predict`."""
 
 import csv
-import json
 import math
 import sys
 import time
@@ -19,7 +18,7 @@ from ultrarefiner_monai.deploy.images.image_file import ImageFile
 from ultrarefiner_monai.deploy.predict.measures import measure
 from ultrarefiner_monai.deploy.predict.outputs import Outputs, WriteError, frame_names, write_file
 from ultrarefiner_monai.errors import DataError, shown
-from ultrarefiner_monai.files import file_sha256, finite
+from ultrarefiner_monai.files import file_sha256, finite, json_text
 from ultrarefiner_monai.models.ensemble import Ensemble, Models
 
 SCHEMA = "ultrarefiner_monai/predict/1"
@@ -204,8 +203,8 @@ def _write_tables(summary: Summary, ensemble: Ensemble, outputs: Outputs) -> Non
         "threshold": outputs.threshold,
         "device": ensemble.device,
         "seconds": round(summary.seconds, 3),
-        "pictures": finite(summary.rows),
+        "pictures": summary.rows,
         "failures": [{"file": path, "reason": reason} for path, reason in summary.failures],
     }
     write_file(outputs.out / TABLE, stream.getvalue().encode())
-    write_file(outputs.out / REPORT, (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode())
+    write_file(outputs.out / REPORT, json_text(document).encode())

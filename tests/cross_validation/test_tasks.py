@@ -110,7 +110,7 @@ def test_runs_hold_their_executed_configuration_scores_and_panels(small_cv):
         ({"data_root": "nowhere"}, ("phase1",), "nowhere"),
     ],
 )
-def test_a_study_that_cannot_run_is_refused_before_anything_is_written(changes, phases, said, tmp_path):
+def test_what_cannot_run_is_refused_before_anything_is_written(changes, phases, said, tmp_path):
     cv = CrossValidation(**({"dataset": "PHANTOM", "data_root": None, "out": tmp_path / "out"} | changes))
     with pytest.raises(DataError, match=re.escape(said)):
         conduct([cv], phases)
@@ -164,7 +164,7 @@ def test_tasks_leave_out_what_is_done_and_folds_of_others(small_release, tmp_pat
     assert [task.name for task in cv.tasks(["phase2"], [1])] == ["out phase2 fold 1", "out phase2 test"]
 
 
-def test_a_mistake_in_one_study_does_not_stop_the_other(small_cv, small_release, tmp_path):
+def test_a_mistake_in_one_does_not_stop_the_other(small_cv, small_release, tmp_path):
     shared = {**small_cv.shared, "tracking_uri": f"sqlite:///{tmp_path / 'mlruns.db'}"}
     (tmp_path / "broken.npz").touch()
     wrong = {"phase1": {**small_cv.settings["phase1"], "pretrained": str(tmp_path / "broken.npz")}}
@@ -183,7 +183,7 @@ def test_a_mistake_in_one_study_does_not_stop_the_other(small_cv, small_release,
     assert sorted(parents) == ["FAILED", "FINISHED"]
 
 
-def test_a_study_goes_on_elsewhere_but_not_with_other_settings(small_cv, tmp_path):
+def test_it_goes_on_elsewhere_but_not_with_other_settings(small_cv, tmp_path):
     moved = tmp_path / "moved"
     shutil.copytree(small_cv.out, moved)
     root = shutil.copytree(small_cv.data_root, tmp_path / "PHANTOM")
@@ -191,6 +191,18 @@ def test_a_study_goes_on_elsewhere_but_not_with_other_settings(small_cv, tmp_pat
     CrossValidation("PHANTOM", str(root), moved, None, shared, small_cv.settings).check()
     with pytest.raises(DataError, match=r"phase1/fold0: begun with seed = None, asked for 7"):
         CrossValidation("PHANTOM", str(root), moved, None, shared | {"seed": 7}, small_cv.settings).check()
+
+
+def test_settings_of_a_fold_that_has_learnt_nothing_may_change(small_release, tmp_path):
+    """`--variant` once failed after it had left its settings in every fold, so that the corrected command was refused."""
+    shared = {"manifest": small_release["manifest"]}
+    begun = CrossValidation("PHANTOM", small_release["data_root"], tmp_path, [0], shared)
+    (begun.folder("phase1", 0)).mkdir(parents=True)
+    (begun.folder("phase1", 0) / "settings.json").write_text('{"dataset": "PHANTOM", "variant": "lite_medsam"}')
+    begun.check()
+    (begun.folder("phase1", 0) / "checkpoint.pt").touch()
+    with pytest.raises(DataError, match="begun with variant = 'lite_medsam'"):
+        begun.check()
 
 
 @pytest.mark.slow

@@ -11,7 +11,6 @@ import pytest
 from browsing import complaints, displayed, opened_browser, requests, served
 from untrained_results import make_results
 
-from ultrarefiner_monai.data.datasets import PHASES
 from ultrarefiner_monai.reports.report import report
 
 BIN = Path(sys.executable).parent
@@ -77,12 +76,12 @@ def test_what_a_page_must_not_do_is_noticed(browser, tmp_path):
     assert len(browser.execute_script(UNSHARP)) == 1
 
 
-def test_runs_are_found_and_compared_by_clicking(browser, mlflow_ui):
+def test_runs_are_found_and_compared_by_clicking(browser, mlflow_ui, cv):
     browser.get(f"{mlflow_ui}/#/experiments")
     displayed(browser, "//*[text()='Model training']").click()
     displayed(browser, "//a[text()='PHANTOM']").click()
     displayed(browser, "//button[contains(@data-component-id, 'runnamecell')]").click()  # opens the parent run
-    for phase in PHASES:
+    for phase in cv.stages:
         for fold in (0, 1):
             displayed(browser, f"//a[.='{phase}-fold{fold}-seed42']")
     displayed(browser, "//input[@aria-label='Select all runs']/..").click()
@@ -92,7 +91,7 @@ def test_runs_are_found_and_compared_by_clicking(browser, mlflow_ui):
 
 
 def test_phases_stand_side_by_side_in_a_plot(browser, mlflow_ui, cv):
-    files = [cv.folder(phase, fold) / "mlflow_run.json" for phase in PHASES for fold in (0, 1)]
+    files = [cv.folder(phase, fold) / "mlflow_run.json" for phase in cv.stages for fold in (0, 1)]
     runs = json.dumps([json.loads(file.read_text())["run_id"] for file in files])
     browser.get(f"{mlflow_ui}/#/compare-runs?runs={quote(runs)}&experiments={quote(EXPERIMENT)}")
     displayed(browser, "//*[.='Comparing 6 Runs from 1 Experiment']")

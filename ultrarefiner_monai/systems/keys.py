@@ -5,6 +5,7 @@ Which of them a stage has, and with what default, its configurations say; the ta
 """
 
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -241,4 +242,4 @@ def _rows(stage: Stage) -> list[str]:
 
 
 if __name__ == "__main__":
-    print(keys_page(), end="")
+    sys.stdout.write(keys_page())

@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
 
 from ultrarefiner_monai.bundle.paths import BUNDLES
 from ultrarefiner_monai.bundle.preflight.request import Networks
@@ -13,12 +12,12 @@ from ultrarefiner_monai.systems import Stage, System
 SIZE = 64
 
 
-class Threshold(nn.Module):
+class Threshold(torch.nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.level = nn.Parameter(torch.tensor(0.2))
+        self.level = torch.nn.Parameter(torch.tensor(0.2))
 
-    def forward(self, image: Tensor) -> Tensor:
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
         return 40 * (self.level - image)
 
 
@@ -43,11 +42,10 @@ SYSTEM = System(
 
 def write_bundle(folder: Path) -> None:
     """Phase 1's configurations with another network and optimizer."""
-    (folder / "configs").mkdir(parents=True)
-    (folder / "docs").mkdir()
     for source in (BUNDLES / "phase1").rglob("*[!s]"):
         text = source.read_text(encoding="utf-8").replace("network['image_size']", "networks.image_size")
         target = folder / source.relative_to(BUNDLES / "phase1")
+        target.parent.mkdir(parents=True, exist_ok=True)
         if source.stem in ("train", "inference"):
             config = json.loads(text)
             for key in {"variant", "image_size", "pretrained", "learning_rate", "optimizers"} & config.keys():

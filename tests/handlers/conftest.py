@@ -3,6 +3,7 @@
 import math
 import os
 import shutil
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,6 +141,8 @@ def fork() -> Callable[[Callable[[], None]], int]:
         if child:
             return child
         code = 1
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # whatever libraries of earlier tests have set, such as Ray
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             function()
             code = 0

@@ -1,5 +1,6 @@
 """One process a folder; SIGINT and SIGTERM end a training cleanly and resumably."""
 
+import gc
 import os
 import signal
 import time
@@ -55,6 +56,19 @@ def test_the_folder_is_locked_before_anything_is_written(tmp_path, fork):
         RunGuard(tmp_path).attach(Engine(lambda engine, batch: None))
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
+
+
+def test_a_workflow_dropped_before_it_ran_does_not_keep_the_folder(tmp_path):
+    gc.disable()
+    try:
+        dropped = guarded(tmp_path)
+        dropped.state.trainer = (
+            dropped  # as engines and handlers of a bundle do: counting references does not free them
+        )
+        del dropped
+        guarded(tmp_path).run([0])
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

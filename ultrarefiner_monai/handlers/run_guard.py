@@ -1,5 +1,6 @@
 """One training per output folder, and a clean end when it is told to stop."""
 
+import gc
 import logging
 import os
 import signal
@@ -102,9 +103,17 @@ class RunGuard:
         if self._lock.is_locked or not is_main():
             return
         self._folder.mkdir(parents=True, exist_ok=True)
-        try:
-            self._lock.acquire()
-        except Timeout as error:
+        if self._try_to_lock():
+            return
+        gc.collect()  # a workflow of this process that was dropped before it ran keeps its lock as long as its engines
+        if not self._try_to_lock():
             raise CheckpointError(
                 f"{self._folder} is in use by another training; wait for it or set another output_dir"
-            ) from error
+            )
+
+    def _try_to_lock(self) -> bool:
+        try:
+            self._lock.acquire()
+        except Timeout:
+            return False
+        return True

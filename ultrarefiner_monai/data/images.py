@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ultrarefiner_monai.errors import DataError
+from ultrarefiner_monai.data.decoding import decode, deep_values, is_inverted, white_of
+from ultrarefiner_monai.errors import DataError, one_line
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -20,14 +21,15 @@ if TYPE_CHECKING:
 Size = tuple[int, int]  # (width, height) in pixels, PIL's order
 Paths = str | Path | Sequence[str | Path]
 
-MAX_16_BIT = 65535
+AGAIN = "copy it again from the release"
+LOWER_HALF = 16  # 16-bit colours of at most 12 bits have their upper byte below this
 
 
 def read_grey(path: str | Path, size: Size | None = None) -> np.ndarray:
     """Read an image as grey values (H, W) float32 in [0, 1], stretched to `size` (W, H) where that differs.
 
-    Colours become luma (ITU-R BT.601, PIL's "L"), alpha is dropped, 16-bit values are divided by 65535. Orientation tags
-    (EXIF) are ignored: the array as stored is the one the mask was drawn on.
+    Colours become luma (ITU-R BT.601, PIL's "L"), alpha is dropped, deeper values are divided by what `white_of` them says.
+    Images and masks are turned as their orientation tags (EXIF) say, as they are displayed; most have none.
     Raises `DataError` for a file that is missing, unreadable or of an unknown pixel format.
     """
     with open_image(path) as image:
@@ -62,32 +64,49 @@ def read_mask(paths: Paths, size: Size | None = None) -> np.ndarray:
 
 @contextmanager
 def open_image(path: str | Path) -> Iterator["Image.Image"]:
-    """Open and decode an image completely; any failure is a one-line `DataError` naming the file."""
-    from PIL import Image
-
+    """Open and decode an image completely, see `decode`; any failure is a one-line `DataError` naming the file."""
     try:
-        with Image.open(path) as image:
-            image.load()
+        with open(path, "rb") as stream:
+            try:
+                image = decode(stream)
+            except Exception as error:  # a damaged file may fail in any way at all
+                raise DataError(f"cannot be read as an image ({_reason(error)}); {AGAIN}") from None
             yield image
-    except DataError:
-        raise
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path}: cannot be read as an image ({error}); copy it again from the release") from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read as an image ({one_line(error)}); {AGAIN}") from None
 
 
-def to_grey(image: "Image.Image") -> np.ndarray:
-    """Grey values (H, W) float32 in [0, 1] of a decoded PIL image."""
-    if image.mode.startswith("I"):
-        return (_sixteen_bit(image) / MAX_16_BIT).astype(np.float32)
-    return np.asarray(_coloured(image).convert("L"), dtype=np.float32) / 255
+def to_grey(image: "Image.Image", white: int | None = None) -> np.ndarray:
+    """Grey values (H, W) float32 in [0, 1] of a decoded PIL image.
+
+    Args:
+        image: as `decode` gives it.
+        white: the stored value that becomes 1 in images with more than 8 bits; None is what `white_of` says.
+
+    Raises:
+        DataError: values have no defined range, or Pillow has lost them.
+    """
+    values = deep_values(image)
+    if values is not None:
+        white = white or white_of(values)
+        grey = (values / white).astype(np.float32)
+        return 1 - grey if is_inverted(image) else grey
+    pixels = _coloured(image)
+    if image.info.get("sixteen_bit_colours") and np.asarray(pixels).max() < LOWER_HALF:
+        raise DataError("colours with 16 bits that use 12 at most, of which Pillow keeps 4; save it in grey or with 8 bits")
+    return np.asarray(pixels.convert("L"), dtype=np.float32) / 255
 
 
 def to_planes(image: "Image.Image") -> np.ndarray:
     """Stored values (H, W, channels) of a mask file, alpha dropped and palettes looked up."""
-    if image.mode.startswith("I"):
-        return _sixteen_bit(image)[..., None]
+    values = deep_values(image)
+    if values is not None:
+        scale = 255 if white_of(values) == 1 else 1  # from 0 to 1 by fractions
+        return np.rint(values * scale).astype(np.int64)[..., None]
     if image.mode in ("1", "L"):
         return np.asarray(image.convert("L"))[..., None]  # PIL makes bools of byte 255, which NumPy miscompares
     return np.asarray(_coloured(image).convert("RGB"))
@@ -110,10 +129,14 @@ def stretch(grey: np.ndarray, size: Size | None) -> np.ndarray:
     return np.clip(np.asarray(image.resize((size[0], size[1]), Image.Resampling.BILINEAR)), 0, 1)
 
 
+def _reason(error: Exception) -> str:
+    from PIL import UnidentifiedImageError
+
+    return "of no known format" if isinstance(error, UnidentifiedImageError) else one_line(error)
+
+
 def _coloured(image: "Image.Image") -> "Image.Image":
     """The image without alpha, and with colours in place of palette indices."""
-    if image.mode == "F":
-        raise DataError(f"{_name(image)}: floating-point pixels have no known range; save it with 8 or 16 bits")
     if image.mode in ("LA", "La"):
         return image.getchannel("L")
     if image.mode in ("RGBA", "RGBa", "RGBX"):
@@ -121,15 +144,3 @@ def _coloured(image: "Image.Image") -> "Image.Image":
 
         return Image.merge("RGB", image.split()[:3])
     return image if image.mode in ("1", "L", "RGB") else image.convert("RGBA").convert("RGB")
-
-
-def _sixteen_bit(image: "Image.Image") -> np.ndarray:
-    values = np.asarray(image).astype(np.int64)
-    if values.min() < 0 or values.max() > MAX_16_BIT:
-        found = f"{values.min()}..{values.max()}"
-        raise DataError(f"{_name(image)}: expected pixel values in 0..65535, found {found}; save it with 8 or 16 bits")
-    return values
-
-
-def _name(image: "Image.Image") -> str:
-    return str(getattr(image, "filename", "")) or "image"

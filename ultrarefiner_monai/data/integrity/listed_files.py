@@ -7,9 +7,10 @@ from io import BytesIO
 
 import numpy as np
 
+from ultrarefiner_monai.data.decoding import decode
 from ultrarefiner_monai.data.images import Size, to_planes
 from ultrarefiner_monai.data.releases.roots import Root, resolve, unsafe
-from ultrarefiner_monai.errors import DataError
+from ultrarefiner_monai.errors import DataError, one_line
 
 # Bytes that a complete file of a format holds, by those it starts with: PNG's IEND chunk with its checksum (ISO 15948,
 # 11.2.5) and JPEG's EOI marker (ITU-T T.81, B.1.1.3). Pillow reads a file whose last bytes were lost without complaint.
@@ -75,15 +76,14 @@ def _incomplete(content: bytes) -> Problem | None:
 
 def _decoded(reading: Reading, content: bytes) -> Reading:
     """The reading with its image; any failure of a decoder becomes its problem."""
-    from PIL import Image, UnidentifiedImageError
+    from PIL import UnidentifiedImageError
 
     try:
-        with Image.open(BytesIO(content)) as image:
-            image.load()
-            reading.size, reading.planes = image.size, to_planes(image)
+        image = decode(BytesIO(content))
+        reading.size, reading.planes = image.size, to_planes(image)
     except UnidentifiedImageError:
         reading.problem = Problem("unreadable", "is no picture of a known format; copy it again from the release")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Exception as error:  # a damaged file may fail in any way at all
         kind = "truncated" if "truncated" in str(error).lower() else "unreadable"
-        reading.problem = Problem(kind, f"cannot be decoded ({error}); copy it again from the release")
+        reading.problem = Problem(kind, f"cannot be decoded ({one_line(error)}); copy it again from the release")
     return reading

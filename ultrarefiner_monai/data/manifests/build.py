@@ -18,9 +18,11 @@ from ultrarefiner_monai.data.releases.perceptual_hashes import MAX_DISTANCE
 from ultrarefiner_monai.data.releases.readers import info
 from ultrarefiner_monai.data.releases.records import Record
 from ultrarefiner_monai.data.releases.release import Release, shown_sizes
-from ultrarefiner_monai.errors import DataError, raise_problems
+from ultrarefiner_monai.errors import DataError, raise_problems, shown
 from ultrarefiner_monai.files import write_output
 
+SHOWN = 5  # ids that a note names
+EIGHT_BIT_WHITE = 255
 GROUPING = (
     "connected components of same patient and of near-duplicates (phash16 distance <= {distance} of 256 bits,"
     " mirror images included), named after their first id; an item without a known patient has its group as patient"
@@ -139,14 +141,18 @@ def _header(name: str, lists: Mapping[str, list[dict[str, Any]]], warnings: list
 
 
 def _notes(release: Release) -> list[str]:
-    """What users should know about single images: opposite labels on copies, images stretched onto their masks."""
+    """What users should know about images: opposite labels on copies, those that are stretched, turned or of many bits."""
     both = [(pair.first.source, pair.second.source) for pair in release.pairs if pair.opposite]
     notes = [f"near-duplicates with opposite labels: {a.id} ({a.label}) and {b.id} ({b.label})" for a, b in both]
-    return notes + [
+    notes += [
         f"{r.source.id}: image {shown_sizes(r.size)} is stretched onto its mask's grid {shown_sizes(r.mask_sizes[0])}"
         for r in release.records
         if r.size != r.mask_sizes[0]
     ]
+    if turned := [r.source.id for r in release.records if r.orientation != 1]:
+        notes.append(f"turned as their EXIF orientation says, {len(turned)} images: {shown(turned, SHOWN)}")
+    deep = Counter(r.white for r in release.records if r.white != EIGHT_BIT_WHITE)
+    return notes + [f"white is the stored value {white} in {count} images" for white, count in sorted(deep.items())]
 
 
 def _json(value: Any) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ultrarefiner_monai.data.decoding import deep_values, white_of_image
 from ultrarefiner_monai.data.images import open_image, read_mask, to_grey
 from ultrarefiner_monai.data.releases.fact_cache import FactCache
 from ultrarefiner_monai.data.releases.records import Record, Source
@@ -72,10 +73,10 @@ def thumbnail(image: "Image.Image") -> bytes:
 
 
 def _eight_bit(image: "Image.Image") -> "Image.Image":
-    """Grey values of 8 bits of a decoded image; 16-bit values are scaled, where PIL's own conversion would clip them."""
+    """Grey values of 8 bits of a decoded image; deeper values are scaled, where PIL's own conversion would clip them."""
     from PIL import Image
 
-    if image.mode.startswith("I"):
+    if deep_values(image) is not None or image.info.get("sixteen_bit_colours"):
         return Image.fromarray(np.round(to_grey(image) * 255).astype(np.uint8))
     return image.convert("L")
 
@@ -104,6 +105,7 @@ def _facts(source: Source, root: Path) -> tuple[Facts, Facts]:
     with open_image(resolve(root, source.image)) as image:
         small = base64.b64encode(thumbnail(image)).decode()
         of_image = {"size": image.size, "phash16": phash16(image), "thumbnail": small}
+        of_image |= {"orientation": image.info["orientation"], "white": white_of_image(image)}
     masks = [read_mask(resolve(root, mask)) for mask in source.masks]
     same_grid = len({mask.shape for mask in masks}) == 1
     of_masks = {
@@ -123,5 +125,7 @@ def _record(source: Source, hashes: Sequence[str], known: Mapping[str, Facts]) -
         sha256=hashes[0],
         mask_sha256=tuple(hashes[1:]),
         phash16=image["phash16"],
+        orientation=image["orientation"],
+        white=image["white"],
         thumbnail=base64.b64decode(image["thumbnail"]),
     )

@@ -32,8 +32,9 @@ class Record:
     """A source and what its files hold. Sizes are (width, height) in pixels; hashes are hexadecimal.
 
     `mask_sizes` and `mask_sha256` go with `source.masks`; `lesion_pixels` counts the union of the masks (0 when their
-    sizes differ); `phash16` is `imagehash.phash(image.convert("L"), hash_size=16)`. `thumbnail` holds 64 x 64 grey
-    values, row by row, and is None in records that come from a table.
+    sizes differ); `phash16` is `imagehash.phash(image.convert("L"), hash_size=16)`. `orientation` is the image's EXIF tag:
+    sizes and hashes are those after the turn that it asks for. `white` is the stored value that is white. `thumbnail`
+    holds 64 x 64 grey values, row by row, and is None in records that come from a table.
     """
 
     source: Source
@@ -43,6 +44,8 @@ class Record:
     sha256: str
     mask_sha256: tuple[str, ...]
     phash16: str
+    orientation: int = 1
+    white: int = 255
     thumbnail: bytes | None = None
 
 

@@ -125,7 +125,8 @@ def exclusion(record: Record, about: Info) -> str | None:
     if len(set(record.mask_sizes)) > 1:
         return f"masks of different sizes: {shown_sizes(*record.mask_sizes)}"
     if record.size != record.mask_sizes[0] and not about.stretched:
-        return f"image is {shown_sizes(record.size)}, mask is {shown_sizes(record.mask_sizes[0])}"
+        turned = "" if record.orientation == 1 else f" once turned (EXIF orientation {record.orientation})"
+        return f"image is {shown_sizes(record.size)}{turned}, mask is {shown_sizes(record.mask_sizes[0])}"
     if record.source.label in LESION_CLASSES and not record.lesion_pixels:
         return f"blank mask although the class is {record.source.label}"
     if record.source.label == "normal" and record.lesion_pixels:

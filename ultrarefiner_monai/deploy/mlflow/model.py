@@ -1,7 +1,6 @@
 """A trained model in MLflow: logged by a training, loaded by `mlflow.pyfunc` or served by `mlflow models serve`."""
 
 import base64
-import binascii
 import importlib.metadata
 from collections.abc import Callable
 from io import BytesIO
@@ -17,9 +16,10 @@ from mlflow.pyfunc import PythonModel, save_model
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from PIL import Image
 
-from ultrarefiner_monai.data.images import MAX_16_BIT, to_grey
+from ultrarefiner_monai.data.decoding import MAX_16_BIT, decode
+from ultrarefiner_monai.data.images import to_grey
 from ultrarefiner_monai.deploy.export.closure import closure, copy_files, names_of
-from ultrarefiner_monai.errors import DataError
+from ultrarefiner_monai.errors import DataError, one_line
 from ultrarefiner_monai.masks import THRESHOLD, check_threshold
 from ultrarefiner_monai.models.card import read_card
 from ultrarefiner_monai.models.segmenter import load_segmenter
@@ -66,7 +66,8 @@ class SegmentationModel(PythonModel):
 
     def _segment(self, row: dict[str, str], number: int, threshold: float) -> dict[str, Any]:
         given = [name for name in ("image", "coarse") if row.get(name) is not None]
-        planes = [decode_grey(row[name], f"{name} of line {number}") for name in given]
+        whites = {"coarse": MAX_16_BIT}  # a probability, as this model answers with, whatever its maximum
+        planes = [decode_grey(row[name], f"{name} of line {number}", whites.get(name)) for name in given]
         probability = self.segmenter(*planes)
         mask = probability >= threshold
         levels = np.rint(np.nan_to_num(probability) * MAX_16_BIT).astype(np.uint16)
@@ -77,19 +78,22 @@ class SegmentationModel(PythonModel):
         }
 
 
-def decode_grey(text: str, name: str) -> np.ndarray:
-    """Grey values (H, W) float32 in [0, 1] of an image file in base64 text; `name` is what an error calls it.
+def decode_grey(text: str, name: str, white: int | None = None) -> np.ndarray:
+    """Grey values (H, W) float32 in [0, 1] of an image file in base64 text, read as the training reads its images.
+
+    Args:
+        text: the file.
+        name: what an error calls it.
+        white: the stored value that becomes 1 in files with 16 bits; None is what their maximum says.
 
     Raises:
         DataError: the text is no base64, or its bytes are no image.
     """
     try:
-        with Image.open(BytesIO(base64.b64decode(text, validate=True))) as image:
-            image.load()
-            return to_grey(image)
-    except (binascii.Error, OSError, SyntaxError, TypeError, ValueError, Image.DecompressionBombError) as error:
+        return to_grey(decode(BytesIO(base64.b64decode(text, validate=True))), white)
+    except Exception as error:  # a damaged file may fail in any way at all
         raise DataError(
-            f"{name}: expected a PNG or JPEG file as base64 text ({error}); encode the file's bytes"
+            f"{name}: expected a PNG or JPEG file as base64 text ({one_line(error)}); encode the file's bytes"
         ) from None
 
 

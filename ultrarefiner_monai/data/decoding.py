@@ -1,0 +1,86 @@
+"""Decoding of image files: the right way up, and with the stored value that is white.
+
+Every picture that is read from PNG, JPEG, BMP or TIFF passes through `decode`, whether for a manifest, a training, a
+prediction or a server, and every array of more than 8 bits through `white_of`.
+"""
+
+from contextlib import suppress
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+
+from ultrarefiner_monai.errors import DataError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+BITS = (8, 12, 16)  # of grey values: what screens show, what scanners' converters give, what files hold
+MAX_16_BIT = 65535
+ORIENTATION = 0x0112  # tag of EXIF 2.32 and TIFF 6.0: 1 is upright, 2 to 8 are turned or mirrored
+PHOTOMETRIC, WHITE_IS_ZERO = 262, 0  # TIFF 6.0, section 4
+
+
+def decode(stream: IO[bytes], frame: int = 0) -> "Image.Image":
+    """Decode one frame of an image completely and turn it as its orientation tag (EXIF) says.
+
+    The tag's value stays in `info["orientation"]`, 1 where there is none; `info["sixteen_bit_colours"]` says that the
+    file's colours had 16 bits, of which Pillow keeps the upper eight. The stream has to stay open for further frames.
+    Whatever Pillow raises for a damaged file is passed on; it may be of any class.
+    """
+    from PIL import Image
+
+    image = Image.open(stream)  # of a stream: of a path Pillow 13 maps the file, and scrambles turned TIFFs
+    if frame:
+        image.seek(frame)
+    turn(image)
+    return image
+
+
+def turn(image: "Image.Image") -> None:
+    """Load the frame at which an image stands, as `decode` gives it."""
+    from PIL import ImageOps
+
+    tiles: Any = getattr(image, "tile", ())
+    deep = image.mode not in ("L", "I", "F") and not image.mode.startswith("I;")
+    image.info["sixteen_bit_colours"] = deep and any(";16" in str(tile[-1]) for tile in tiles)
+    orientation = getattr(image, "tag_v2", {}).get(ORIENTATION, 1)  # loading a TIFF turns it and removes the tag
+    image.load()
+    with suppress(Exception):  # tags that cannot be read turn nothing, here as in viewers
+        orientation = image.getexif().get(ORIENTATION, orientation)
+        ImageOps.exif_transpose(image, in_place=True)
+    image.info["orientation"] = orientation if orientation in range(1, 9) else 1
+
+
+def deep_values(image: "Image.Image") -> np.ndarray | None:
+    """Stored values (H, W) of a decoded image with more than 8 bits a grey value, None of any other."""
+    return np.asarray(image) if image.mode == "F" or image.mode.startswith("I") else None
+
+
+def is_inverted(image: "Image.Image") -> bool:
+    """Whether zero is white in a TIFF whose values Pillow gives as stored."""
+    deep = image.mode == "F" or image.mode.startswith("I")
+    return deep and getattr(image, "tag_v2", {}).get(PHOTOMETRIC) == WHITE_IS_ZERO
+
+
+def white_of_image(image: "Image.Image") -> int:
+    """The stored value that is white in a decoded image."""
+    values = deep_values(image)
+    return 255 if values is None else white_of(values)
+
+
+def white_of(values: np.ndarray) -> int:
+    """The stored value that is white, where a file does not tell: the largest of the fewest bits, 8, 12 or 16, that hold all.
+
+    A file with 16 bits a pixel often holds 8 or 12; divided by 65535 it would be black. Floating-point values in [0, 1]
+    have their white at 1; others count as whole numbers.
+
+    Raises:
+        DataError: there are values below 0, above 65535, or undefined ones.
+    """
+    low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
+    if not (low >= 0 and high <= MAX_16_BIT):
+        found = f"{low:g} to {high:g}"
+        raise DataError(f"expected values in 0..65535, found {values.dtype} from {found}; save it with 8 or 16 bits")
+    if values.dtype.kind == "f" and high <= 1:
+        return 1
+    return next(white for bits in BITS if (white := (1 << bits) - 1) >= high)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ultrarefiner_monai.data.images import read_grey, read_mask
+from ultrarefiner_monai.data.images import open_image, read_grey, read_mask
 from ultrarefiner_monai.errors import DataError
 
 HEIGHT, WIDTH = 20, 30  # asymmetric and not square: a transposed or flipped reader cannot pass
@@ -123,15 +123,74 @@ def test_a_colour_palette_in_odd_order_is_luma(tmp_path: Path) -> None:
     np.testing.assert_allclose(read_grey(tmp_path / "picture.png"), luma, atol=1 / 255)
 
 
-@pytest.mark.parametrize("orientation", range(2, 9))
-def test_orientation_tags_are_ignored(orientation: int, tmp_path: Path) -> None:
-    """A mask has no such tag: the array as stored is the one it was drawn on."""
+TURNED = {  # what a viewer shows for each orientation (EXIF 2.32, table 6)
+    2: np.fliplr,
+    3: partial(np.rot90, k=2),
+    4: np.flipud,
+    5: np.transpose,
+    6: partial(np.rot90, k=-1),
+    7: lambda grey: np.rot90(grey.T, k=2),
+    8: np.rot90,
+}
+
+
+def _turnable(stem: Path, suffix: str, values: np.ndarray, orientation: int) -> Path:
     exif = Image.Exif()
     exif[0x0112] = orientation
-    for suffix, options in (("png", {}), ("jpg", {"quality": 100})):
-        path = tmp_path / f"picture.{suffix}"
-        Image.fromarray(GREY).save(path, exif=exif, **options)
-        np.testing.assert_allclose(read_grey(path), GREY / 255, atol=1.01 / 255)
+    options = {"tif": {"tiffinfo": exif}, "lzw.tif": {"tiffinfo": exif, "compression": "tiff_lzw"}}
+    path = stem.with_suffix(f".{suffix}")
+    Image.fromarray(values).save(path, **options.get(suffix, {"exif": exif, "quality": 100}))
+    return path
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "lzw.tif"])
+@pytest.mark.parametrize("orientation", TURNED)
+def test_orientation_tags_turn_images_and_masks(orientation: int, suffix: str, tmp_path: Path) -> None:
+    expected = TURNED[orientation](GREY)
+    path = _turnable(tmp_path / "picture", suffix, GREY, orientation)
+    np.testing.assert_allclose(read_grey(path), expected / 255, atol=1.01 / 255)
+    mask = _turnable(tmp_path / "mask", suffix, np.where(SQUARE, np.uint8(255), np.uint8(0)), orientation)
+    np.testing.assert_array_equal(read_mask(mask), TURNED[orientation](SQUARE))
+    with open_image(path) as image:
+        assert image.info["orientation"] == orientation
+
+
+def test_deep_values_are_turned_too(tmp_path: Path) -> None:
+    for suffix in ("png", "tif"):
+        path = _turnable(tmp_path / "picture", suffix, GREY.astype(np.uint16) * 257, 6)
+        np.testing.assert_allclose(read_grey(path), np.rot90(GREY, k=-1) / 255, atol=1e-6)
+
+
+def test_a_damaged_tag_turns_nothing(tmp_path: Path) -> None:
+    for exif in (b"Exif\0\0no tag at all", b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x63\0\0\0\0\0\0"):
+        Image.fromarray(GREY).save(tmp_path / "picture.jpg", quality=100, exif=exif)
+        np.testing.assert_allclose(read_grey(tmp_path / "picture.jpg"), GREY / 255, atol=1.01 / 255)
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_white_is_told_from_the_largest_value(bits: int, suffix: str, tmp_path: Path) -> None:
+    """The largest of the fewest of 8, 12 and 16 bits that hold all; a 10-bit picture is taken for one of 12."""
+    values = np.array([[0, 1, (1 << bits) - 1]], dtype=np.uint16)
+    Image.fromarray(values).save(tmp_path / f"picture.{suffix}")
+    white = {8: 255, 10: 4095, 12: 4095, 14: 65535, 16: 65535}[bits]
+    np.testing.assert_allclose(read_grey(tmp_path / f"picture.{suffix}"), values / white, rtol=1e-6)
+
+
+def test_zero_is_white_where_a_deep_tiff_says_so(tmp_path: Path) -> None:
+    values = np.array([[0, 1000, 4095]], dtype=np.uint16)
+    Image.fromarray(values).save(tmp_path / "picture.tif", tiffinfo={262: 0})
+    with Image.open(tmp_path / "picture.tif") as stored:
+        assert stored.tag_v2[262] == 0
+    np.testing.assert_allclose(read_grey(tmp_path / "picture.tif"), 1 - values / 4095, atol=1e-6)
+
+
+def test_sixteen_bit_colours_that_would_be_black_are_refused(tmp_path: Path) -> None:
+    """Pillow keeps the upper byte of each channel, which 12 bits hardly reach."""
+    dark = _write_png(tmp_path / "picture", np.repeat(GREY[..., None].astype(int) * 16, 3, axis=2), kind=2, depth=16)
+    with pytest.raises(DataError, match=r"picture\.png: colours with 16 bits that use 12 at most, .*; save it in grey or"):
+        read_grey(dark)
+    assert not read_mask(_write_png(tmp_path / "mask", np.zeros((HEIGHT, WIDTH, 3), int), kind=2, depth=16)).any()
 
 
 def test_colours_become_luma(tmp_path: Path) -> None:
@@ -171,10 +230,18 @@ def test_size_is_width_then_height(tmp_path: Path) -> None:
     assert read_mask(tmp_path / "picture.png", size=(60, 40)).shape == (40, 60)
 
 
-def test_floating_point_pictures_are_refused(tmp_path: Path) -> None:
-    Image.fromarray(GREY.astype(np.float32)).save(tmp_path / "picture.tiff")
+@pytest.mark.parametrize(("top", "white"), [(1, 1), (0.4, 1), (255, 255), (3000, 4095), (65535, 65535)])
+def test_floating_point_values_are_fractions_or_whole_numbers(top: float, white: int, tmp_path: Path) -> None:
+    values = (GREY / GREY.max() * top).astype(np.float32)
+    Image.fromarray(values).save(tmp_path / "picture.tiff")
+    np.testing.assert_allclose(read_grey(tmp_path / "picture.tiff"), values / white, rtol=1e-6)
+
+
+@pytest.mark.parametrize("values", [(-0.1, 1), (0, 1.02), (0, np.nan), (0, np.inf), (0, 70000)])
+def test_floating_point_values_without_a_range_are_refused(values: tuple[float, float], tmp_path: Path) -> None:
+    Image.fromarray(np.array([values], np.float32)).save(tmp_path / "picture.tiff")
     for read in (read_grey, read_mask):
-        with pytest.raises(DataError, match=r"picture\.tiff: floating-point pixels have no known range"):
+        with pytest.raises(DataError, match=r"picture\.tiff: expected values in 0\.\.65535 or 0\.\.1, found float32 from"):
             read(tmp_path / "picture.tiff")
 
 
@@ -219,14 +286,16 @@ MASKS = {
     "LA": lambda: _rgba_mask().convert("LA"),
     "16 bit, dark": lambda: Image.fromarray(SQUARE.astype(np.uint16) * 300),
     "16 bit": lambda: Image.fromarray(SQUARE.astype(np.uint16) * 65535),
+    "fractions": lambda: Image.fromarray(np.where(SQUARE, np.float32(0.7), np.float32(0.2))),
     "254 and 255": lambda: Image.fromarray(np.where(SQUARE, 254 + np.indices(SQUARE.shape)[1] % 2, 0).astype(np.uint8)),
 }
 
 
 @pytest.mark.parametrize("stored", MASKS)
 def test_a_mask_reads_the_same_however_it_is_stored(stored: str, tmp_path: Path) -> None:
-    MASKS[stored]().save(tmp_path / "mask.png")
-    mask = read_mask(tmp_path / "mask.png")
+    path = tmp_path / ("mask.tif" if stored == "fractions" else "mask.png")
+    MASKS[stored]().save(path)
+    mask = read_mask(path)
     assert mask.dtype == bool
     np.testing.assert_array_equal(mask, SQUARE)
 

@@ -17,6 +17,7 @@ def predict(
     overlay: bool = False,
     threshold: float = THRESHOLD,
     coarse: str | Sequence[str] | None = None,
+    any_modality: bool = False,
     overwrite: bool = False,
     amp: bool = True,
     device: str | None = None,
@@ -24,7 +25,7 @@ def predict(
     """Segment images: masks of the files' own size and a table of measures; exit status 1 if a file had to be skipped.
 
     Args:
-        paths: files, folders and patterns; PNG, JPEG, TIFF, BMP, DICOM and NIfTI.
+        paths: files, folders and patterns; PNG, JPEG, TIFF, BMP, DICOM and NIfTI. Of a folder its images, not their masks.
         model: model.pt, its folder, or a folder of fold0, fold1, ... whose probabilities are averaged.
         out: folder to write.
         format: "png", "nifti", or "dicom-seg" for DICOM files.
@@ -33,6 +34,7 @@ def predict(
         overlay: write images with the mask's outline.
         threshold: probability from which a pixel is lesion.
         coarse: models of the stage that feeds the model's: of phase 1 for one of phase 2.
+        any_modality: predict DICOM files whose Modality is not US (ultrasound), too.
         overwrite: replace results that are there.
         amp: bf16 autocast.
         device: "cpu" or "cuda"; the first GPU by default, where there is one.
@@ -42,7 +44,8 @@ def predict(
 
     outputs = Outputs(Path(str(out)), format, threshold, probability, uncertainty, overlay)
     words = [str(path) for path in paths]
-    summary = segment(words, model, outputs, coarse=coarse, overwrite=overwrite, amp=amp, device=device)
+    options = {"coarse": coarse, "any_modality": any_modality, "overwrite": overwrite, "amp": amp, "device": device}
+    summary = segment(words, model, outputs, **options)
     print(summary)
     if summary.exit_code:
         sys.exit(summary.exit_code)

@@ -71,16 +71,17 @@ def white_of_image(image: "Image.Image") -> int:
 def white_of(values: np.ndarray) -> int:
     """The stored value that is white, where a file does not tell: the largest of the fewest bits, 8, 12 or 16, that hold all.
 
-    A file with 16 bits a pixel often holds 8 or 12; divided by 65535 it would be black. Floating-point values in [0, 1]
-    have their white at 1; others count as whole numbers.
+    A file with 16 bits a pixel often holds 8 or 12; divided by 65535 it would be black. Fractions in [0, 1] have their white
+    at 1; other floating-point values count as whole numbers.
 
     Raises:
-        DataError: there are values below 0, above 65535, or undefined ones.
+        DataError: there are values below 0, above 65535, undefined ones, or fractions that exceed 1 by less than 1.
     """
     low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
-    if not (low >= 0 and high <= MAX_16_BIT):
-        found = f"{low:g} to {high:g}"
-        raise DataError(f"expected values in 0..65535, found {values.dtype} from {found}; save it with 8 or 16 bits")
-    if values.dtype.kind == "f" and high <= 1:
+    is_float = values.dtype.kind == "f"
+    if not (low >= 0 and high <= MAX_16_BIT) or (is_float and 1 < high < 2):
+        expected = "expected values in 0..65535" + (" or 0..1" if is_float else "")
+        raise DataError(f"{expected}, found {values.dtype} from {low:g} to {high:g}; save it with 8 or 16 bits")
+    if is_float and high <= 1:
         return 1
     return next(white for bits in BITS if (white := (1 << bits) - 1) >= high)

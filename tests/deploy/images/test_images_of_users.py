@@ -35,14 +35,14 @@ def tree(tmp_path):
     return tmp_path / "in"
 
 
-def names(found):
-    return [file.name for file in found]
+def names(listing):
+    return [file.name for file in listing[0]]
 
 
 def test_a_folder_means_its_pictures_by_their_path_below_it(tree):
-    found = find_files([tree], tree / "out")
-    assert names(found) == ["1.2.3", "a", "sub/b", "sub/c"]
-    assert found[2].path == tree / "sub" / "b.JPG"
+    found, masks = find_files([tree], tree / "out")
+    assert names((found, masks)) == ["1.2.3", "a", "sub/b", "sub/c"]
+    assert found[2].path == tree / "sub" / "b.JPG" and not masks
 
 
 def test_results_in_another_place_are_pictures_like_others(tree):
@@ -67,7 +67,7 @@ def test_a_name_with_brackets_is_a_file_before_it_is_a_pattern(tree):
 )
 def test_a_place_without_pictures_is_listed_and_told(missing, reason, tree):
     (tree / "empty").mkdir()
-    (file,) = find_files([tree / missing], tree / "out")
+    (file,), _ = find_files([tree / missing], tree / "out")
     with pytest.raises(DataError, match=reason):
         open_image_file(file.path)
 
@@ -107,7 +107,8 @@ def nifti(path, values, units="unknown", zooms=(1, 1), **header):
 
 
 @pytest.mark.parametrize(
-    "values", [GREY, (GREY * np.uint16(257)), (GREY / 255).astype(np.float32), (GREY / 255)[..., None]]
+    "values",
+    [GREY, GREY.astype(np.int16), GREY * np.float32(1), GREY * np.uint16(257), np.float32(GREY / 255), (GREY / 255)[..., None]],
 )
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
 def test_a_nifti_is_taken_as_stored_x_before_y(values, suffix, tmp_path):
@@ -132,7 +133,8 @@ def test_size_of_a_pixel_where_a_nifti_states_its_unit(units, zooms, expected, t
     [
         (np.zeros((4, 5, 3), np.uint8), r"expected a grey plane \(W, H\) or \(W, H, 1\), found \(4, 5, 3\)"),
         (np.zeros((4, 5), [("R", "u1"), ("G", "u1"), ("B", "u1")]), "expected a grey plane"),
-        (np.full((4, 5), 200, np.int16), r"expected uint8, uint16 or values in \[0, 1\], found int16 from 200 to 200"),
+        (np.full((4, 5), -3, np.int16), r"a\.nii: expected values in 0\.\.65535, found int16 from -3 to -3; save it with"),
+        (np.full((4, 5), 70000, np.int32), "found int32 from 70000 to 70000"),
         (np.full((4, 5), np.nan, np.float32), "found float32 from nan to nan"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Ultrasound in DICOM files: grey values of each frame, and the size of a pixel."""
+"""Ultrasound in DICOM files: grey values of each frame."""
 
 import re
 from collections.abc import Iterator
@@ -10,17 +10,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from ultrarefiner_monai.data.decoding import BITS, MAX_16_BIT, white_of
 from ultrarefiner_monai.data.images import to_grey
-from ultrarefiner_monai.deploy.images.image_file import ImageFile, Spacing
+from ultrarefiner_monai.deploy.images.dicom_header import (
+    check_modality,
+    header_notes,
+    pixel_spacing,
+    read_header,
+    read_whole,
+)
+from ultrarefiner_monai.deploy.images.image_file import COLOURED, ImageFile, is_coloured
 from ultrarefiner_monai.errors import DataError, one_line
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-# DICOM PS3.3, section C.8.5.5, Ultrasound Region Calibration.
-SPATIAL_2D = 1  # Region Spatial Format: a plane of tissue, as opposed to a time axis, a spectrum or a graphic
-CENTIMETRES = 3  # Physical Units X and Y Direction
-MM_PER_CM = 10
 # Pillow, pydicom's decoder of JPEG where no other is installed, reads no more bits of JPEG Extended.
 PILLOW_BITS = 8
 
@@ -28,52 +32,96 @@ PILLOW_BITS = 8
 class DicomFile(ImageFile):
     """One image or a multi-frame one, decoded by pydicom: grey, inverted grey, RGB, YBR or palette colours.
 
-    Colours become luma as in other files. Grey values are rescaled and windowed where the file says how (look-up
-    tables of grey values are not applied) and divided by the largest value that the bits can hold.
+    Colours become luma as in other files. Grey values are rescaled and windowed where the file says how (look-up tables of
+    grey values are not applied). Without a window, black and white are the ends of what its BitsStored hold; where those
+    are all 16 bits of a pixel, which says nothing, white is what `white_of` says of all frames.
+
+    Args:
+        path: the file; one without preamble or file meta information is read as well.
+        any_modality: read files of other modalities than ultrasound, too.
+
+    Raises:
+        DataError: the file holds no image, no ultrasound, or pixels that nothing installed decodes.
     """
 
-    def __init__(self, path: Path) -> None:
-        pydicom = import_dicom("pydicom")
+    def __init__(self, path: Path, any_modality: bool = False) -> None:
+        import_dicom("pydicom")
         with _readable(path):
-            self.header: Dataset = pydicom.dcmread(path, stop_before_pixels=True)
-            if "Rows" not in self.header:
-                raise ValueError(f"no image in {self.header.SOPClassUID.name}")
-            _check_decoder(path, self.header)
-            super().__init__(path, int(self.header.get("NumberOfFrames") or 1), pixel_spacing(self.header))
+            header, forced = read_header(path)
+            check_modality(path, header, any_modality)
+            if "Rows" not in header:
+                raise ValueError("no image in it")
+            _check_decoder(path, header)
+            count = int(header.get("NumberOfFrames") or 1)
+            if count < 1:
+                raise ValueError(f"NumberOfFrames is {count}")
+            super().__init__(path, count, pixel_spacing(header))
+            self.header, self._is_forced = header, bool(forced)
+            self.notes += forced + header_notes(header)
 
     def frames(self) -> Iterator[np.ndarray]:
         """As `ImageFile.frames`."""
-        from pydicom import dcmread
-        from pydicom.pixels import iter_pixels
-
-        whole = self.header.file_meta.TransferSyntaxUID.is_deflated  # in such a file pydicom finds no single frames
         with _readable(self.path):
-            pixels = iter_pixels(dcmread(self.path) if whole else self.path)
-        for _ in range(self.count):
+            span = self._span()
+        for pixels in self._stored():
             with _readable(self.path):
-                grey = self._grey(next(pixels))
+                grey = self._grey(pixels, *span)
             yield grey
 
-    def _grey(self, pixels: np.ndarray) -> np.ndarray:
-        from pydicom.pixels import apply_color_lut
+    def _stored(self) -> Iterator[np.ndarray]:
+        """Stored values of each frame, (H, W) or colours (H, W, 3)."""
+        from pydicom.pixels import iter_pixels
 
-        if self.header.PhotometricInterpretation == "PALETTE COLOR":
-            pixels = apply_color_lut(pixels, self.header)
+        with _readable(self.path):
+            # pydicom finds no single frames in a deflated file, and no pixels in one whose own header is incomplete
+            whole = self._is_forced or self.header.file_meta.TransferSyntaxUID.is_deflated
+            pixels = iter_pixels(read_whole(self.path, self.header) if whole else self.path)
+        for _ in range(self.count):
+            with _readable(self.path):
+                frame = next(pixels)
+            yield frame
+
+    def _span(self) -> tuple[int, int]:
+        """The stored values that are black and white in a file without a window; of colours, what their bits hold."""
+        stored, allocated = int(self.header.BitsStored), int(self.header.BitsAllocated)
+        low = -(1 << stored - 1) if self.header.PixelRepresentation else 0
+        declared = low, low + (1 << stored) - 1
+        grey = self.header.PhotometricInterpretation.startswith("MONOCHROME")
+        if not grey or stored <= BITS[0] or stored < allocated or _window(self.header):
+            return declared
+        ends = [(int(frame.min()), int(frame.max())) for frame in self._stored()]
+        low, high = min(low for low, _ in ends), max(high for _, high in ends)
+        if low < 0 or high > MAX_16_BIT:
+            return declared
+        white = white_of(np.array([low, high]))
+        self.note_white(white)
+        return 0, white
+
+    def _grey(self, pixels: np.ndarray, black: int, white: int) -> np.ndarray:
+        from pydicom.pixels import apply_color_lut, apply_rescale, apply_windowing
+
+        header = self.header
+        if header.PhotometricInterpretation == "PALETTE COLOR":
+            pixels = apply_color_lut(pixels, header)
             pixels = pixels if pixels.dtype == np.uint8 else (pixels >> 8).astype(np.uint8)
-        return to_grey(Image.fromarray(pixels)) if pixels.ndim == 3 else self._windowed(pixels)
+        if pixels.ndim == 3:
+            pixels = pixels if pixels.dtype == np.uint8 else np.rint(pixels / white * 255).astype(np.uint8)
+            if is_coloured(pixels):
+                self.note(COLOURED)
+            return to_grey(Image.fromarray(pixels))
+        low, high = float(black), float(white)
+        if _window(header):  # spread over what the bits can mean once they are rescaled
+            slope, intercept = float(header.get("RescaleSlope", 1)), float(header.get("RescaleIntercept", 0))
+            low, high = low * slope + intercept, high * slope + intercept
+            pixels = apply_windowing(apply_rescale(pixels, header), header)
+        if header.PhotometricInterpretation == "MONOCHROME1":
+            low, high = high, low
+        return ((pixels.astype(np.float32) - np.float32(low)) / np.float32(high - low)).clip(0, 1)
 
-    def _windowed(self, pixels: np.ndarray) -> np.ndarray:
-        """Grey values of stored ones (H, W), between what the stored bits can mean; a window is spread over that, too."""
-        from pydicom.pixels import apply_rescale, apply_windowing
 
-        levels = 1 << int(self.header.BitsStored)
-        low = -(levels // 2) if self.header.PixelRepresentation else 0
-        slope, intercept = float(self.header.get("RescaleSlope", 1)), float(self.header.get("RescaleIntercept", 0))
-        black, white = low * slope + intercept, (low + levels - 1) * slope + intercept
-        values = apply_windowing(apply_rescale(pixels, self.header), self.header).astype(np.float32)
-        if self.header.PhotometricInterpretation == "MONOCHROME1":
-            black, white = white, black
-        return ((values - np.float32(black)) / np.float32(white - black)).clip(0, 1)
+def _window(header: "Dataset") -> bool:
+    """Whether a header has a window; anonymised ones keep the elements and empty them."""
+    return header.get("WindowCenter") is not None and header.get("WindowWidth") is not None
 
 
 def _check_decoder(path: Path, header: "Dataset") -> None:
@@ -93,24 +141,6 @@ def _check_decoder(path: Path, header: "Dataset") -> None:
     if syntax.is_encapsulated and not plugins:
         packages = sorted(set(re.findall(r"pylibjpeg[a-z-]*", " ".join(decoder.missing_dependencies))))
         raise DataError(f"{stored}, whose decoder is not installed; run 'pip install {' '.join(packages)}'")
-
-
-def pixel_spacing(header: "Dataset") -> Spacing | None:
-    """Size of a pixel: of the calibrated regions where all of them agree, else PixelSpacing; None where neither tells."""
-    regions = {
-        (abs(region.PhysicalDeltaY) * MM_PER_CM, abs(region.PhysicalDeltaX) * MM_PER_CM)
-        for region in header.get("SequenceOfUltrasoundRegions") or []
-        if region.get("RegionSpatialFormat") == SPATIAL_2D
-        and (region.get("PhysicalUnitsXDirection"), region.get("PhysicalUnitsYDirection")) == (CENTIMETRES, CENTIMETRES)
-    }
-    if regions:
-        return _positive(*regions.pop()) if len(regions) == 1 else None
-    spacing = header.get("PixelSpacing")
-    return _positive(*map(float, spacing)) if spacing else None
-
-
-def _positive(down_column: float, along_row: float) -> Spacing | None:
-    return (down_column, along_row) if down_column > 0 and along_row > 0 else None
 
 
 def import_dicom(name: str) -> ModuleType:

@@ -1,12 +1,14 @@
 """The image files that a prediction is asked for."""
 
 import glob
+import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ultrarefiner_monai.data.releases.readers import IMAGE_SUFFIXES
 from ultrarefiner_monai.deploy.images.image_file import ImageFile
+from ultrarefiner_monai.deploy.images.masks_beside import masks_among
 from ultrarefiner_monai.deploy.images.nifti import NiftiFile
 from ultrarefiner_monai.deploy.images.raster import RasterFile
 from ultrarefiner_monai.errors import DataError
@@ -15,6 +17,8 @@ DICOMS = (".dcm", ".dicom")
 NIFTIS = (".nii.gz", ".nii")
 SUFFIXES = (*IMAGE_SUFFIXES, *DICOMS, *NIFTIS)
 DICOM_PREAMBLE, DICOM_PREFIX = 128, b"DICM"  # DICOM PS3.10, section 7.1: bytes before the prefix, and the prefix
+LAST_ELEMENT, LONGEST = 0x0018, 64  # the first element is no later than SOP Instance UID, and no value longer than a UID
+FIRST_GROUPS = (0x0002, 0x0008)  # of a file without the prefix: with and without its file meta information
 
 
 @dataclass(frozen=True)
@@ -25,17 +29,25 @@ class Found:
     name: str
 
 
-def find_files(paths: Sequence[str | Path], out: Path) -> list[Found]:
+def find_files(paths: Sequence[str | Path], out: Path) -> tuple[list[Found], list[Path]]:
     """The image files meant by files, folders (all of their images, of sub-folders too) and glob patterns.
 
-    In folders, files of other kinds, hidden ones and whatever lies in `out` are passed over. A named file is listed
-    whatever it is, as is a place without any image. Each file is listed once.
+    In folders, files of other kinds, hidden ones and whatever lies in `out` are passed over, and masks beside their images
+    are left out. A named file is listed whatever it is, as is one that fits a pattern, and a place without any image. Each
+    file is listed once.
+
+    Returns:
+        The files to read, and the masks that were left out.
     """
     found: dict[Path, Found] = {}
+    masks: dict[Path, Path] = {}
     for path in map(Path, paths):
-        for file, base in list(_expand(path, out.resolve())) or [(path, path.parent)]:
-            found.setdefault(file.resolve(), Found(file, stem(file.relative_to(base).as_posix())))
-    return list(found.values())
+        for file, base, is_mask in list(_expand(path, out.resolve())) or [(path, path.parent, False)]:
+            if is_mask:
+                masks.setdefault(file.resolve(), file)
+            else:
+                found.setdefault(file.resolve(), Found(file, stem(file.relative_to(base).as_posix())))
+    return list(found.values()), [mask for place, mask in masks.items() if place not in found]
 
 
 def stem(name: str) -> str:
@@ -44,21 +56,25 @@ def stem(name: str) -> str:
     return name[: len(name) - len(suffix)]
 
 
-def _expand(path: Path, out: Path) -> Iterator[tuple[Path, Path]]:
-    """Files meant by one argument, each with the folder that its name is relative to."""
+def _expand(path: Path, out: Path) -> Iterator[tuple[Path, Path, bool]]:
+    """Files meant by one argument, each with the folder that its name is relative to, and whether it is a mask."""
     if path.is_dir():
-        yield from ((file, path) for file in _images_in(path, out))
+        yield from _images_in(path, path, out)
     elif path.exists() or not glob.has_magic(str(path)):
-        yield path, path.parent
+        yield path, path.parent, False
     else:
         base = next(parent for parent in path.parents if not glob.has_magic(str(parent)))  # before the pattern
         for match in sorted(base.glob(str(path.relative_to(base)))):
-            files = _images_in(match, out) if match.is_dir() else [match]
-            yield from ((file, base) for file in files if _is_wanted(file, base, out))
+            if match.is_dir():
+                yield from _images_in(match, base, out)
+            elif _is_wanted(match, base, out):
+                yield match, base, False
 
 
-def _images_in(folder: Path, out: Path) -> list[Path]:
-    return [file for file in sorted(folder.rglob("*")) if _is_wanted(file, folder, out)]
+def _images_in(folder: Path, base: Path, out: Path) -> Iterator[tuple[Path, Path, bool]]:
+    files = [file for file in sorted(folder.rglob("*")) if _is_wanted(file, base, out)]
+    masks = masks_among(files, folder, stem)
+    yield from ((file, base, file in masks) for file in files)
 
 
 def _is_wanted(file: Path, folder: Path, out: Path) -> bool:
@@ -68,18 +84,36 @@ def _is_wanted(file: Path, folder: Path, out: Path) -> bool:
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a file says that it is DICOM and no directory of others; many have no suffix."""
-    if path.name.upper() == "DICOMDIR" or not path.is_file():
+    """Whether a file's content says that it is DICOM and no directory of others; many have no suffix."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(DICOM_PREAMBLE + len(DICOM_PREFIX))
+    except OSError:  # none, or one that cannot be read
         return False
-    with path.open("rb") as file:
-        return file.read(DICOM_PREAMBLE + len(DICOM_PREFIX)).endswith(DICOM_PREFIX)
+    return path.name.upper() != "DICOMDIR" and (head.endswith(DICOM_PREFIX) or _starts_with_element(head))
 
 
-def open_image_file(path: Path) -> ImageFile:
+def _starts_with_element(head: bytes) -> bool:
+    """Whether bytes begin with the first element of a DICOM file that lacks its preamble (DICOM PS3.5, section 7.1)."""
+    if len(head) < DICOM_PREAMBLE:
+        return False
+    for order in "<>":
+        group, element, length = struct.unpack(f"{order}HHI", head[:8])
+        explicit = head[4:6].isalpha() and head[4:6].isupper()  # a value representation, in place of a length
+        if group in FIRST_GROUPS and element <= LAST_ELEMENT and (explicit or length <= LONGEST):
+            return True
+    return False
+
+
+def open_image_file(path: Path, any_modality: bool = False) -> ImageFile:
     """The reader of a file, by its suffix, or without one by its content.
 
+    Args:
+        path: the file.
+        any_modality: read DICOM files of other modalities than ultrasound, too.
+
     Raises:
-        DataError: the file is missing, or damaged where its header has to be read.
+        DataError: the file is missing, damaged where its header has to be read, or no ultrasound.
     """
     if path.is_dir():
         raise DataError(f"{path}: no image in this folder; expected {', '.join(SUFFIXES)} or DICOM without a suffix")
@@ -91,5 +125,5 @@ def open_image_file(path: Path) -> ImageFile:
     if name.endswith(DICOMS) or is_dicom(path):
         from ultrarefiner_monai.deploy.images.dicom import DicomFile
 
-        return DicomFile(path)
+        return DicomFile(path, any_modality)
     return RasterFile(path)

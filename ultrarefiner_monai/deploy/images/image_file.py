@@ -1,11 +1,17 @@
-"""What every kind of image file gives: frames of grey values, and the spacing of their pixels."""
+"""What every kind of image file gives: frames of grey values, the spacing of their pixels, and what is odd about it."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
+from ultrarefiner_monai.data.decoding import BITS
+
 Spacing = tuple[float, float]  # mm from one pixel's centre to the next: down a column (y), along a row (x)
+
+COLOURED = "coloured pixels, as of colour Doppler, are read as luma"
+COLOUR_LEVELS = 60  # between a pixel's channels: above what JPEG and tinted greys make of grey
+COLOUR_SHARE = 0.01  # of the pixels: above what burnt-in calipers, marks and logos take
 
 
 class ImageFile:
@@ -15,12 +21,14 @@ class ImageFile:
         path: the file.
         count: number of frames.
         spacing: size of a pixel, None where the file does not tell.
+        notes: how it was understood where files differ, a line each; complete once its frames have been read.
     """
 
     def __init__(self, path: Path, count: int = 1, spacing: Spacing | None = None) -> None:
         self.path = path
         self.count = count
         self.spacing = spacing
+        self.notes: list[str] = []
 
     def frames(self) -> Iterator[np.ndarray]:
         """Grey values (H, W) float32 in [0, 1] of one frame after the other.
@@ -29,3 +37,18 @@ class ImageFile:
             DataError: the file is damaged, or of a kind that has no defined grey values.
         """
         raise NotImplementedError
+
+    def note(self, line: str) -> None:
+        """Add a line to the notes, once."""
+        if line not in self.notes:
+            self.notes.append(line)
+
+    def note_white(self, white: int) -> None:
+        """Note which stored value is white where that was told from the largest one."""
+        bits = f"the fewest of {', '.join(map(str, BITS))} bits that hold all values"
+        self.note(f"grey values: white is {white}" + ("" if white == 1 else f", {bits}"))
+
+
+def is_coloured(pixels: np.ndarray) -> bool:
+    """Whether RGB pixels (H, W, 3) uint8 show more colour than marks on a grey image, such as colour Doppler."""
+    return bool((np.ptp(pixels, axis=2) > COLOUR_LEVELS).mean() > COLOUR_SHARE)

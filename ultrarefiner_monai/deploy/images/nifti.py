@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ultrarefiner_monai.data.images import MAX_16_BIT
+from ultrarefiner_monai.data.decoding import white_of
 from ultrarefiner_monai.deploy.images.image_file import ImageFile
 from ultrarefiner_monai.errors import DataError, one_line
 
@@ -22,8 +22,8 @@ MILLIMETRES = {"meter": 1000.0, "mm": 1.0, "micron": 0.001}  # nibabel's names o
 class NiftiFile(ImageFile):
     """A plane in NIfTI: (W, H) or (W, H, 1), the first axis along a row.
 
-    The array is taken as stored, whatever its orientation matrix says. Integers of 8 and 16 bits are divided by 255 and
-    65535; other values have to lie in [0, 1].
+    The array is taken as stored, whatever its orientation matrix says. Values are divided by what `white_of` says, as in
+    other files.
     """
 
     def __init__(self, path: Path) -> None:
@@ -36,13 +36,13 @@ class NiftiFile(ImageFile):
     def frames(self) -> Iterator[np.ndarray]:
         """As `ImageFile.frames`."""
         values = np.asarray(_read_nifti(self.path).dataobj).reshape(self.shape[:2]).T
-        top = {"uint8": 255, "uint16": MAX_16_BIT}.get(values.dtype.name, 1)  # scaled integers are floats by now
-        grey = np.ascontiguousarray(values, dtype=np.float32) / np.float32(top)
-        if not ((grey >= 0) & (grey <= 1)).all():
-            expected = "expected uint8, uint16 or values in [0, 1]"
-            raise DataError(
-                f"{self.path}: {expected}, found {values.dtype} from {values.min():g} to {values.max():g}; rescale it"
-            )
+        try:
+            white = white_of(values)
+        except DataError as error:
+            raise DataError(f"{self.path}: {error}") from None
+        if values.dtype != np.uint8:
+            self.note_white(white)
+        grey = np.ascontiguousarray(values, dtype=np.float32) / np.float32(white)
         yield grey
 
 

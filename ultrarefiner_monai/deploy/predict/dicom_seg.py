@@ -17,11 +17,20 @@ if TYPE_CHECKING:
 MAKER = "UltraRefiner"
 SERIES_NUMBER = 100  # beyond the numbers that scanners give to the series of a study
 FRAME_CONTENT = 0x00209111  # Frame Content Sequence
+# Type 2 elements of the Patient and General Study modules (DICOM PS3.3, sections C.7.1.1 and C.7.2.1): repeated as the source
+# has them, and empty where it has none, as in anonymised files.
+REPEATED = (
+    *("PatientName", "PatientID", "PatientBirthDate", "PatientSex"),
+    *("StudyDate", "StudyTime", "StudyID", "AccessionNumber", "ReferringPhysicianName"),
+)
 TEMPORAL_POSITION = 0x00209128  # Temporal Position Index, from 1
 
 
 def segmentation(source: DicomFile, masks: Sequence[np.ndarray], model: str, threshold: float) -> "Segmentation":
     """The segmentation of all frames of `source`, also of those without a lesion.
+
+    Without a study or series of its own the file gets a segmentation in a new study, where there is no series that it could
+    refer to (DICOM PS3.3, section C.12.4); `source` notes that.
 
     highdicom writes the first frame, without a frame of reference, which ultrasound seldom has. It writes no more than one
     of those, so the others are added here (DICOM PS3.3, sections A.51 and C.7.6.16).
@@ -39,9 +48,10 @@ def segmentation(source: DicomFile, masks: Sequence[np.ndarray], model: str, thr
     import highdicom as hd
     from pydicom.uid import ExplicitVRLittleEndian
 
+    single, is_placed = _single_frame(source.header)
     try:
         result: Segmentation = seg_module.Segmentation(
-            source_images=[_single_frame(source.header)],
+            source_images=[single],
             pixel_array=masks[0].astype(np.uint8)[None],
             segmentation_type=seg_module.SegmentationTypeValues.BINARY,
             segment_descriptions=[_description()],
@@ -60,6 +70,9 @@ def segmentation(source: DicomFile, masks: Sequence[np.ndarray], model: str, thr
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         reason = one_line(error)
         raise DataError(f"{source.path}: no segmentation can refer to it ({reason}); write --format png") from None
+    for keyword in REPEATED:
+        if keyword in source.header:
+            result[keyword] = deepcopy(source.header[keyword])
     first = result.PerFrameFunctionalGroupsSequence[0]
     for reference in (  # to the source, by its own kind of object
         result.SourceImageSequence[0],
@@ -67,21 +80,33 @@ def segmentation(source: DicomFile, masks: Sequence[np.ndarray], model: str, thr
         first.DerivationImageSequence[0].SourceImageSequence[0],
     ):
         reference.ReferencedSOPClassUID = source.header.SOPClassUID
+    if not is_placed:
+        del result.ReferencedSeriesSequence
+        source.note("no StudyInstanceUID or SeriesInstanceUID: the segmentation is in a study of its own")
     if source.count > 1:
         _add_frames(result, masks)
     return result
 
 
-def _single_frame(header: "Dataset") -> "Dataset":
-    """The header of a multi-frame image as that of a single one; highdicom treats other ones as enhanced CT or MR."""
-    from pydicom.uid import UltrasoundImageStorage
+def _single_frame(header: "Dataset") -> "tuple[Dataset, bool]":
+    """The header of a multi-frame image as that of a single one; highdicom treats other ones as enhanced CT or MR.
+
+    Also whether the file says where it belongs; where it does not, its study and series are made up.
+    """
+    from pydicom.uid import UltrasoundImageStorage, generate_uid
 
     single = deepcopy(header)
     single.SOPClassUID = UltrasoundImageStorage
     for keyword in ("NumberOfFrames", "FrameOfReferenceUID"):
         if keyword in single:
             del single[keyword]
-    return single
+    for keyword in REPEATED:
+        setattr(single, keyword, "")  # highdicom refuses more values than a reader may pass on
+    missing = [uid for uid in ("StudyInstanceUID", "SeriesInstanceUID") if not header.get(uid)]
+    if missing and header.get("SOPInstanceUID"):
+        for uid in missing:
+            setattr(single, uid, generate_uid(entropy_srcs=[header.SOPInstanceUID, uid]))
+    return single, not missing
 
 
 def _description() -> "SegmentDescription":

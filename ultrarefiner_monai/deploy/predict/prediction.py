@@ -24,6 +24,7 @@ from ultrarefiner_monai.models.ensemble import Ensemble, Models
 SCHEMA = "ultrarefiner_monai/predict/1"
 TABLE, REPORT = "measures.csv", "report.json"
 SHOWN = 5  # files that an error names
+SHOWN_FILES = 2  # files that a note names
 
 
 @dataclass
@@ -33,12 +34,16 @@ class Summary:
     Attributes:
         out: folder of the results.
         rows: one a frame, in order: the file, its mask, sizes, and what `measures.measure` gives.
+        notes: file and how it was understood, in one line, where files differ: orientation, range of grey values, colour.
+        masks: the masks beside images that were left out.
         failures: file and reason, in one line, of each file that could not be predicted completely.
         seconds: spent on reading, predicting and writing, without loading the model.
     """
 
     out: Path
     rows: list[dict[str, Any]] = field(default_factory=list)
+    notes: list[tuple[str, str]] = field(default_factory=list)
+    masks: list[Path] = field(default_factory=list)
     failures: list[tuple[str, str]] = field(default_factory=list)
     seconds: float = 0.0
 
@@ -48,8 +53,15 @@ class Summary:
         return 1 if self.failures else 0
 
     def __str__(self) -> str:
-        """Lines for a person: each failure, then the counts."""
+        """Lines for a person: each failure, what was left out, each kind of note, then the counts."""
         lines = [f"skipped: {reason}" for _, reason in self.failures]
+        if self.masks:
+            named = shown(self.masks, SHOWN_FILES)
+            lines.append(f"left out: {len(self.masks)} masks beside their images ({named}); name a mask to predict it")
+        noted = defaultdict(list)
+        for file, note in self.notes:
+            noted[note].append(file)
+        lines += [f"note: {note}; {len(files)} files: {shown(files, SHOWN_FILES)}" for note, files in noted.items()]
         files = len({row["file"] for row in self.rows})
         lesions = sum(row["components"] > 0 for row in self.rows)
         counts = (
@@ -74,6 +86,7 @@ def predict(
     outputs: Outputs,
     *,
     coarse: Models | None = None,
+    any_modality: bool = False,
     overwrite: bool = False,
     amp: bool = True,
     device: str | None = None,
@@ -88,6 +101,7 @@ def predict(
         model: `model.pt`, its folder, a folder with `fold*/model.pt`, or several of these: an ensemble.
         outputs: what to write, and where.
         coarse: models of the stage that feeds the model's, such as phase 1 for phase 2; other stages take none.
+        any_modality: predict DICOM files of other modalities than ultrasound, too.
         overwrite: replace results that are there.
         amp: bf16 autocast, as the bundles have by default.
         device: "cpu", "cuda" and the like; None is the first CUDA device, or the CPU.
@@ -96,9 +110,9 @@ def predict(
         DataError: nothing to predict, a wrong model, results that are there or would overwrite each other, or a disk that
             refuses. Nothing is predicted then, but for the last case.
     """
-    found = find_files([paths] if isinstance(paths, str | Path) else paths, outputs.out)
-    summary = Summary(outputs.out)
-    jobs = list(_readable(found, outputs, summary))
+    found, masks = find_files([paths] if isinstance(paths, str | Path) else paths, outputs.out)
+    summary = Summary(outputs.out, masks=masks)
+    jobs = list(_readable(found, outputs, any_modality, summary))
     if not jobs:
         reasons = [reason for _, reason in summary.failures] or ["name files, folders or patterns"]
         raise DataError(f"nothing to predict: {shown(reasons, SHOWN)}")
@@ -114,11 +128,11 @@ def predict(
     return summary
 
 
-def _readable(found: Sequence[Found], outputs: Outputs, summary: Summary) -> Iterator[_Job]:
+def _readable(found: Sequence[Found], outputs: Outputs, any_modality: bool, summary: Summary) -> Iterator[_Job]:
     """The files that can be opened; the others become failures."""
     for file in found:
         try:
-            source = open_image_file(file.path)
+            source = open_image_file(file.path, any_modality)
             if outputs.format == "dicom-seg" and not isinstance(source, DicomFile):
                 raise DataError(f"{file.path}: a DICOM segmentation needs a DICOM file; take --format png or nifti")
         except DataError as error:
@@ -162,6 +176,7 @@ def _predict_all(jobs: Sequence[_Job], ensemble: Ensemble, outputs: Outputs, sum
             except DataError as error:
                 path = str(job.source.path)
                 summary.failures.append((path, str(error) if path in str(error) else f"{path}: {error}"))
+            summary.notes += [(str(job.source.path), note) for note in job.source.notes]
 
 
 def _predict_file(job: _Job, ensemble: Ensemble, outputs: Outputs) -> Iterator[dict[str, Any]]:
@@ -204,6 +219,8 @@ def _write_tables(summary: Summary, ensemble: Ensemble, outputs: Outputs) -> Non
         "device": ensemble.device,
         "seconds": round(summary.seconds, 3),
         "pictures": summary.rows,
+        "notes": [{"file": path, "note": note} for path, note in summary.notes],
+        "left_out": [str(mask) for mask in summary.masks],
         "failures": [{"file": path, "reason": reason} for path, reason in summary.failures],
     }
     write_file(outputs.out / TABLE, stream.getvalue().encode())

@@ -1,10 +1,13 @@
 """Ultrasound in DICOM files, made for a test."""
 
-from pydicom import Dataset
+from io import BytesIO
+
+from pydicom import Dataset, dcmread, dcmwrite
 from pydicom.dataset import FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import (
     ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
     UltrasoundImageStorage,
     UltrasoundMultiFrameImageStorage,
     generate_uid,
@@ -28,9 +31,10 @@ def header(sop_class=UltrasoundImageStorage):
     return made
 
 
-def region(delta_x, delta_y, units=3, spatial_format=1):
-    """A calibrated region; the deltas are in `units` a pixel, 3 being cm."""
+def region(delta_x, delta_y, units=3, spatial_format=1, data_type=1):
+    """A calibrated region; the deltas are in `units` a pixel, 3 being cm; data of type 1 are tissue, 2 colour flow."""
     made = Dataset()
+    made.RegionDataType = data_type
     made.RegionSpatialFormat = spatial_format
     made.PhysicalUnitsXDirection = made.PhysicalUnitsYDirection = units
     made.PhysicalDeltaX, made.PhysicalDeltaY = delta_x, delta_y
@@ -66,4 +70,27 @@ def write_dicom(path, pixels, photometric="MONOCHROME2", bits=None, syntax=None,
         made.compress(syntax)
     made.file_meta.TransferSyntaxUID = syntax
     made.save_as(path, enforce_file_format=True)
+    return path
+
+
+def without_preamble(path, implicit=False):
+    """Rewrite a file as its bare data set, as old devices and some exports write it. Returns the path."""
+    made = dcmread(path)
+    made.remove_private_tags()
+    bare = Dataset(made)
+    syntax = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
+    with BytesIO() as buffer:
+        dcmwrite(buffer, bare, implicit_vr=syntax.is_implicit_VR, little_endian=True, enforce_file_format=False)
+        content = buffer.getvalue()
+    assert content[128:132] != b"DICM"
+    path.write_bytes(content)
+    return path
+
+
+def anonymised(path):
+    """Remove every element about the patient and the study's circumstances. Returns the path."""
+    made = dcmread(path)
+    for keyword in PATIENT | STUDY:
+        del made[keyword]
+    made.save_as(path)
     return path

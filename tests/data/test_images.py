@@ -188,7 +188,9 @@ def test_zero_is_white_where_a_deep_tiff_says_so(tmp_path: Path) -> None:
 def test_sixteen_bit_colours_that_would_be_black_are_refused(tmp_path: Path) -> None:
     """Pillow keeps the upper byte of each channel, which 12 bits hardly reach."""
     dark = _write_png(tmp_path / "picture", np.repeat(GREY[..., None].astype(int) * 16, 3, axis=2), kind=2, depth=16)
-    with pytest.raises(DataError, match=r"picture\.png: colours with 16 bits that use 12 at most, .*; save it in grey or"):
+    with pytest.raises(
+        DataError, match=r"picture\.png: colours with 16 bits that use 12 at most, .*; save it in grey or"
+    ):
         read_grey(dark)
     assert not read_mask(_write_png(tmp_path / "mask", np.zeros((HEIGHT, WIDTH, 3), int), kind=2, depth=16)).any()
 
@@ -241,7 +243,9 @@ def test_floating_point_values_are_fractions_or_whole_numbers(top: float, white:
 def test_floating_point_values_without_a_range_are_refused(values: tuple[float, float], tmp_path: Path) -> None:
     Image.fromarray(np.array([values], np.float32)).save(tmp_path / "picture.tiff")
     for read in (read_grey, read_mask):
-        with pytest.raises(DataError, match=r"picture\.tiff: expected values in 0\.\.65535 or 0\.\.1, found float32 from"):
+        with pytest.raises(
+            DataError, match=r"picture\.tiff: expected values in 0\.\.65535 or 0\.\.1, found float32 from"
+        ):
             read(tmp_path / "picture.tiff")
 
 

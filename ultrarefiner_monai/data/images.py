@@ -66,7 +66,7 @@ def read_mask(paths: Paths, size: Size | None = None) -> np.ndarray:
 def open_image(path: str | Path) -> Iterator["Image.Image"]:
     """Open and decode an image completely, see `decode`; any failure is a one-line `DataError` naming the file."""
     try:
-        with open(path, "rb") as stream:
+        with Path(path).open("rb") as stream:
             try:
                 image = decode(stream)
             except Exception as error:  # a damaged file may fail in any way at all
@@ -97,7 +97,9 @@ def to_grey(image: "Image.Image", white: int | None = None) -> np.ndarray:
         return 1 - grey if is_inverted(image) else grey
     pixels = _coloured(image)
     if image.info.get("sixteen_bit_colours") and np.asarray(pixels).max() < LOWER_HALF:
-        raise DataError("colours with 16 bits that use 12 at most, of which Pillow keeps 4; save it in grey or with 8 bits")
+        raise DataError(
+            "colours with 16 bits that use 12 at most, of which Pillow keeps 4; save it in grey or with 8 bits"
+        )
     return np.asarray(pixels.convert("L"), dtype=np.float32) / 255
 
 

@@ -5,11 +5,13 @@ import pytest
 from PIL import Image
 
 from ultrarefiner_monai.deploy.images.dicom import DicomFile, import_dicom
+from ultrarefiner_monai.deploy.images.find import find_files, open_image_file
 from ultrarefiner_monai.errors import DataError
 
 pytest.importorskip("pydicom", reason="DICOM is an optional extra")
-from made_dicom import header, region, write_dicom
-from pydicom.uid import RLELossless
+from made_dicom import header, region, without_preamble, write_dicom
+from pydicom import dcmread
+from pydicom.uid import RLELossless, SecondaryCaptureImageStorage
 
 GREY = np.arange(6 * 9, dtype=np.uint8).reshape(6, 9) * 4  # neither square nor symmetric
 COLOURS = np.stack([GREY, GREY[::-1], 255 - GREY], axis=-1)
@@ -30,11 +32,47 @@ def test_grey_values_are_those_of_a_png(tmp_path):
     np.testing.assert_array_equal(inverted, GREY.astype(np.float32) / 255)
 
 
-@pytest.mark.parametrize(("bits", "dtype", "low"), [(12, np.uint16, 0), (16, np.uint16, 0), (12, np.int16, -2048)])
+@pytest.mark.parametrize(("bits", "dtype", "low"), [(10, np.uint16, 0), (12, np.uint16, 0), (12, np.int16, -2048)])
 def test_deeper_grey_values_are_divided_by_what_their_bits_hold(bits, dtype, low, tmp_path):
-    values = (np.array([[0, 1000, 4095]]) + low).astype(dtype)
+    values = (np.array([[0, 100, 2**bits - 1]]) + low).astype(dtype)
     expected = (values.astype(float) - low) / (2**bits - 1)
     np.testing.assert_allclose(one_frame(write_dicom(tmp_path / "a", values, bits=bits)), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int16])
+@pytest.mark.parametrize(("top", "white"), [(200, 255), (255, 255), (256, 4095), (4095, 4095), (4096, 65535)])
+def test_sixteen_stored_bits_say_nothing_and_the_largest_value_tells_white(top, white, dtype, tmp_path):
+    values = np.array([[0, top // 2, top]], dtype=dtype)
+    for photometric in ("MONOCHROME2", "MONOCHROME1"):
+        source = DicomFile(write_dicom(tmp_path / "a", values, photometric))
+        (grey,) = source.frames()
+        expected = values / white if photometric == "MONOCHROME2" else 1 - values / white
+        np.testing.assert_allclose(grey, expected, atol=1e-6)
+        assert source.notes == [f"grey values: white is {white}, the fewest of 8, 12, 16 bits that hold all values"]
+
+
+def test_white_is_one_value_in_all_frames(tmp_path):
+    movie = np.stack([np.full((4, 6), 100, np.uint16), np.full((4, 6), 3000, np.uint16)])
+    frames = list(DicomFile(write_dicom(tmp_path / "a", movie)).frames())
+    np.testing.assert_allclose([frame[0, 0] for frame in frames], [100 / 4095, 3000 / 4095], rtol=1e-6)
+
+
+def test_values_below_zero_span_what_the_bits_hold(tmp_path):
+    values = np.array([[-5, 0, 300]], dtype=np.int16)
+    np.testing.assert_allclose(one_frame(write_dicom(tmp_path / "a", values)), (values + 32768.0) / 65535, atol=1e-6)
+
+
+def test_a_window_comes_before_the_largest_value(tmp_path):
+    values = np.array([[0, 100, 200, 4095]], dtype=np.uint16)
+    source = DicomFile(write_dicom(tmp_path / "a", values, WindowCenter=150.5, WindowWidth=101))
+    np.testing.assert_allclose(next(source.frames()), [[0, 0, 1, 1]], atol=1e-6)  # from 100 to 200
+    empty = one_frame(write_dicom(tmp_path / "b", values, WindowCenter="", WindowWidth=""))
+    np.testing.assert_allclose(empty, values / 4095, atol=1e-6)
+
+
+def test_sixteen_bit_colours(tmp_path):
+    wide = one_frame(write_dicom(tmp_path / "a", COLOURS.astype(np.uint16) * 257, "RGB"))
+    np.testing.assert_array_equal(wide, LUMA)
 
 
 def test_a_window_is_applied_after_the_rescaling(tmp_path):
@@ -80,11 +118,123 @@ def test_every_frame_of_a_multi_frame_file(syntax, tmp_path):
         ({"SequenceOfUltrasoundRegions": [region(0.01, 0.02), region(0.5, 0.5, units=4)]}, (0.2, 0.1)),  # s: M-mode
         ({"SequenceOfUltrasoundRegions": [region(0.01, 0.02, spatial_format=3)], "PixelSpacing": [2, 3]}, (2, 3)),
         ({"SequenceOfUltrasoundRegions": [region(0, 0)]}, None),
+        ({"SequenceOfUltrasoundRegions": [region(None, None)], "PixelSpacing": [0.2, 0.1]}, (0.2, 0.1)),
+        ({"PixelSpacing": "0.2"}, None),
+        ({"PixelSpacing": ""}, None),
     ],
 )
 def test_size_of_a_pixel(elements, expected, tmp_path):
     spacing = DicomFile(write_dicom(tmp_path / "a.dcm", GREY, **elements)).spacing
     assert spacing == (None if expected is None else pytest.approx(expected))
+
+
+TWO = "2 calibrated regions, pixels of "
+
+
+@pytest.mark.parametrize(
+    ("elements", "notes"),
+    [
+        ({}, []),
+        ({"BodyPartExamined": "BREAST"}, []),
+        ({"BodyPartExamined": "HEART"}, ["BodyPartExamined is HEART, not BREAST"]),
+        ({"Modality": ""}, ["Modality is missing, not US"]),
+        ({"UltrasoundColorDataPresent": 0}, []),
+        (
+            {"UltrasoundColorDataPresent": 1},
+            ["the header tells of colour flow (Doppler), whose pixels are read as luma"],
+        ),
+        (
+            {"SequenceOfUltrasoundRegions": [region(0.01, 0.02), region(0.01, 0.02, data_type=2)]},
+            [
+                "the header tells of colour flow (Doppler), whose pixels are read as luma",
+                f"{TWO}0.2 x 0.1 mm: their size of a pixel is used",
+            ],
+        ),
+        (
+            {"SequenceOfUltrasoundRegions": [region(0.01, 0.01), region(0.02, 0.02)]},
+            [f"{TWO}0.1 x 0.1, 0.2 x 0.2 mm: none is used, and values in mm are undefined"],
+        ),
+    ],
+)
+def test_what_a_header_says_is_noted(elements, notes, tmp_path):
+    assert DicomFile(write_dicom(tmp_path / "a.dcm", GREY, **elements)).notes == notes
+
+
+def test_coloured_pixels_are_noted(tmp_path):
+    grey = np.repeat(GREY[..., None], 3, axis=2)
+    doppler = grey.copy()
+    doppler[2:4, 2:5] = (200, 40, 0)
+    for pixels, notes in ((grey, []), (doppler, ["coloured pixels, as of colour Doppler, are read as luma"])):
+        source = DicomFile(write_dicom(tmp_path / "a.dcm", pixels, "RGB"))
+        list(source.frames())
+        assert source.notes == notes
+
+
+@pytest.mark.parametrize(
+    ("elements", "found"),
+    [
+        ({"Modality": "CT"}, "is CT"),
+        ({"Modality": "SEG"}, "is SEG"),
+        ({"Modality": "IVUS"}, "is IVUS"),
+        ({"Modality": "", "SOPClassUID": SecondaryCaptureImageStorage}, "is missing"),
+    ],
+)
+def test_what_is_no_ultrasound_is_refused_by_name(elements, found, tmp_path):
+    path = write_dicom(tmp_path / "a.dcm", GREY, **elements)
+    told = rf"a\.dcm: Modality {found}, not US \(ultrasound\); predict it all the same with --any_modality true$"
+    with pytest.raises(DataError, match=told):
+        DicomFile(path)
+    source = DicomFile(path, any_modality=True)
+    np.testing.assert_array_equal(next(source.frames()), GREY.astype(np.float32) / 255)
+    assert source.notes == [f"Modality {found}, not US"]
+
+
+@pytest.mark.parametrize("pixels", [GREY, np.stack([GREY, GREY // 2])])
+@pytest.mark.parametrize("implicit", [False, True])
+def test_a_file_without_its_header_is_read_as_what_it_holds(implicit, pixels, tmp_path):
+    source = DicomFile(without_preamble(write_dicom(tmp_path / "a.dcm", pixels), implicit))
+    np.testing.assert_array_equal(np.stack(list(source.frames())), pixels.reshape(-1, 6, 9).astype(np.float32) / 255)
+    kind = "Implicit" if implicit else "Explicit"
+    assert source.notes == [f"no complete DICOM file header: read as {kind} VR Little Endian"]
+
+
+def test_a_file_whose_header_lacks_the_transfer_syntax_is_read(tmp_path):
+    path = write_dicom(tmp_path / "a.dcm", GREY)
+    made = dcmread(path)
+    del made.file_meta.TransferSyntaxUID, made.SOPInstanceUID
+    made.save_as(path, enforce_file_format=False, implicit_vr=False, little_endian=True)
+    source = DicomFile(path)
+    np.testing.assert_array_equal(next(source.frames()), GREY.astype(np.float32) / 255)
+    assert source.header.SOPInstanceUID == made.file_meta.MediaStorageSOPInstanceUID
+
+
+def test_compressed_pixels_without_a_transfer_syntax_are_refused(tmp_path):
+    path = without_preamble(write_dicom(tmp_path / "a.dcm", GREY, syntax=RLELossless))
+    with pytest.raises(DataError, match=r"its pixels are compressed, and it does not say how"):
+        list(DicomFile(path).frames())
+
+
+@pytest.mark.parametrize("implicit", [False, True])
+def test_files_without_a_suffix_are_found_by_what_they_hold(implicit, tmp_path):
+    folder = tmp_path / "in"
+    (folder / "sub").mkdir(parents=True)
+    write_dicom(folder / "IM0001", GREY)
+    without_preamble(write_dicom(folder / "sub/1.2.840.113", GREY), implicit)
+    random = np.random.default_rng(0)
+    for name, content in {
+        "README": b"some text " * 30,
+        "zeros": bytes(500),
+        "empty": b"",
+        "short": b"\x08\x00",
+        "noise.bin": random.bytes(4000),
+        "words": b"\x08\x00\x05\x00 and then no length that a first element has" + bytes(200),
+        "DICOMDIR": (folder / "IM0001").read_bytes(),
+    }.items():
+        (folder / name).write_bytes(content)
+    found, left = find_files([folder], tmp_path / "out")
+    assert ([file.name for file in found], left) == (["IM0001", "sub/1.2.840.113"], [])
+    for file in found:
+        np.testing.assert_array_equal(next(open_image_file(file.path).frames()), GREY.astype(np.float32) / 255)
 
 
 def test_damaged_files_are_told_in_one_line(tmp_path):

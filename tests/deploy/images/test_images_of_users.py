@@ -108,7 +108,14 @@ def nifti(path, values, units="unknown", zooms=(1, 1), **header):
 
 @pytest.mark.parametrize(
     "values",
-    [GREY, GREY.astype(np.int16), GREY * np.float32(1), GREY * np.uint16(257), np.float32(GREY / 255), (GREY / 255)[..., None]],
+    [
+        GREY,
+        GREY.astype(np.int16),
+        GREY * np.float32(1),
+        GREY * np.uint16(257),
+        np.float32(GREY / 255),
+        (GREY / 255)[..., None],
+    ],
 )
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
 def test_a_nifti_is_taken_as_stored_x_before_y(values, suffix, tmp_path):
@@ -133,7 +140,10 @@ def test_size_of_a_pixel_where_a_nifti_states_its_unit(units, zooms, expected, t
     [
         (np.zeros((4, 5, 3), np.uint8), r"expected a grey plane \(W, H\) or \(W, H, 1\), found \(4, 5, 3\)"),
         (np.zeros((4, 5), [("R", "u1"), ("G", "u1"), ("B", "u1")]), "expected a grey plane"),
-        (np.full((4, 5), -3, np.int16), r"a\.nii: expected values in 0\.\.65535, found int16 from -3 to -3; save it with"),
+        (
+            np.full((4, 5), -3, np.int16),
+            r"a\.nii: expected values in 0\.\.65535, found int16 from -3 to -3; save it with",
+        ),
         (np.full((4, 5), 70000, np.int32), "found int32 from 70000 to 70000"),
         (np.full((4, 5), np.nan, np.float32), "found float32 from nan to nan"),
     ],

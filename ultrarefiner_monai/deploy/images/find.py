@@ -17,7 +17,10 @@ DICOMS = (".dcm", ".dicom")
 NIFTIS = (".nii.gz", ".nii")
 SUFFIXES = (*IMAGE_SUFFIXES, *DICOMS, *NIFTIS)
 DICOM_PREAMBLE, DICOM_PREFIX = 128, b"DICM"  # DICOM PS3.10, section 7.1: bytes before the prefix, and the prefix
-LAST_ELEMENT, LONGEST = 0x0018, 64  # the first element is no later than SOP Instance UID, and no value longer than a UID
+LAST_ELEMENT, LONGEST = (
+    0x0018,
+    64,
+)  # the first element is no later than SOP Instance UID, and no value longer than a UID
 FIRST_GROUPS = (0x0002, 0x0008)  # of a file without the prefix: with and without its file meta information
 
 

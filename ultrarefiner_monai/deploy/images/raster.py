@@ -53,7 +53,9 @@ class RasterFile(ImageFile):
 
     def _describe(self, page: "Image.Image", white: int) -> None:
         if (orientation := page.info["orientation"]) != 1:
-            self.note(f"turned as its EXIF orientation {orientation} says; mask and sizes are those of the turned image")
+            self.note(
+                f"turned as its EXIF orientation {orientation} says; mask and sizes are those of the turned image"
+            )
         if deep_values(page) is not None:
             self.note_white(white)
         elif page.mode not in ("1", "L", "LA", "La") and is_coloured(np.asarray(page.convert("RGB"))):

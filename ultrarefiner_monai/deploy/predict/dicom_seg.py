@@ -48,7 +48,9 @@ def segmentation(source: DicomFile, masks: Sequence[np.ndarray], model: str, thr
     import highdicom as hd
     from pydicom.uid import ExplicitVRLittleEndian
 
-    single, is_placed = _single_frame(source.header)
+    if lacking := [keyword for keyword in ("SOPClassUID", "SOPInstanceUID") if not source.header.get(keyword)]:
+        raise DataError(f"{source.path}: no segmentation can refer to it (no {lacking[0]}); write --format png")
+    single, missing = _single_frame(source.header)
     try:
         result: Segmentation = seg_module.Segmentation(
             source_images=[single],
@@ -80,18 +82,18 @@ def segmentation(source: DicomFile, masks: Sequence[np.ndarray], model: str, thr
         first.DerivationImageSequence[0].SourceImageSequence[0],
     ):
         reference.ReferencedSOPClassUID = source.header.SOPClassUID
-    if not is_placed:
+    if missing:
         del result.ReferencedSeriesSequence
-        source.note("no StudyInstanceUID or SeriesInstanceUID: the segmentation is in a study of its own")
+        source.note(f"no {' and no '.join(missing)}: the segmentation is in a study of its own")
     if source.count > 1:
         _add_frames(result, masks)
     return result
 
 
-def _single_frame(header: "Dataset") -> "tuple[Dataset, bool]":
+def _single_frame(header: "Dataset") -> "tuple[Dataset, list[str]]":
     """The header of a multi-frame image as that of a single one; highdicom treats other ones as enhanced CT or MR.
 
-    Also whether the file says where it belongs; where it does not, its study and series are made up.
+    Also which identifiers of study and series it lacks; they are made up then, both of them.
     """
     from pydicom.uid import UltrasoundImageStorage, generate_uid
 
@@ -101,12 +103,12 @@ def _single_frame(header: "Dataset") -> "tuple[Dataset, bool]":
         if keyword in single:
             del single[keyword]
     for keyword in REPEATED:
-        setattr(single, keyword, "")  # highdicom refuses more values than a reader may pass on
-    missing = [uid for uid in ("StudyInstanceUID", "SeriesInstanceUID") if not header.get(uid)]
-    if missing and header.get("SOPInstanceUID"):
-        for uid in missing:
-            setattr(single, uid, generate_uid(entropy_srcs=[header.SOPInstanceUID, uid]))
-    return single, not missing
+        setattr(single, keyword, "")  # highdicom refuses values that may be passed on as they are
+    places = ("StudyInstanceUID", "SeriesInstanceUID")
+    missing = [keyword for keyword in places if not header.get(keyword)]
+    for keyword in places if missing else ():
+        setattr(single, keyword, generate_uid(entropy_srcs=[header.SOPInstanceUID, keyword]))
+    return single, missing
 
 
 def _description() -> "SegmentDescription":

@@ -19,8 +19,9 @@ from ultrarefiner_monai.models import load_segmenter
 COARSE = {"coarse_variant": "tiny", "coarse_size": 64, "fusion": "learned"}
 
 
-def predict(paths, model, out, coarse=None, overwrite=False, **options):
-    return prediction.predict(paths, model, Outputs(out, **options), coarse=coarse, overwrite=overwrite)
+def predict(paths, model, out, coarse=None, overwrite=False, any_modality=False, **options):
+    keys = {"coarse": coarse, "overwrite": overwrite, "any_modality": any_modality}
+    return prediction.predict(paths, model, Outputs(out, **options), **keys)
 
 
 def written(folder):
@@ -279,9 +280,99 @@ def test_frames_before_the_damaged_one_are_kept(model, grey, tmp_path):
     assert seg.rows == [] and written(tmp_path / "seg") == ["measures.csv", "report.json"]
 
 
+def test_the_masks_of_a_release_are_left_out_and_told(model, grey, tmp_path):
+    folder = tmp_path / "Dataset_BUSI_with_GT" / "benign"
+    folder.mkdir(parents=True)
+    for name in ("benign (1).png", "benign (1)_mask.png", "benign (1)_mask_1.png"):
+        Image.fromarray(grey).save(folder / name)
+    summary = predict(folder.parent, model, tmp_path / "out")
+    assert written(tmp_path / "out/masks") == ["benign/benign (1).png"] and summary.exit_code == 0
+    masks = [str(folder / f"benign (1)_mask{end}.png") for end in ("", "_1")]
+    assert json.loads((tmp_path / "out/report.json").read_text())["left_out"] == masks
+    line = f"left out: 2 masks beside their images ({', '.join(masks)}); name a mask to predict it"
+    assert line in str(summary).splitlines()
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tif"])
+def test_a_turned_picture_gets_the_mask_of_what_is_displayed(suffix, model, grey, tmp_path):
+    """Orientation 6: the file holds the picture turned by a quarter to the left."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    stored = Image.fromarray(np.ascontiguousarray(np.rot90(grey)))
+    if suffix == "jpg":  # a JPEG's own pixels
+        stored.save(tmp_path / "plain.jpg", quality=100)
+        stored = Image.open(tmp_path / "plain.jpg")
+        stored.load()
+    stored.save(tmp_path / f"turned.{suffix}", **({"tiffinfo": exif} if suffix == "tif" else {"exif": exif}))
+    with Image.open(tmp_path / f"turned.{suffix}") as image:
+        upright = np.rot90(np.asarray(image), k=-1) if suffix != "tif" else grey
+    Image.fromarray(np.ascontiguousarray(upright)).save(tmp_path / "upright.png")
+    paths = [tmp_path / f"turned.{suffix}", tmp_path / "upright.png"]
+    summary = predict(paths, model, tmp_path / "out", overlay=True)
+    for kind in ("masks", "overlays"):
+        found, expected = (pixels(tmp_path / f"out/{kind}/{path.stem}.png") for path in paths)
+        assert found.shape[:2] == grey.shape
+        np.testing.assert_array_equal(found, expected)
+    assert (summary.rows[0]["width"], summary.rows[0]["height"]) == grey.shape[::-1]
+    note = "turned as its EXIF orientation 6 says; mask and sizes are those of the turned image"
+    assert summary.notes == [(str(paths[0]), note)]
+    assert json.loads((tmp_path / "out/report.json").read_text())["notes"] == [{"file": str(paths[0]), "note": note}]
+    assert f"note: {note}; 1 file: {paths[0]}" in str(summary).splitlines()
+
+
+def test_the_same_picture_with_every_depth_gets_the_same_mask(model, grey, tmp_path):
+    """8-bit content in files of more bits, in each kind of file; each but the first is noted with its white."""
+    pytest.importorskip("pydicom", reason="DICOM is an optional extra")
+    from made_dicom import write_dicom
+
+    grey = np.clip(grey, 1, 255)
+    grey[0, 0] = 255
+    folder = tmp_path / "in"
+    folder.mkdir()
+    Image.fromarray(grey).save(folder / "a.png")
+    for name, values in {"8": grey.astype(np.uint16), "16": grey.astype(np.uint16) * 257}.items():
+        Image.fromarray(values).save(folder / f"png{name}.png")
+        Image.fromarray(values).save(folder / f"tif{name}.tif")
+        Image.fromarray(values.astype(np.float32)).save(folder / f"float{name}.tif")
+        pages = [Image.fromarray(values), Image.fromarray(values // 2)]
+        pages[1].save(folder / f"pages{name}.tif", save_all=True, append_images=pages[:1])
+        write_dicom(folder / f"dicom{name}.dcm", values)
+        nibabel.save(nibabel.Nifti1Image(values.T, np.eye(4)), folder / f"nifti{name}.nii")
+    summary = predict(folder, model, tmp_path / "out")
+    assert not summary.failures and len(summary.rows) == 15
+    expected = pixels(tmp_path / "out/masks/a.png")
+    for row in summary.rows:
+        if "frame0001" not in row["mask"]:
+            np.testing.assert_array_equal(pixels(tmp_path / "out" / row["mask"]), expected, err_msg=row["mask"])
+    assert len(summary.notes) == 12
+    lines = [line for line in str(summary).splitlines() if line.startswith("note: ")]
+    assert [line.partition(",")[0] for line in lines] == [f"note: grey values: white is {w}" for w in (65535, 255)]
+    assert all("; 6 files: " in line and line.endswith("and 4 more") for line in lines)
+
+
+def test_another_modality_is_refused_by_name_unless_asked_for(model, grey, tmp_path):
+    pytest.importorskip("highdicom", reason="DICOM is an optional extra")
+    import pydicom
+    from made_dicom import write_dicom
+    from pydicom.uid import CTImageStorage
+
+    folder = tmp_path / "in"
+    folder.mkdir()
+    path = write_dicom(folder / "ct.dcm", grey, Modality="CT", SOPClassUID=CTImageStorage)
+    write_dicom(folder / "us.dcm", grey)
+    summary = predict(folder, model, tmp_path / "out", format="dicom-seg")
+    assert written(tmp_path / "out/masks") == ["us.dcm"] and summary.exit_code == 1
+    reason = f"{path}: Modality is CT, not US (ultrasound); predict it all the same with --any_modality true"
+    assert summary.failures == [(str(path), reason)]
+    summary = predict(folder, model, tmp_path / "any", format="dicom-seg", any_modality=True)
+    assert summary.exit_code == 0 and summary.notes == [(str(path), "Modality is CT, not US")]
+    seg = pydicom.dcmread(tmp_path / "any/masks/ct.dcm")
+    assert seg.SourceImageSequence[0].ReferencedSOPClassUID == CTImageStorage
+
+
 @pytest.mark.slow
 def test_every_real_sample_is_predicted_at_its_own_size(model, shared_data, tmp_path):
     summary = predict(shared_data / "BUSI", model, tmp_path / "out")
-    assert not summary.failures and len(summary.rows) > 300
+    assert not summary.failures and (len(summary.rows), len(summary.masks)) == (145, 163)
     for row in summary.rows:
         assert Image.open(tmp_path / "out" / row["mask"]).size == Image.open(row["file"]).size

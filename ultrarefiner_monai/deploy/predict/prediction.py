@@ -61,7 +61,8 @@ class Summary:
         noted = defaultdict(list)
         for file, note in self.notes:
             noted[note].append(file)
-        lines += [f"note: {note}; {len(files)} files: {shown(files, SHOWN_FILES)}" for note, files in noted.items()]
+        for note, files in noted.items():
+            lines.append(f"note: {note}; {len(files)} file{'s' * (len(files) > 1)}: {shown(files, SHOWN_FILES)}")
         files = len({row["file"] for row in self.rows})
         lesions = sum(row["components"] > 0 for row in self.rows)
         counts = (

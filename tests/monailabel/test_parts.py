@@ -10,6 +10,7 @@ import pytest
 import torch
 from ignite.engine import Engine
 from monai.data import MetaTensor
+from PIL import Image
 from torch import nn
 
 from ultrarefiner_monai.deploy.monailabel.parts import (
@@ -166,3 +167,23 @@ def test_what_the_network_sees_of_phase_2_is_picture_and_proposal(models, tmp_pa
     np.testing.assert_allclose(seen[0, :40], grey, atol=1e-6)
     np.testing.assert_allclose(seen[1, :40], load_segmenter(models["phase1"])(grey), atol=1e-6)
     assert not seen[:, 40:].any()
+
+
+def test_a_request_and_a_labelled_image_are_turned_alike(models, tmp_path):
+    """The mask that a client gets has the size of the image as displayed; training reads image and label so, too."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    shown = np.arange(40 * 60, dtype=np.uint16).reshape(40, 60)  # 12 bits
+    Image.fromarray(shown).save(tmp_path / "upright.png")
+    Image.fromarray(np.ascontiguousarray(np.rot90(shown))).save(tmp_path / "turned.png", exif=exif)
+    Image.fromarray((shown > 1200).astype(np.uint8)).save(tmp_path / "label.png")
+    shutil.copytree(models["phase1"].parent, tmp_path / "models")
+    read = preprocessing(tmp_path, labelled=True)
+    items = [
+        read({"image": str(tmp_path / f"{name}.png"), "label": str(tmp_path / "label.png")})
+        for name in ("turned", "upright")
+    ]
+    for key in ("image", "label"):
+        assert torch.equal(items[0][key].as_tensor(), items[1][key].as_tensor())
+    assert items[0]["image"].meta["spatial_shape"] == (40, 60)
+    assert items[0]["image"].max() > 0.5  # 2399 of 4095

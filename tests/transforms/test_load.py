@@ -32,6 +32,24 @@ def test_every_mode_is_the_grey_original_in_rows_and_columns(tmp_path, mode, sha
     assert item["image_path"] == item["image"].meta["filename_or_obj"]
 
 
+def test_image_and_mask_are_turned_alike(tmp_path):
+    """An image with a tag and a mask without one, both as displayed, and a mask that has the image's tag."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    shown = np.arange(6, dtype=np.uint8).reshape(2, 3) * 40
+    stored = Image.fromarray(np.ascontiguousarray(np.rot90(shown)))
+    stored.save(tmp_path / "a.png", exif=exif)
+    stored.point(lambda value: 255 * (value > 100)).save(tmp_path / "tagged.png", exif=exif)
+    mask = picture(tmp_path / "mask.png", 255 * (shown > 100))
+    for label in (mask, str(tmp_path / "tagged.png")):
+        item = LoadMaskd("label")(
+            LoadGreyd("image")({"image": str(tmp_path / "a.png"), "label": label, "width": 3, "height": 2})
+        )
+        assert torch.equal(item["image"][0].as_tensor(), torch.from_numpy(shown / np.float32(255)))
+        assert torch.equal(item["label"][0].as_tensor(), torch.from_numpy(shown > 100).float())
+        assert item["image"].meta["spatial_shape"] == (2, 3)
+
+
 def test_picture_is_read_on_the_manifests_grid(tmp_path):
     path = picture(tmp_path / "a.png", np.full((4, 6), 100))
     assert LoadGreyd("image")({"image": path, "width": 12, "height": 8})["image"].shape == (1, 8, 12)

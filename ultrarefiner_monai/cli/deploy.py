@@ -44,8 +44,16 @@ def predict(
 
     outputs = Outputs(Path(str(out)), format, threshold, probability, uncertainty, overlay)
     words = [str(path) for path in paths]
-    options = {"coarse": coarse, "any_modality": any_modality, "overwrite": overwrite, "amp": amp, "device": device}
-    summary = segment(words, model, outputs, **options)
+    summary = segment(
+        words,
+        model,
+        outputs,
+        coarse=coarse,
+        any_modality=any_modality,
+        overwrite=overwrite,
+        amp=amp,
+        device=device,
+    )
     print(summary)
     if summary.exit_code:
         sys.exit(summary.exit_code)

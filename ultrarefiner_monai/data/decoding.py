@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 BITS = (8, 12, 16)  # of grey values: what screens show, what scanners' converters give, what files hold
 MAX_16_BIT = 65535
+TURNED = "turned as their EXIF orientation says"  # what a manifest, and a run's log, say of such images
 ORIENTATION = 0x0112  # tag of EXIF 2.32 and TIFF 6.0: 1 is upright, 2 to 8 are turned or mirrored
 PHOTOMETRIC, WHITE_IS_ZERO = 262, 0  # TIFF 6.0, section 4
 

@@ -45,7 +45,7 @@ TRAINING_KEYS = (
 )
 # Letterboxd, read_grey and Segmenter in words, for those who feed the network by themselves.
 PREPARATION = {
-    "grey": "ITU-R BT.601 luma in [0, 1]: 8-bit values / 255, 16-bit values / 65535; alpha dropped, orientation tags ignored",
+    "grey": "ITU-R BT.601 luma in [0, 1]: values / the largest of 8, 12 or 16 bits that hold them; no alpha; turned as EXIF says",
     "letterbox": "long side to image_size, bilinear with antialiasing, pixel centres at halves; zeros to the right and below",
     "output": "logits; sigmoid, crop the padding, bilinear with antialiasing to the image's size, then the threshold",
 }

@@ -1,6 +1,7 @@
 """What a run is asked for, and what becomes of it."""
 
 import dataclasses
+import json
 import shutil
 
 import pytest
@@ -53,6 +54,28 @@ def test_pictures_of_a_folder_are_sorted_and_a_wrong_folder_is_named(tmp_path):
     assert [path.name for path in find_images(str(tmp_path))] == ["a.JPG", "b.png"]
     with pytest.raises(DataError, match="nowhere: no picture there"):
         find_images("nowhere")
+
+
+def test_masks_in_a_folder_of_pictures_are_left_out_and_turned_pictures_told(tmp_path, caplog):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("L", (3, 2)).save(tmp_path / "benign (1).png", exif=exif)
+    Image.new("L", (2, 3)).save(tmp_path / "benign (1)_mask.png")
+    Image.new("L", (2, 3)).save(tmp_path / "b_mask.png")  # of no picture there
+    assert [path.name for path in find_images(str(tmp_path))] == ["b_mask.png", "benign (1).png"]
+    assert caplog.messages == [
+        f"left out: 1 masks beside their images in {tmp_path}",
+        "turned as their EXIF orientation says, 1 pictures: benign (1).png",
+    ]
+    assert find_images(str(tmp_path / "benign (1)_mask.png")) == [tmp_path / "benign (1)_mask.png"]
+
+
+def test_a_training_on_turned_images_says_so(tmp_path, caplog):
+    manifest = json.loads(shipped_manifest("PHANTOM").read_text())
+    told = "turned as their EXIF orientation says, 2 images: p0001_1, p0001_2"
+    (tmp_path / "PHANTOM.json").write_text(json.dumps({**manifest, "warnings": [told, "another"]}))
+    plan(tmp_path, dataset="PHANTOM", manifest=str(tmp_path / "PHANTOM.json"), strict=False)
+    assert [line for line in caplog.messages if "another" in line or "EXIF" in line] == [f"PHANTOM: {told}"]
 
 
 def test_a_fresh_clone_gets_announced_substitutions(tmp_path, caplog):

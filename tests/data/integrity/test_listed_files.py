@@ -65,7 +65,9 @@ def test_a_truncated_bitmap(tmp_path: Path) -> None:
 def test_unreadable_files_tell_no_path(tmp_path: Path) -> None:
     flipped = bytearray(_picture("PNG"))
     flipped[60] ^= 255
-    for content in (b"no picture", bytes(flipped), _picture("TIFF", "F")):
+    stream = io.BytesIO()
+    Image.fromarray(np.float32([[-1, 0]])).save(stream, "TIFF")
+    for content in (b"no picture", bytes(flipped), stream.getvalue()):
         reading = _read(content, tmp_path)
         assert reading.problem is not None
         assert reading.problem.kind == "unreadable"

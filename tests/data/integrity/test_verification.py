@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from ultrarefiner_monai.data.faults import KINDS
-from ultrarefiner_monai.data.images import read_mask
+from ultrarefiner_monai.data.images import read_grey, read_mask
 from ultrarefiner_monai.data.integrity.report import Report
 from ultrarefiner_monai.data.integrity.verification import item_faults, verify
 from ultrarefiner_monai.data.manifests.build import build_document, write_manifest
@@ -68,6 +68,27 @@ def _verify(document: dict[str, Any], root: Path, folder: Path, **options: Any) 
 
 def _edit(path: Path, values: np.ndarray) -> None:
     Image.fromarray(values.astype(np.uint8)).save(path)
+
+
+def test_a_turned_image_has_the_size_that_is_displayed(bus_release: Path, tmp_path: Path) -> None:
+    """Built and verified alike; the mask has no tag, and what was drawn on the image as displayed fits."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = bus_release / "original/000001.png"
+    upright = Image.open(path).copy()
+    upright.transpose(Image.Transpose.ROTATE_90).save(path, exif=exif)
+    document = build_document(read_release("BUS", bus_release), Options(folds=2))
+    assert (document["excluded"], document["warnings"][-1:]) == (
+        [],
+        ["turned as their EXIF orientation says, 1 images: 000001"],
+    )
+    (item,) = (item for item in document["training"] + document["testing"] if item["id"] == "000001")
+    assert (item["width"], item["height"], "image_size" in item) == (80, 60, False)
+    np.testing.assert_array_equal(read_grey(path), np.asarray(upright.convert("L"), np.float32) / 255)
+    assert _verify(document, bus_release, tmp_path).faults == ()
+    Image.open(path).save(path)  # without the tag
+    (fault,) = (f for f in _verify(document, bus_release, tmp_path).faults if f.kind == "size")
+    assert "size: expected 80x60, found 60x80" in str(fault)
 
 
 def test_a_clean_release_has_no_fault(document: dict[str, Any], bus_release: Path, tmp_path: Path) -> None:

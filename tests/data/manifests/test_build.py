@@ -69,6 +69,7 @@ def test_unusable_images_are_excluded_with_a_reason(make_record) -> None:
         make_record("contrary", "normal", lesion_pixels=9),
         make_record("nomask", masks=()),
         make_record("odd", mask_sizes=((90, 80),)),
+        make_record("turned", size=(80, 100), orientation=6),
         make_record("two", masks=("a.png", "b.png"), mask_sizes=((100, 80), (50, 40))),
     ]
     document = build("BUSI", _images(make_record) + records)
@@ -77,6 +78,7 @@ def test_unusable_images_are_excluded_with_a_reason(make_record) -> None:
         "contrary": "9 lesion pixels although the class is normal",
         "nomask": "no mask file",
         "odd": "image is 100x80, mask is 90x80",
+        "turned": "image is 80x100 once turned (EXIF orientation 6), mask is 100x80",
         "two": "masks of different sizes: 100x80, 50x40",
     }
     assert document["numTraining"] + document["numTest"] == 40
@@ -109,6 +111,16 @@ def test_stretched_images_are_flagged_and_scored_on_the_mask(make_record) -> Non
     (item,) = (item for item in document["training"] if item["id"] == "HESN_1")
     assert (item["width"], item["height"], item["image_size"]) == (100, 80, [61, 40])
     assert document["warnings"] == ["HESN_1: image 61x40 is stretched onto its mask's grid 100x80"]
+
+
+def test_turned_and_deep_images_are_told(make_record) -> None:
+    records = _images(make_record)
+    assert build("BUSI", records)["warnings"] == []
+    odd = [make_record(f"odd{n}", orientation=o, white=w) for n, (o, w) in enumerate(((6, 255), (3, 4095), (1, 4095)))]
+    assert build("BUSI", records + odd)["warnings"] == [
+        "turned as their EXIF orientation says, 2 images: odd0, odd1",
+        "white is the stored value 4095 in 2 images",
+    ]
 
 
 def test_opposite_labels_stay_together_and_are_reported(make_record) -> None:

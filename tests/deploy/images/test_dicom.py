@@ -164,7 +164,10 @@ def test_coloured_pixels_are_noted(tmp_path):
     grey = np.repeat(GREY[..., None], 3, axis=2)
     doppler = grey.copy()
     doppler[2:4, 2:5] = (200, 40, 0)
-    for pixels, notes in ((grey, []), (doppler, ["coloured pixels, such as colour Doppler or large marks, are read as luma"])):
+    for pixels, notes in (
+        (grey, []),
+        (doppler, ["coloured pixels, such as colour Doppler or large marks, are read as luma"]),
+    ):
         source = DicomFile(write_dicom(tmp_path / "a.dcm", pixels, "RGB"))
         list(source.frames())
         assert source.notes == notes

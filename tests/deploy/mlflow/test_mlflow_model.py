@@ -19,8 +19,10 @@ from mlflow.tracking import MlflowClient
 from PIL import Image
 
 from ultrarefiner_monai.cross_validation.tasks import run_bundle
+from ultrarefiner_monai.data.images import read_grey
 from ultrarefiner_monai.deploy.mlflow.model import REQUIREMENTS, decode_grey, encode_png, requirements, save
 from ultrarefiner_monai.errors import DataError
+from ultrarefiner_monai.models import load_segmenter
 
 # Required by the package, not by predicting, nor by MLflow itself.
 BLOCKED = ("fire", "ignite", "imagehash", "monai", "nibabel", "skimage", "tensorboard")
@@ -120,6 +122,31 @@ def test_grey_levels_survive_the_text():
     levels = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20
     np.testing.assert_array_equal(decode_grey(encode_png(levels), "x"), (levels / 255).astype(np.float32))
     np.testing.assert_allclose(decode_grey(encode_png(levels.astype(np.uint16) * 257), "x"), levels / 255, atol=1e-7)
+
+
+def test_a_request_is_read_as_a_file_is(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    levels = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20
+    Image.fromarray(levels).save(tmp_path / "turned.png", exif=exif)
+    Image.fromarray(levels.astype(np.uint16) * 16).save(tmp_path / "twelve.png")
+    for name, expected in {"turned": np.rot90(levels, k=-1) / 255, "twelve": levels / 4095 * 16}.items():
+        text = base64.b64encode((tmp_path / f"{name}.png").read_bytes()).decode()
+        np.testing.assert_array_equal(decode_grey(text, "x"), read_grey(tmp_path / f"{name}.png"))
+        np.testing.assert_allclose(decode_grey(text, "x"), expected, atol=1e-6)
+
+
+def test_a_coarse_map_of_low_probabilities_stays_low(make_model, tmp_path):
+    """White of a map is 65535 whatever its maximum: it is a probability, and no picture."""
+    save(make_model("phase2")[0], tmp_path / "saved", amp=False)
+    model = mlflow.pyfunc.load_model(str(tmp_path / "saved"))
+    levels = np.arange(96 * 120, dtype=np.uint8).reshape(96, 120)
+    coarse = (levels / 255 * 0.06).astype(np.float32)  # in 16 bits at most 3932, which 12 bits would hold
+    text = {"image": encode_png(levels), "coarse": encode_png(np.rint(coarse * 65535).astype(np.uint16))}
+    (answer,) = model.predict(pd.DataFrame([text])).to_dict("records")
+    grey = (levels / 255).astype(np.float32)
+    expected = load_segmenter(make_model("phase2")[0], amp=False)(grey, np.rint(coarse * 65535) / np.float32(65535))
+    np.testing.assert_allclose(pixels(answer["probability"]) / 65535, expected, atol=1e-4)
 
 
 def test_requirements_are_the_packages_own_at_the_versions_at_hand():

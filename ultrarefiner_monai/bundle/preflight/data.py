@@ -10,10 +10,12 @@ from typing import Any
 
 from ultrarefiner_monai.bundle.preflight.request import Request, Substitutions
 from ultrarefiner_monai.data.datasets import parts_of
-from ultrarefiner_monai.data.images import read_grey
+from ultrarefiner_monai.data.decoding import TURNED
+from ultrarefiner_monai.data.images import open_image, to_grey
 from ultrarefiner_monai.data.integrity.verification import item_faults
 from ultrarefiner_monai.data.manifests.items import LISTS
 from ultrarefiner_monai.data.manifests.manifest import Manifest, available, load_manifest, shipped_manifest
+from ultrarefiner_monai.data.masks_beside import masks_among
 from ultrarefiner_monai.data.releases.readers import IMAGE_SUFFIXES, find_root
 from ultrarefiner_monai.data.releases.roots import Root, folders_of
 from ultrarefiner_monai.errors import DataError, shown
@@ -74,6 +76,9 @@ def find_data(request: Request, fold: int, substitutions: Substitutions) -> Foun
     embedded = request.data_root is None and name == "PHANTOM"
     folder = make_phantom(request.project / "data" / "PHANTOM") if embedded else Path(str(found)).resolve()
     root = find_root(name, folder)
+    for line in manifest.header.get("warnings", ()):
+        if TURNED in line:
+            logger.warning("%s: %s", name, line)
     absent: dict[str, int] = {}
     if request.allow_missing:
         manifest, absent = present_items(manifest, root)
@@ -183,12 +188,18 @@ def make_phantom(folder: Path) -> Path:
 def find_images(source: str) -> list[Path]:
     """The picture file `source`, or all pictures of the folder `source`, sorted by name, each of them readable.
 
+    Masks beside their images are left out, and pictures that are turned are counted; a warning tells.
+
     Raises:
         DataError: there is no picture, one cannot be read, or two would write the same mask.
     """
     path = Path(source)
     listed = [path] if path.is_file() else [p for p in sorted(path.glob("*")) if not p.name.startswith(".")]
-    found = [picture for picture in listed if picture.suffix.lower() in IMAGE_SUFFIXES]
+    pictures = [picture for picture in listed if picture.suffix.lower() in IMAGE_SUFFIXES]
+    masks = set() if path.is_file() else masks_among(pictures, path, lambda name: Path(name).stem)
+    found = [picture for picture in pictures if picture not in masks]
+    if masks:
+        logger.warning("left out: %d masks beside their images in %s", len(masks), source)
     if not found:
         raise DataError(f"{source}: no picture there; expected a file or a folder with {', '.join(IMAGE_SUFFIXES)}")
     stems = [picture.stem for picture in found]
@@ -197,6 +208,14 @@ def find_images(source: str) -> list[Path]:
         raise DataError(
             f"{source}: several pictures named {', '.join(doubled)}, whose masks would overwrite each other"
         )
-    for picture in found:
-        read_grey(picture)
+    turned = [picture.name for picture in found if _orientation(picture) != 1]
+    if turned:
+        logger.warning("%s, %d pictures: %s", TURNED, len(turned), shown(turned, SHOWN))
     return found
+
+
+def _orientation(picture: Path) -> int:
+    """The orientation tag of a picture that can be read; DataError for any other."""
+    with open_image(picture) as image:
+        to_grey(image)
+        return image.info["orientation"]

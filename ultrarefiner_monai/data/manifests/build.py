@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ultrarefiner_monai.data.datasets import parts_of
+from ultrarefiner_monai.data.decoding import TURNED
 from ultrarefiner_monai.data.manifests.groups import excluded_duplicates, group_records
 from ultrarefiner_monai.data.manifests.items import SCHEMA
 from ultrarefiner_monai.data.manifests.splits import TEST, Options, Places, split
@@ -150,7 +151,7 @@ def _notes(release: Release) -> list[str]:
         if r.size != r.mask_sizes[0]
     ]
     if turned := [r.source.id for r in release.records if r.orientation != 1]:
-        notes.append(f"turned as their EXIF orientation says, {len(turned)} images: {shown(turned, SHOWN)}")
+        notes.append(f"{TURNED}, {len(turned)} images: {shown(turned, SHOWN)}")
     deep = Counter(r.white for r in release.records if r.white != EIGHT_BIT_WHITE)
     return notes + [f"white is the stored value {white} in {count} images" for white, count in sorted(deep.items())]
 

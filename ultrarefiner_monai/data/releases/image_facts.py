@@ -104,7 +104,7 @@ def _keys(hashes: Sequence[str]) -> tuple[str, str]:
 def _facts(source: Source, root: Path) -> tuple[Facts, Facts]:
     with open_image(resolve(root, source.image)) as image:
         small = base64.b64encode(thumbnail(image)).decode()
-        of_image = {"size": image.size, "phash16": phash16(image), "thumbnail": small}
+        of_image: Facts = {"size": image.size, "phash16": phash16(image), "thumbnail": small}
         of_image |= {"orientation": image.info["orientation"], "white": white_of_image(image)}
     masks = [read_mask(resolve(root, mask)) for mask in source.masks]
     same_grid = len({mask.shape for mask in masks}) == 1

@@ -106,7 +106,7 @@ def pixel_spacing(header: "Dataset") -> Spacing | None:
     regions = set(region_spacings(header))
     if regions:
         return regions.pop() if len(regions) == 1 else None
-    spacing = header.get("PixelSpacing") or ()
-    if isinstance(spacing, float) or len(spacing) != 2 or min(spacing) <= 0:
+    spacing = header.get("PixelSpacing")
+    if not spacing or isinstance(spacing, float) or len(spacing) != 2 or min(spacing) <= 0:
         return None
     return float(spacing[0]), float(spacing[1])

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ultrarefiner_monai.data.masks_beside import masks_among
 from ultrarefiner_monai.data.releases.readers import IMAGE_SUFFIXES
 from ultrarefiner_monai.deploy.images.image_file import ImageFile
-from ultrarefiner_monai.deploy.images.masks_beside import masks_among
 from ultrarefiner_monai.deploy.images.nifti import NiftiFile
 from ultrarefiner_monai.deploy.images.raster import RasterFile
 from ultrarefiner_monai.errors import DataError

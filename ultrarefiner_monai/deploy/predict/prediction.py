@@ -63,10 +63,10 @@ class Summary:
             noted[note].append(file)
         for note, files in noted.items():
             lines.append(f"note: {note}; {len(files)} file{'s' * (len(files) > 1)}: {shown(files, SHOWN_FILES)}")
-        files = len({row["file"] for row in self.rows})
+        count = len({row["file"] for row in self.rows})
         lesions = sum(row["components"] > 0 for row in self.rows)
         counts = (
-            f"pictures: {len(self.rows)}, files: {files}, with a lesion: {lesions}, skipped files: {len(self.failures)}"
+            f"pictures: {len(self.rows)}, files: {count}, with a lesion: {lesions}, skipped files: {len(self.failures)}"
         )
         lines.append(f"{counts}; {self.seconds:.1f} s")
         lines.append(f"wrote {self.out / 'masks'}, {self.out / TABLE} and {self.out / REPORT}")

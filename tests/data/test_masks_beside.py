@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from ultrarefiner_monai.data.masks_beside import masks_among
 from ultrarefiner_monai.deploy.images.find import find_files, stem
-from ultrarefiner_monai.deploy.images.masks_beside import masks_among
 
 LAYOUTS = {  # images, and masks
     "BUSI": (

@@ -91,7 +91,7 @@ def read_document(path: Path) -> tuple[Any, str]:
         raise DataError(
             f"manifest {path}: cannot be read ({error.strerror}); build it with `manifests build`"
         ) from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"manifest {path}: not valid JSON in UTF-8 ({error}); build it again") from None
 
 

@@ -1,10 +1,9 @@
 """Faults a manifest has in itself, before any file is opened, and the same as far as JSON Schema can say it.
 
-`python -m ultrarefiner_monai.data.manifests.validate > docs/reference/manifest.schema.json` writes the schema.
+docs/reference/manifest.schema.json is `json_text(json_schema())`.
 """
 
 import re
-import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from itertools import chain
@@ -16,7 +15,6 @@ from ultrarefiner_monai.data.faults import Fault
 from ultrarefiner_monai.data.manifests.items import LISTS, SCHEMA, Item, item_files, masks_of
 from ultrarefiner_monai.data.releases.roots import unsafe
 from ultrarefiner_monai.errors import DataError
-from ultrarefiner_monai.files import json_text
 
 TOP_TYPES = {"name": "text", "num_folds": "a whole number", "seed": "a whole number"} | dict.fromkeys(
     (*LISTS, "excluded"), "a list"
@@ -231,7 +229,3 @@ def json_schema() -> dict[str, Any]:
     top["required"].insert(0, "schema")
     about = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Manifest of ultrarefiner_monai"}
     return {**about, **top, "$defs": {"item": item}}
-
-
-if __name__ == "__main__":
-    sys.stdout.write(json_text(json_schema()))

@@ -10,7 +10,7 @@ from ultrarefiner_monai.data.releases.own.entries import Drawing, Entry, Layout,
 from ultrarefiner_monai.data.releases.own.table import Row, read_own_table
 from ultrarefiner_monai.data.releases.readers import IMAGE_SUFFIXES
 from ultrarefiner_monai.data.releases.records import Source
-from ultrarefiner_monai.data.releases.roots import MADE
+from ultrarefiner_monai.data.releases.roots import MADE, unsafe
 from ultrarefiner_monai.errors import DataError, shown
 
 LAYOUTS = (us30k, nnunet, folders, coco)
@@ -43,18 +43,23 @@ def scan(name: str, root: Path, options: OwnOptions) -> Listing:
         DataError: no layout is recognised, or the one that is cannot be read.
     """
     options.check(name, root)
-    files, links = _pictures(root)
+    every, links = _pictures(root)
+    files = [path for path in every if not unsafe(path)]
     try:
         layout = _layout(root, files, options)
         if layout is None:
             raise DataError(_nothing(root, files, links))
         rows: dict[str, Row] = {}
         notes = [*layout.notes]
+        if odd := [fault for path in every if (fault := unsafe(path))]:
+            notes.append(f"{len(odd)} pictures are left alone, rename them: {shown(odd, 3)}")
         if options.table:
             rows, more = read_own_table(options.table, options.columns, [entry.image for entry in layout.entries])
             notes += more
     except DataError as error:
-        raise DataError(f"{name}: {error}") from None
+        named = DataError(f"{name}: {error}")
+        named.problems = error.problems
+        raise named from None
     published = _published(layout.entries, rows)
     ids = _ids([entry.image for entry in layout.entries])
     sources = tuple(

@@ -3,7 +3,6 @@
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence, Set
-from functools import partial
 
 MASK_WORDS = frozenset(
     (
@@ -62,11 +61,11 @@ def _keys(images: Sequence[str], masks: Sequence[str]) -> Iterator[tuple[str, Ke
     if starts[0] not in images and starts[1] not in masks:  # nothing would be left of a name
         words = f"{starts[1]}N for {starts[0]}N"
         yield words, lambda stem: stem.removeprefix(starts[0]), lambda stem: stem.removeprefix(starts[1])
-    yield "NAME without such words as mask", partial(_without, IMAGE_WORDS), partial(_without, MASK_WORDS)
+    yield "NAME without such words as mask", _without_words, _without_words
 
 
-def _without(words: frozenset[str], stem: str) -> str:
-    parts = [part for part in re.split(r"[\W_]+", stem) if part.casefold() not in words]
+def _without_words(stem: str) -> str:
+    parts = [part for part in re.split(r"[\W_]+", stem) if part.casefold() not in MASK_WORDS | IMAGE_WORDS]
     return "_".join(filter(None, parts))
 
 

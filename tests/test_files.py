@@ -58,6 +58,7 @@ def test_json_returns_and_is_plain(tmp_path):
         (b"{", "cannot be read as JSON .*; write it again"),
         (b"\xff", "cannot be read as JSON .*; write it again"),
         (b"[]", "expected a JSON object, found list; write it again"),
+        (b"[" * 100_000, r"cannot be read as JSON \(maximum recursion depth exceeded"),
     ],
 )
 def test_what_is_no_json_object_is_told_or_taken_for_empty(tmp_path, content, message):

@@ -109,7 +109,7 @@ def read_json(path: str | Path, kind: type[Plain], advice: str) -> Plain:
     """
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: cannot be read as JSON ({one_line(error)}); {advice}") from None
     if not isinstance(content, kind):
         raise DataError(f"{path}: expected a JSON {KINDS[kind]}, found {type(content).__name__}; {advice}")

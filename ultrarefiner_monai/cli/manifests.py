@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,6 +28,15 @@ class Manifests:
         root: Location | None = None,
         inventory: Location | None = None,
         out: str = "data_manifests",
+        images: str | None = None,
+        masks: str | None = None,
+        mask: str | None = None,
+        table: str | None = None,
+        image_column: str | None = None,
+        patient_column: str | None = None,
+        class_column: str | None = None,
+        split_column: str | None = None,
+        fold_column: str | None = None,
         folds: int | str = 5,
         seed: int = 42,
         test_fraction: float = 0.2,
@@ -37,14 +46,25 @@ class Manifests:
         workers: int | None = None,
         cache: bool = True,
     ) -> None:
-        """Build OUT/NAME.json from the files of a release, or from a CSV inventory of them.
+        """Build OUT/NAME.json from the files of a release or of your own data, or from a CSV inventory of a release.
 
         Args:
-            name: BUSI, BUSBRA, BUS, BUS_UC, BUS_UCLM, UDIAT, PHANTOM, several joined by + (BUSI+BUSBRA), or ALL five.
+            name: BUSI, BUSBRA, BUS, BUS_UC, BUS_UCLM, UDIAT, PHANTOM, several joined by + (BUSI+BUSBRA), or ALL five; or a
+                name of your own for your own data.
             root: release folder, a folder above it (of several releases, too), an archive, or "{NAME: PLACE, ...}".
             inventory: CSV table with the facts of the release, or "{NAME: TABLE, ...}"; no file is read then.
-            out: folder of the manifest.
-            folds: number of folds, or "official" for the split the authors published.
+            out: folder of the manifest, or its file, which ends with .json.
+            images: folder of your own images, below the root, where it is not found by its name.
+            masks: folder of your own masks, below the root.
+            mask: what mask files mean: alpha (lesion in the alpha channel), inverted (lesion dark), half (JPEG or resampled:
+                half of the largest value and more), nonzero (numbered classes); new masks are written into the root.
+            table: CSV file with a row for each of your own images: patient, class, split or fold.
+            image_column: column that names the image; by default found by its name, like the others.
+            patient_column: column of the patient's code.
+            class_column: column with benign, malignant or normal.
+            split_column: column with train, val or test, which --folds official keeps.
+            fold_column: column of the fold, which --folds official keeps.
+            folds: number of folds, or "official" for the split the authors published, or your table or folders tell.
             seed: seed of the shuffle.
             test_fraction: share of the images kept for testing (not with "official").
             exclude_duplicates: keep one image of each group of confirmed near-duplicates.
@@ -55,16 +75,32 @@ class Manifests:
         """
         from ultrarefiner_monai.data.manifests.splits import Options
         from ultrarefiner_monai.data.releases.fact_cache import cache_folder
+        from ultrarefiner_monai.data.releases.own import COLUMNS, OwnOptions
         from ultrarefiner_monai.data.releases.release import read_release
 
+        names = (image_column, patient_column, class_column, split_column, fold_column)
+        columns = {what: str(told) for what, told in zip(COLUMNS, names, strict=True) if told is not None}
+        if columns and table is None:
+            raise DataError(f"--{next(iter(columns))}_column names a column of a table; give --table FILE, too")
+        folder, mask_folder = (None if given is None else str(given) for given in (images, masks))
+        own = OwnOptions(folder, mask_folder, None if table is None else Path(str(table)), columns)
         if not isinstance(cache, bool):
             raise DataError(f"--cache {cache}: expected True or False; XDG_CACHE_HOME moves the cache")
-        read = partial(read_release, cache=cache_folder() if cache else None, workers=workers, skip_bad=skip_bad)
-        write = partial(_write, Options(folds, seed, test_fraction), exclude_duplicates, Path(str(out)), report)
+        read = partial(
+            read_release,
+            cache=cache_folder() if cache else None,
+            workers=workers,
+            skip_bad=skip_bad,
+            own=own,
+            mask=mask,
+        )
+        write = partial(_write, Options(folds, seed, test_fraction), exclude_duplicates, report)
+        every = FIVE if name == "ALL" else (str(name),)
+        paths = _outputs(str(out), every)
         failed = []
-        for one in FIVE if name == "ALL" else (name,):
+        for one, path in zip(every, paths, strict=True):
             try:
-                write(read(one, _location(root), _location(inventory)))
+                write(path, read(one, _location(root), _location(inventory)))
             except DataError as error:
                 failed.append(error)
         if failed:
@@ -198,7 +234,18 @@ def _location(given: Any) -> Any:
     return given if given is None else str(given)
 
 
-def _write(options: "Options", exclude_duplicates: bool, out: Path, report: str | None, release: "Release") -> None:
+def _outputs(out: str, names: Sequence[str]) -> list[Path]:
+    """Manifest file of each data set: `out` itself where it is a file's name, else one each in the folder `out`."""
+    if not out.lower().endswith(".json"):
+        return [Path(out) / f"{name}.json" for name in names]
+    if len(names) > 1:
+        raise DataError(f"--out {out}: one file for the manifests of {', '.join(names)}; name a folder")
+    if Path(out).is_dir():
+        raise DataError(f"--out {out}: a folder is there; name a file, or move the folder away")
+    return [Path(out)]
+
+
+def _write(options: "Options", exclude_duplicates: bool, report: str | None, path: Path, release: "Release") -> None:
     """Write the manifest of one release, and the report of its near-duplicates if one is wanted."""
     from ultrarefiner_monai.data.manifests.build import build_document, write_manifest
     from ultrarefiner_monai.data.manifests.duplicate_report import write_report
@@ -206,7 +253,6 @@ def _write(options: "Options", exclude_duplicates: bool, out: Path, report: str 
     from ultrarefiner_monai.data.releases.release import incomplete
     from ultrarefiner_monai.data.releases.roots import resolve
 
-    path = out / f"{release.name}.json"
     write_manifest(build_document(release, options, exclude_duplicates), path)
     print(f"wrote {path}")
     print(table(summarise(load_manifest(path))))

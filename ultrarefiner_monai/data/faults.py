@@ -17,10 +17,19 @@ KINDS = {
     "size": "a picture's size is not the manifest's",
     "mask_size": "a mask's size is not its image's",
     "mask_values": "a mask holds more than one value beside 0",
+    "mask_meaning": "a mask read as it is would mean something else: lesion in the alpha channel, inverted, or all of the frame",
     "blank": "a mask of a lesion holds no lesion",
     "lesion": "the file is the manifest's, but holds another number of lesion pixels",
     "hash": "the file's bytes were changed, and nothing above is wrong with it",
 }
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong with one file: a kind of `KINDS` and the sentence about it."""
+
+    kind: str
+    message: str
 
 
 @dataclass(frozen=True)

@@ -114,6 +114,11 @@ def to_planes(image: "Image.Image") -> np.ndarray:
     return np.asarray(_coloured(image).convert("RGB"))
 
 
+def to_alpha(image: "Image.Image") -> np.ndarray | None:
+    """Opacity (H, W) uint8 of a decoded image, None where its file has none."""
+    return np.asarray(image.convert("RGBA").getchannel("A")) if image.has_transparency_data else None
+
+
 def lesion(planes: np.ndarray) -> np.ndarray:
     """Bool (H, W) of a mask's planes (H, W, channels) by the rule of `read_mask`."""
     brightest = reduce(np.maximum, np.moveaxis(planes, 2, 0))  # four times faster than planes.max(axis=2)

@@ -19,7 +19,11 @@ from ultrarefiner_monai.systems.system import Stage, System
 
 COMMON = (
     Key("bundle_root", "path", "the bundle's folder"),
-    Key("dataset", "text", "BUSI, BUSBRA, BUS, BUS_UC, BUS_UCLM, UDIAT, PHANTOM, or several: BUSI+BUSBRA"),
+    Key(
+        "dataset",
+        "text",
+        "BUSI, BUSBRA, BUS, BUS_UC, BUS_UCLM, UDIAT, PHANTOM, a name of your own, or several: BUSI+BUSBRA",
+    ),
     Key("dataset_name", "text", "as `dataset`, which is a component there"),
     Key("data_root", "path", "folder of the release, or of all of several; null: `data/<dataset>`, for several `data`"),
     Key("manifest", "path", "manifest file; null: `data_manifests/<dataset>.json`"),

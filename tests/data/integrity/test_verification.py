@@ -129,7 +129,7 @@ def test_files_of_malformed_entries_are_not_extra(
     document: dict[str, Any], bus_release: Path, check: Callable[..., list[tuple[str, str]]]
 ) -> None:
     del document["training"][3]["width"]
-    assert check() == [("structure", "training[3]: key 'width': expected a whole number")]
+    assert check() == [("structure", "training[3]: key 'width': expected a whole number above 0")]
     document["training"][4]["image"] = "./original//000005.png"
     assert len(check()) == 1
 
@@ -452,6 +452,7 @@ def test_all_damage_to_a_real_sample_is_told_at_once_and_nothing_else(damage: Da
     damage.plant("mask_size", "label", _crop)
     damage.plant("mask_values", "label", _grey)
     damage.plant("blank", "label", lambda path: _edit(path, np.asarray(Image.open(path).convert("L")) * 0))
+    damage.plant("mask_meaning", "label", lambda path: _edit(path, 255 - np.asarray(Image.open(path).convert("L"))))
     damage.plant("unsafe_path", "image", lambda path: path.symlink_to(path.rename(tmp_path / "linked.png")))
     damage.plant_entry("duplicate_id", lambda item: document["training"].append(dict(item)))
     fold = document["training"][0]["fold"]
@@ -471,8 +472,8 @@ def test_all_damage_to_a_real_sample_is_told_at_once_and_nothing_else(damage: Da
 
     report = _verify(document, root, tmp_path)
     assert {(fault.kind, fault.id, fault.file) for fault in report.faults} == damage.expected
-    assert len(report.faults) == len(damage.expected) == 15
-    assert report.summary() == "BUSI: 144 of 146 items present, 15 faults"
+    assert len(report.faults) == len(damage.expected) == 16
+    assert report.summary() == "BUSI: 144 of 146 items present, 16 faults"
     assert str(tmp_path) not in json.dumps(report.document()) + report.table()
     assert _verify(document, root, tmp_path, workers=1) == _verify(document, root, tmp_path, workers=2) == report
 
@@ -495,6 +496,6 @@ def test_folders_that_repeat_pictures_are_no_extra_files(tmp_path: Path) -> None
 
 def _draw(folder: Path, name: str, seed: int) -> None:
     noise = np.random.default_rng(seed).integers(0, 256, (40, 50), dtype=np.uint8)
-    for part, pixels in (("images", noise), ("masks", np.tri(40, 50, seed % 7, dtype=np.uint8) * 255)):
+    for part, pixels in (("images", noise), ("masks", np.tri(40, 50, -1 - seed % 7, dtype=np.uint8) * 255)):
         (folder / part).mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).save(folder / part / name)

@@ -157,7 +157,7 @@ def test_a_group_across_the_published_split_stays_whole(make_record) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"folds": "official"}, "the authors published no split"),
+        ({"folds": "official"}, "images have no place in a published split, .*; give --folds a number"),
         ({"folds": 1}, "expected a whole number from 2, or 'official'"),
         ({"folds": "five"}, "expected a whole number from 2"),
         ({"test_fraction": 1}, "expected a number from 0 to below 1"),

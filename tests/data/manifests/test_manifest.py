@@ -129,7 +129,7 @@ def test_malformed_structure_is_named(change: dict, problem: str, document: dict
     assert problem in _problems({**document, **change}, tmp_path)[0]
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[1]"])
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[1]", b"[" * 100_000])
 def test_files_that_are_no_manifest(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "m.json").write_bytes(content)
     with pytest.raises(DataError, match=r"m\.json: (not valid JSON|expected a JSON object)"):
@@ -160,8 +160,10 @@ def test_incomplete_releases_are_restricted_and_counted(document: dict, tmp_path
 def test_unknown_names_and_manifests_not_built_yet() -> None:
     with pytest.raises(DataError, match="unknown dataset 'busbra': did you mean 'BUSBRA'"):
         shipped_manifest("busbra")
-    with pytest.raises(DataError, match="unknown dataset 'ImageNet': expected one of BUSI"):
-        shipped_manifest("ImageNet")
+    with pytest.raises(DataError, match="unknown dataset 'Image Net': expected one of BUSI, .* or a name of your own"):
+        shipped_manifest("Image Net")
+    with pytest.raises(DataError, match=r"no manifest data_manifests/BUSBRAA\.json: .*\(did you mean 'BUSBRA'\?\)"):
+        shipped_manifest("BUSBRAA")
     with pytest.raises(DataError, match="ultrarefiner manifests build UDIAT --root"):
         shipped_manifest("UDIAT")
 

@@ -69,7 +69,7 @@ def test_a_manifest_that_is_none(change: dict[str, Any], told: str, document: di
     ("entry", "told"),
     [
         ("d", "expected an object, found str"),
-        (_item("d", width="4"), "key 'width': expected a whole number"),
+        (_item("d", width="4"), "key 'width': expected a whole number above 0"),
         (_item("d", label=[]), "key 'label': expected at least one mask, found none"),
         (_item("d", label=[{}]), "key 'label': expected text or a list of texts"),
         (_item("d", image_size=[3]), "key 'image_size': expected two whole numbers"),

@@ -9,7 +9,7 @@ from ultrarefiner_monai.data.datasets import parts_of
 from ultrarefiner_monai.data.manifests.items import Item
 from ultrarefiner_monai.data.manifests.manifest import Manifest, load_manifest, shipped_manifest
 from ultrarefiner_monai.data.releases.perceptual_hashes import near_duplicates_between
-from ultrarefiner_monai.errors import DataError
+from ultrarefiner_monai.errors import DataError, shown
 from ultrarefiner_monai.files import read_json
 
 EXTERNAL = "external"  # the split of all images with a lesion of a data set that the models have not seen
@@ -85,6 +85,8 @@ def overlap_with_training(origin: dict[str, Any], items: Sequence[Item]) -> dict
     except DataError as error:
         return {"checked": False, "reason": str(error), "images": []}
     seen = [*trained.training, *trained.normal]
+    if unhashed := [item["id"] for item in (*items, *seen) if "phash16" not in item]:
+        return {"checked": False, "reason": f"{shown(unhashed, 3)}: no phash16 in the manifest", "images": []}
     pairs = near_duplicates_between(
         [item["phash16"] for item in items],
         [item["phash16"] for item in seen],

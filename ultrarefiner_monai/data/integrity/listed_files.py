@@ -8,7 +8,8 @@ from io import BytesIO
 import numpy as np
 
 from ultrarefiner_monai.data.decoding import decode
-from ultrarefiner_monai.data.images import Size, to_planes
+from ultrarefiner_monai.data.faults import Problem
+from ultrarefiner_monai.data.images import Size, to_alpha, to_planes
 from ultrarefiner_monai.data.releases.roots import Root, resolve, unsafe
 from ultrarefiner_monai.errors import DataError, one_line
 
@@ -17,27 +18,20 @@ from ultrarefiner_monai.errors import DataError, one_line
 END_MARKS = {b"\x89PNG\r\n\x1a\n": b"IEND\xaeB`\x82", b"\xff\xd8\xff": b"\xff\xd9"}
 
 
-@dataclass(frozen=True)
-class Problem:
-    """What is wrong with one file: a kind of `faults.KINDS` and the sentence about it."""
-
-    kind: str
-    message: str
-
-
 @dataclass
 class Reading:
     """What a listed file holds.
 
     `path` is the manifest's; `changed` says that the bytes are not those the manifest knows; `size` is (width, height)
-    in pixels and `planes` the stored values (height, width, channels), alpha dropped. Without an image, `problem` is
-    the reason and `size` is (0, 0).
+    in pixels, `planes` are the stored values (height, width, channels) without `alpha` (height, width), which few files
+    have. Without an image, `problem` is the reason and `size` is (0, 0).
     """
 
     path: str
     changed: bool = False
     size: Size = (0, 0)
     planes: np.ndarray = field(default_factory=lambda: np.zeros((0, 0, 1), np.uint8))
+    alpha: np.ndarray | None = None
     problem: Problem | None = None
 
 
@@ -80,7 +74,7 @@ def _decoded(reading: Reading, content: bytes) -> Reading:
 
     try:
         image = decode(BytesIO(content))
-        reading.size, reading.planes = image.size, to_planes(image)
+        reading.size, reading.planes, reading.alpha = image.size, to_planes(image), to_alpha(image)
     except UnidentifiedImageError:
         reading.problem = Problem("unreadable", "is no picture of a known format; copy it again from the release")
     except Exception as error:  # a damaged file may fail in any way at all

@@ -2,22 +2,23 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from functools import reduce
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
-from ultrarefiner_monai.data.faults import Fault
+from ultrarefiner_monai.data.datasets import is_own
+from ultrarefiner_monai.data.faults import Fault, Problem
 from ultrarefiner_monai.data.images import Size, lesion
-from ultrarefiner_monai.data.integrity.listed_files import Problem, Reading, read_listed
+from ultrarefiner_monai.data.integrity.listed_files import Reading, read_listed
 from ultrarefiner_monai.data.integrity.report import Report
 from ultrarefiner_monai.data.manifests.items import LISTS, Item, item_files, masks_of, place_of
 from ultrarefiner_monai.data.manifests.manifest import read_document
 from ultrarefiner_monai.data.manifests.validate import document_faults, listed_paths, top_faults, well_formed
+from ultrarefiner_monai.data.mask_checks import mask_problem, remedy
 from ultrarefiner_monai.data.releases.readers import IMAGE_SUFFIXES, find_root, reader, unread_folders
-from ultrarefiner_monai.data.releases.roots import Location, Root, folders_of, unsafe
-from ultrarefiner_monai.errors import DataError, shown
+from ultrarefiner_monai.data.releases.roots import MADE, Location, Root, folders_of, unsafe
+from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.parallel import in_parallel
 
 CHANGED = "sha256 differs from the manifest's"
@@ -71,7 +72,7 @@ def item_faults(item: Item, root: Root) -> list[Fault]:
     image.problem = image.problem or _size_problem(image, tuple(item.get("image_size", grid)), "size")
     for mask in masks:
         kind = "size" if mask.size == image.size else "mask_size"
-        mask.problem = mask.problem or _size_problem(mask, grid, kind) or _value_problem(mask)
+        mask.problem = mask.problem or _size_problem(mask, grid, kind) or _pixel_problem(mask)
     if not any(mask.problem for mask in masks):
         _check_lesion(item, masks)
     found = ((reading.path, _with_hash(reading)) for reading in (image, *masks))
@@ -79,14 +80,17 @@ def item_faults(item: Item, root: Root) -> list[Fault]:
 
 
 def extra_files(listed: set[str], document: Mapping[str, Any], root: Root) -> list[Fault]:
-    """Images under `root` that are neither `listed` nor excluded by the manifest; hidden files are no images."""
+    """Images under `root` that are neither `listed` nor excluded by the manifest; hidden files are no images.
+
+    Of a user's own data set only the folders that hold listed files are looked at: others are not the data set's.
+    """
     excluded = {item["id"] for item in document["excluded"]}
     faults = []
     for prefix, folder in folders_of(root).items():
         name = prefix[:-1] or document["name"]
         try:
             named = any(key.startswith(prefix) for key in excluded)  # by their id alone, whose files the reader tells
-            sources = reader(name).scan(folder) if named else []
+            sources = reader(name).scan(folder) if named and not is_own(name) else []
             known = listed | {
                 prefix + path for s in sources if prefix + s.id in excluded for path in (s.image, *s.masks)
             }
@@ -94,7 +98,10 @@ def extra_files(listed: set[str], document: Mapping[str, Any], root: Root) -> li
             known = listed
             message = str(error).replace(f"{folder}/", prefix)
             faults.append(Fault("structure", "", "", f"files of excluded images cannot be told: {message}"))
-        found = sorted(prefix + path for path in _image_files(folder, unread_folders(name, folder)))
+        found = sorted(prefix + path for path in _image_files(folder, (*unread_folders(name, folder), MADE)))
+        if is_own(name):
+            folders = {PurePosixPath(path).parent for path in known}
+            found = [path for path in found if PurePosixPath(path).parent in folders]
         faults += [Fault("extra", "", p, "extra, the manifest does not list it") for p in found if p not in known]
     return faults
 
@@ -123,14 +130,10 @@ def _size_problem(reading: Reading, expected: Size, kind: str) -> Problem | None
     return Problem(kind, f"size: expected {width}x{height}, found {found_width}x{found_height}")
 
 
-def _value_problem(mask: Reading) -> Problem | None:
-    """A mask holds one colour beside black; anything else would be read by the half-way rule of `images.read_mask`."""
-    lit = mask.planes[reduce(np.bitwise_or, np.moveaxis(mask.planes, 2, 0)) > 0]  # many times faster than any(axis=2)
-    if (lit == lit[:1]).all():
+def _pixel_problem(mask: Reading) -> Problem | None:
+    if not (found := mask_problem(mask.planes, mask.alpha)):
         return None
-    colours = np.unique(lit, axis=0).tolist()
-    values = shown((c[0] if len(c) == 1 else tuple(c) for c in colours), 4)
-    return Problem("mask_values", f"mask values: expected one beside 0, found {len(colours)}: {values}")
+    return Problem(found.kind, f"{found.message}; {remedy(found)}" if found.kind == "mask_meaning" else found.message)
 
 
 def _check_lesion(item: Item, masks: Sequence[Reading]) -> None:

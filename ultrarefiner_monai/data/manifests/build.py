@@ -4,6 +4,7 @@ Nothing but the records, the seed and the options decides the bytes: no clock, f
 """
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -43,7 +44,7 @@ def build_document(release: Release, options: Options, exclude_duplicates: bool 
     """
     name = release.name
     if not release.records:
-        raise DataError(f"{name}: no usable images found; name the folder of the unpacked release")
+        raise DataError(f"{name}: no usable images found{_why_none(release)}")
     dropped = excluded_duplicates(release.pairs) if exclude_duplicates else {}
     reasons = dict(release.excluded) | dropped
     kept = [record for record in release.records if record.source.id not in dropped]
@@ -55,9 +56,9 @@ def build_document(release: Release, options: Options, exclude_duplicates: bool 
     if options.official:
         share = round(len(lists["testing"]) / (len(lists["testing"]) + len(lists["training"])), 4)
     document = {
-        **_header(name, lists, warnings + _notes(release)),
+        **_header(release, lists, warnings + _notes(release)),
         **lists,
-        "excluded": [{"id": key, "reason": reason} for key, reason in sorted(reasons.items())],
+        "excluded": [_excluded(key, reason, release) for key, reason in sorted(reasons.items())],
         "num_folds": 1 + max((item["fold"] for item in lists["training"]), default=-1),
         "seed": options.seed,
         "split": "official" if options.official else "stratified",
@@ -115,21 +116,45 @@ def _item(record: Record, group: str) -> dict[str, Any]:
     }
     if record.size != (width, height):
         item["image_size"] = list(record.size)
+    if source.made_from:
+        item["made_from"] = list(source.made_from)
     return item | ({"dataset": source.dataset} if source.dataset else {})
+
+
+def _excluded(key: str, reason: str, release: Release) -> dict[str, Any]:
+    """An entry of the list `excluded`; a user's own names its files, which no reader could tell later."""
+    entry: dict[str, Any] = {"id": key, "reason": reason}
+    files = release.files.get(key, ())
+    return entry | ({"files": list(files)} if files else {})
+
+
+def _why_none(release: Release) -> str:
+    """The reason for which most images are excluded, numbers apart."""
+    if not release.excluded:
+        return "; name the folder of the unpacked release"
+    kinds = Counter(re.sub(r"\d+", "0", reason) for reason in release.excluded.values())
+    kind, count = kinds.most_common(1)[0]
+    id, reason = next((key, text) for key, text in release.excluded.items() if re.sub(r"\d+", "0", text) == kind)
+    lines = "; ".join(("", *release.notes)) if release.notes else ""
+    return f", {count} of {len(release.excluded)} are excluded for the same reason: {id}: {reason}{lines}"
 
 
 def _one_or_list(values: tuple[str, ...]) -> str | list[str]:
     return values[0] if len(values) == 1 else list(values)
 
 
-def _header(name: str, lists: Mapping[str, list[dict[str, Any]]], warnings: list[str]) -> dict[str, Any]:
-    about = [info(part) for part in parts_of(name)]
+def _header(release: Release, lists: Mapping[str, list[dict[str, Any]]], warnings: list[str]) -> dict[str, Any]:
+    name, layouts = release.name, release.layouts
+    about = {part: info(part) for part in parts_of(name)}
+    described = [
+        f"{one.description} ({layouts[part]})" if part in layouts else one.description for part, one in about.items()
+    ]
     return {
         "schema": SCHEMA,
         "name": name,
-        "description": "; ".join(part.description for part in about),
-        "reference": "; ".join(part.reference for part in about),
-        "licence": "; ".join(part.licence for part in about),
+        "description": "; ".join(described),
+        "reference": "; ".join(part.reference for part in about.values()),
+        "licence": "; ".join(part.licence for part in about.values()),
         "labels": {"0": "background", "1": "lesion"},
         "modality": {"0": "ultrasound"},
         "grouping": GROUPING.format(distance=MAX_DISTANCE),
@@ -142,9 +167,10 @@ def _header(name: str, lists: Mapping[str, list[dict[str, Any]]], warnings: list
 
 
 def _notes(release: Release) -> list[str]:
-    """What users should know about images: opposite labels on copies, those that are stretched, turned or of many bits."""
+    """What users should know: of the release, opposite labels on copies, images stretched, turned or of many bits."""
     both = [(pair.first.source, pair.second.source) for pair in release.pairs if pair.opposite]
-    notes = [f"near-duplicates with opposite labels: {a.id} ({a.label}) and {b.id} ({b.label})" for a, b in both]
+    notes = [*release.notes]
+    notes += [f"near-duplicates with opposite labels: {a.id} ({a.label}) and {b.id} ({b.label})" for a, b in both]
     notes += [
         f"{r.source.id}: image {shown_sizes(r.size)} is stretched onto its mask's grid {shown_sizes(r.mask_sizes[0])}"
         for r in release.records

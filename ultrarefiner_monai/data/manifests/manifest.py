@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ultrarefiner_monai.data.datasets import check_name
+from ultrarefiner_monai.data.datasets import DATASETS, check_name
 from ultrarefiner_monai.data.manifests.items import LISTS, Item, item_files, place_of
 from ultrarefiner_monai.data.manifests.validate import document_faults
 from ultrarefiner_monai.data.releases.roots import Root, resolve
-from ultrarefiner_monai.errors import DataError, raise_problems
+from ultrarefiner_monai.errors import DataError, did_you_mean, raise_problems
 from ultrarefiner_monai.shipped import shipped
 
 SPLITS = ("train", "val", "test", "normal", "train_normal", "external")
@@ -91,7 +91,7 @@ def read_document(path: Path) -> tuple[Any, str]:
         raise DataError(
             f"manifest {path}: cannot be read ({error.strerror}); build it with `manifests build`"
         ) from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"manifest {path}: not valid JSON in UTF-8 ({error}); build it again") from None
 
 
@@ -119,6 +119,9 @@ def shipped_manifest(name: str) -> Path:
     for folder in folders:
         if (folder / f"{name}.json").is_file():
             return folder / f"{name}.json"
+    known = {*DATASETS, *(path.stem for folder in folders for path in folder.glob("*.json"))}
+    near = did_you_mean(name, sorted(known - {name}))
     raise DataError(
         f"no manifest data_manifests/{name}.json: build it with `ultrarefiner manifests build {name} --root ...`"
+        f"{f' ({near})' if near.startswith('did you mean') else ''}"
     )

@@ -8,7 +8,7 @@ from math import prod
 
 from ultrarefiner_monai.data.manifests.folds import assign, size_bins, strata_of
 from ultrarefiner_monai.data.releases.records import Record
-from ultrarefiner_monai.errors import DataError
+from ultrarefiner_monai.errors import DataError, shown
 
 TEST = "testing"
 NORMAL = ("normal",)  # the one stratum of images without a lesion
@@ -66,7 +66,7 @@ def split(
     options.check(name)
     lesions = [record for record in records if record.lesion_pixels]
     if options.official:
-        place, warnings = _official(name, lesions, group, options.seed, test_patients)
+        place, warnings = _official(name, records, group, options.seed, test_patients)
         images = Counter(place[group[record.source.id]] for record in lesions)
         shares = {where: Fraction(count, images.total()) for where, count in sorted(images.items())}
     else:
@@ -96,13 +96,19 @@ def _kind(record: Record) -> str:
 
 
 def _official(
-    name: str, lesions: Sequence[Record], group: Mapping[str, str], seed: int, test_patients: Collection[str]
+    name: str, records: Sequence[Record], group: Mapping[str, str], seed: int, test_patients: Collection[str]
 ) -> tuple[Places, list[str]]:
+    lesions = [record for record in records if record.lesion_pixels]
     published = _published(lesions, test_patients)
     if not published:
-        raise DataError(f"{name}: the authors published no split; give --folds a number")
+        lacking = [record.source.id for record in lesions if not record.source.official]
+        raise DataError(
+            f"{name}: {len(lacking)} of {len(lesions)} images have no place in a published split, {shown(lacking, 3)};"
+            " give --folds a number"
+        )
     wanted: dict[str, set[str]] = {}
-    for key, where in published.items():
+    normals = [record for record in records if not record.lesion_pixels and record.source.official]
+    for key, where in {**published, **_published(normals, ())}.items():
         wanted.setdefault(group[key], set()).add(where)
     place = {key: TEST if TEST in places else min(places) for key, places in sorted(wanted.items())}
     warnings = [
@@ -113,7 +119,7 @@ def _official(
     if set(place.values()) <= {TEST, ""}:
         rest = [record for record in lesions if place[group[record.source.id]] != TEST]
         place |= assign(_strata(rest, group), _wanted_shares(FOLDS_AFTER_PUBLISHED_TEST, Fraction(0)), seed)
-    return place, warnings
+    return {key: where for key, where in place.items() if where}, warnings
 
 
 def _published(lesions: Sequence[Record], test_patients: Collection[str]) -> dict[str, str]:
@@ -122,7 +128,12 @@ def _published(lesions: Sequence[Record], test_patients: Collection[str]) -> dic
         return {r.source.id: TEST if r.source.patient in test_patients else "" for r in lesions}
     if not all(record.source.official for record in lesions):
         return {}
-    return {r.source.id: TEST if r.source.official == "test" else str(int(r.source.official) - 1) for r in lesions}
+    places = {"test": TEST, "train": ""}
+    return {r.source.id: places.get(r.source.official) or _fold(r.source.official) for r in lesions}
+
+
+def _fold(official: str) -> str:
+    return str(int(official) - 1) if official.isdigit() else ""
 
 
 def _normals_alone(records: Sequence[Record], group: Mapping[str, str], place: Places) -> dict[str, Counter[str]]:

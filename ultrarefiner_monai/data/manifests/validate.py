@@ -1,19 +1,27 @@
-"""Faults a manifest has in itself, before any file is opened."""
+"""Faults a manifest has in itself, before any file is opened, and the same as far as JSON Schema can say it.
 
+docs/reference/manifest.schema.json is `json_text(json_schema())`.
+"""
+
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from itertools import chain
 from pathlib import PurePosixPath
 from typing import Any
 
+from ultrarefiner_monai.data.datasets import OWN_NAME, check_name
 from ultrarefiner_monai.data.faults import Fault
 from ultrarefiner_monai.data.manifests.items import LISTS, SCHEMA, Item, item_files, masks_of
 from ultrarefiner_monai.data.releases.roots import unsafe
+from ultrarefiner_monai.errors import DataError
 
 TOP_TYPES = {"name": "text", "num_folds": "a whole number", "seed": "a whole number"} | dict.fromkeys(
     (*LISTS, "excluded"), "a list"
 )
+OPTIONAL_TOP_TYPES = {"warnings": "a list of texts"} | dict.fromkeys(("description", "reference", "licence"), "text")
 EXCLUDED_TYPES = {"id": "text", "reason": "text"}
+OPTIONAL_EXCLUDED_TYPES = {"files": "a list of texts"}
 ITEM_TYPES = {
     "id": "text",
     "image": "text",
@@ -21,8 +29,8 @@ ITEM_TYPES = {
     "class": "text",
     "patient": "text",
     "group": "text",
-    "width": "a whole number",
-    "height": "a whole number",
+    "width": "a whole number above 0",
+    "height": "a whole number above 0",
     "sha256": "text",
 }
 OPTIONAL_TYPES = {
@@ -31,7 +39,28 @@ OPTIONAL_TYPES = {
     "lesion_pixels": "a whole number",
     "image_size": "two whole numbers",
     "spacing": "two numbers above 0",
+    "made_from": "a list of texts",
+    "phash16": "64 hexadecimal digits",
 }
+TEXT: dict[str, Any] = {"type": "string"}
+KINDS: dict[str, dict[str, Any]] = {  # in the words of the messages -> in those of JSON Schema
+    "text": TEXT,
+    "a whole number": {"type": "integer"},
+    "a whole number above 0": {"type": "integer", "exclusiveMinimum": 0},
+    "a list": {"type": "array"},
+    "a list of texts": {"type": "array", "items": TEXT},
+    "text or a list of texts": {"anyOf": [TEXT, {"type": "array", "items": TEXT, "minItems": 1}]},
+    "two numbers above 0": {
+        "type": "array",
+        "items": {"type": "number", "exclusiveMinimum": 0},
+        "minItems": 2,
+        "maxItems": 2,
+    },
+    "two whole numbers": {"type": "array", "items": {"type": "integer"}, "minItems": 2, "maxItems": 2},
+    "64 hexadecimal digits": {"type": "string", "pattern": "^[0-9a-f]{64}$"},
+}
+# `roots.unsafe`: not absolute, no "..", backslash or control character.
+PATH = {"type": "string", "pattern": r"^(?!/|.:|(.*/)?\.\.(/|$))[^\\\u0000-\u001f\u007f]+$"}
 
 
 def document_faults(document: Any) -> list[Fault]:
@@ -64,8 +93,18 @@ def top_faults(document: Any) -> list[Fault]:
     elif document.get("schema") != SCHEMA:
         problems = [f"expected schema {SCHEMA!r}, found {document.get('schema')!r}; build it again"]
     else:
-        problems = [f"{key}: expected {kind}" for key, kind in TOP_TYPES.items() if not _is(document.get(key), kind)]
+        types = TOP_TYPES | {key: kind for key, kind in OPTIONAL_TOP_TYPES.items() if key in document}
+        problems = [f"{key}: expected {kind}" for key, kind in types.items() if not _is(document.get(key), kind)]
+        problems += _name_problems(document["name"]) if not problems else []
     return [Fault("structure", "", "", problem) for problem in problems]
+
+
+def _name_problems(name: str) -> list[str]:
+    try:
+        check_name(name)
+    except DataError as error:
+        return [f"name: {error}"]
+    return []
 
 
 def well_formed(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -75,10 +114,13 @@ def well_formed(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def listed_paths(document: Mapping[str, Any]) -> set[str]:
-    """Paths that the entries of a manifest name, in one spelling; also those of entries that are not well formed."""
-    entries = [entry for key in LISTS for entry in document[key] if isinstance(entry, dict)]
-    labels = (label if isinstance(label, list) else [label] for label in (entry.get("label") for entry in entries))
-    named = [*(entry.get("image") for entry in entries), *chain.from_iterable(labels)]
+    """Paths that the entries of a manifest name, in one spelling; also those of entries that are not well formed.
+
+    Those that masks were made from, and those of excluded images as far as these name them, are among them.
+    """
+    entries = [entry for key in (*LISTS, "excluded") for entry in document[key] if isinstance(entry, dict)]
+    values = (entry.get(key) for entry in entries for key in ("image", "label", "made_from", "files"))
+    named = chain.from_iterable(value if isinstance(value, list) else [value] for value in values)
     return {str(PurePosixPath(path)) for path in named if isinstance(path, str)}
 
 
@@ -87,7 +129,7 @@ def _entry_problems(key: str, entry: Any) -> list[str]:
     if not isinstance(entry, dict):
         return [f"expected an object, found {type(entry).__name__}"]
     if key == "excluded":
-        return _mistyped(entry, EXCLUDED_TYPES)
+        return _mistyped(entry, EXCLUDED_TYPES | {k: v for k, v in OPTIONAL_EXCLUDED_TYPES.items() if k in entry})
     optional = {
         name: kind for name, kind in OPTIONAL_TYPES.items() if name in entry or (name, key) == ("fold", LISTS[0])
     }
@@ -108,13 +150,17 @@ def _is(value: Any, kind: str) -> bool:
     """Whether a JSON value is of a kind, in the words of the messages."""
     whole = isinstance(value, int) and not isinstance(value, bool)
     items = value if isinstance(value, list) else []
+    numbers = [part for part in items if isinstance(part, int | float) and not isinstance(part, bool)]
     return {
         "text": isinstance(value, str),
         "a whole number": whole,
+        "a whole number above 0": whole and value > 0,
         "a list": isinstance(value, list),
+        "a list of texts": isinstance(value, list) and all(_is(part, "text") for part in items),
         "text or a list of texts": isinstance(value, str | list) and all(_is(part, "text") for part in items),
-        "two numbers above 0": len(items) == 2 and all(isinstance(part, int | float) and part > 0 for part in items),
+        "two numbers above 0": len(items) == len(numbers) == 2 and all(part > 0 for part in numbers),
         "two whole numbers": len(items) == 2 and all(_is(part, "a whole number") for part in items),
+        "64 hexadecimal digits": isinstance(value, str) and bool(re.fullmatch("[0-9a-f]{64}", value)),
     }[kind]
 
 
@@ -164,3 +210,22 @@ def _straddling(document: Mapping[str, Any]) -> list[Fault]:
             if len(found) > 1
         ]
     return faults
+
+
+def json_schema() -> dict[str, Any]:
+    """The structure of a manifest as JSON Schema (2020-12); what entries say of each other it cannot tell."""
+
+    def described(types: Mapping[str, str], optional: Mapping[str, str], **known: Any) -> dict[str, Any]:
+        properties = {key: KINDS[kind] for key, kind in {**types, **optional}.items()}
+        return {"type": "object", "required": list(types), "properties": {**properties, **known}}
+
+    label = {"anyOf": [PATH, {"type": "array", "items": PATH, "minItems": 1}]}
+    item = described(ITEM_TYPES, OPTIONAL_TYPES, image=PATH, label=label)
+    entries = {key: {"type": "array", "items": {"$ref": "#/$defs/item"}} for key in LISTS}
+    entries[LISTS[0]] = {"type": "array", "items": {"allOf": [{"$ref": "#/$defs/item"}, {"required": ["fold"]}]}}
+    excluded = {"type": "array", "items": described(EXCLUDED_TYPES, OPTIONAL_EXCLUDED_TYPES)}
+    name = {"type": "string", "pattern": rf"^{OWN_NAME}(\+{OWN_NAME})*$"}
+    top = described(TOP_TYPES, OPTIONAL_TOP_TYPES, **entries, excluded=excluded, name=name, schema={"const": SCHEMA})
+    top["required"].insert(0, "schema")
+    about = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Manifest of ultrarefiner_monai"}
+    return {**about, **top, "$defs": {"item": item}}

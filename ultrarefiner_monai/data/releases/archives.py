@@ -6,7 +6,6 @@ they declare. An unpacked archive appears in the cache complete or not at all, a
 
 import lzma
 import os
-import re
 import shutil
 import struct
 import tarfile
@@ -21,7 +20,7 @@ from pathlib import Path, PurePosixPath
 
 from ultrarefiner_monai.data.releases.archive_entries import Entry, entries
 from ultrarefiner_monai.data.releases.fact_cache import cache_folder
-from ultrarefiner_monai.data.releases.roots import unsafe
+from ultrarefiner_monai.data.releases.roots import UNPRINTABLE, unsafe
 from ultrarefiner_monai.errors import DataError, one_line, raise_problems
 from ultrarefiner_monai.files import file_sha256, json_or_empty, write_json
 
@@ -33,8 +32,6 @@ KEY_DIGITS = 16  # of the archive's SHA-256: 64 bits never meet by chance
 STALE = 24 * 3600  # s; unpacking takes minutes, so an older partial folder is a killed process's
 JUNK = (".ds_store", "thumbs.db", "desktop.ini")  # what file managers leave behind, in lower case
 JUNK_FOLDER = "__macosx"  # macOS's resource forks
-
-UNPRINTABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")  # control characters, and bytes that are no UTF-8
 
 FILES, CONTENTS = "files", "contents.json"  # in a folder of the cache: what was unpacked, and sizes by path
 

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ultrarefiner_monai.data.decoding import deep_values, white_of_image
-from ultrarefiner_monai.data.images import open_image, read_mask, to_grey
+from ultrarefiner_monai.data.faults import Problem
+from ultrarefiner_monai.data.images import lesion, open_image, to_alpha, to_grey, to_planes
+from ultrarefiner_monai.data.mask_checks import mask_problem
 from ultrarefiner_monai.data.releases.fact_cache import FactCache
 from ultrarefiner_monai.data.releases.records import Record, Source
 from ultrarefiner_monai.data.releases.roots import resolve
@@ -106,11 +108,18 @@ def _facts(source: Source, root: Path) -> tuple[Facts, Facts]:
         small = base64.b64encode(thumbnail(image)).decode()
         of_image: Facts = {"size": image.size, "phash16": phash16(image), "thumbnail": small}
         of_image |= {"orientation": image.info["orientation"], "white": white_of_image(image)}
-    masks = [read_mask(resolve(root, mask)) for mask in source.masks]
+    masks, problems = [], []
+    for path in source.masks:
+        with open_image(resolve(root, path)) as image:
+            planes, alpha = to_planes(image), to_alpha(image)
+        masks.append(lesion(planes))
+        problem = mask_problem(planes, alpha)
+        problems.append(problem and [problem.kind, problem.message])
     same_grid = len({mask.shape for mask in masks}) == 1
     of_masks = {
         "sizes": [mask.shape[::-1] for mask in masks],
         "lesion_pixels": int(np.logical_or.reduce(masks).sum()) if same_grid else 0,
+        "problems": problems,
     }
     return of_image, of_masks
 
@@ -128,4 +137,5 @@ def _record(source: Source, hashes: Sequence[str], known: Mapping[str, Facts]) -
         orientation=image["orientation"],
         white=image["white"],
         thumbnail=base64.b64decode(image["thumbnail"]),
+        mask_problems=tuple(Problem(*problem) for problem in masks["problems"] if problem),
     )

@@ -7,6 +7,7 @@ A reader lists `Source`s (file names and labels, nothing opened); `image_facts.p
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from ultrarefiner_monai.data.faults import Problem
 from ultrarefiner_monai.data.images import Size
 
 
@@ -15,7 +16,8 @@ class Source:
     """One image as its release lists it; paths relative to the release root with `/`.
 
     `label` is "benign", "malignant", "normal" or "unknown"; `patient` is "" where the release tells none; `official` is
-    the authors' split: "1".."5" a fold, "test", or "". `dataset` is "" but in combined data sets.
+    the authors' split: "1".."5" a fold, "test", "train" where only the test set is told, or "". `dataset` is "" but in
+    combined data sets. `made_from` names files that the masks were made from by `own/made_masks.py`.
     """
 
     id: str
@@ -25,6 +27,7 @@ class Source:
     patient: str = ""
     official: str = ""
     dataset: str = ""
+    made_from: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,8 @@ class Record:
     `mask_sizes` and `mask_sha256` go with `source.masks`; `lesion_pixels` counts the union of the masks (0 when their
     sizes differ); `phash16` is `imagehash.phash(image.convert("L"), hash_size=16)`. `orientation` is the image's EXIF tag:
     sizes and hashes are those after the turn that it asks for. `white` is the stored value that is white. `thumbnail`
-    holds 64 x 64 grey values, row by row, and is None in records that come from a table.
+    holds 64 x 64 grey values, row by row, and is None in records that come from a table. `mask_problems` are those of
+    pixels that `mask_checks` finds.
     """
 
     source: Source
@@ -47,6 +51,7 @@ class Record:
     orientation: int = 1
     white: int = 255
     thumbnail: bytes | None = None
+    mask_problems: tuple[Problem, ...] = ()
 
 
 def merge_patients(records: Sequence[Record], same_patient: Mapping[str, str]) -> list[Record]:
@@ -69,6 +74,7 @@ def prefixed(record: Record, dataset: str) -> Record:
             id=f"{dataset}/{source.id}",
             image=f"{dataset}/{source.image}",
             masks=tuple(f"{dataset}/{mask}" for mask in source.masks),
+            made_from=tuple(f"{dataset}/{path}" for path in source.made_from),
             patient=f"{dataset}/{source.patient}" if source.patient else "",
             dataset=dataset,
         ),

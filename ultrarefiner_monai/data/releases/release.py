@@ -1,16 +1,19 @@
 """All records of a data set, single or combined, from the files of its releases or from tables of facts."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-from ultrarefiner_monai.data.datasets import parts_of
+from ultrarefiner_monai.data.datasets import is_own, parts_of
+from ultrarefiner_monai.data.mask_checks import remedy
 from ultrarefiner_monai.data.releases.fact_cache import FactCache
 from ultrarefiner_monai.data.releases.image_facts import measure
 from ultrarefiner_monai.data.releases.inventory import read_inventory
 from ultrarefiner_monai.data.releases.near_duplicates import DuplicatePair, duplicate_pairs
+from ultrarefiner_monai.data.releases.own import OwnOptions, scan
+from ultrarefiner_monai.data.releases.own.made_masks import check_rule, made
 from ultrarefiner_monai.data.releases.readers import Info, find_root, info, reader
 from ultrarefiner_monai.data.releases.records import Record, Source, merge_patients, prefixed
 from ultrarefiner_monai.data.releases.roots import Location, Root
@@ -24,13 +27,18 @@ class Release:
     """The images of a data set.
 
     `records` are usable images in order of their ids; `excluded` tells by id why an image can be used for nothing.
-    `root` is where the files lie; None where the records come from tables.
+    `root` is where the files lie; None where the records come from tables. `layouts` says in words how a user's own data are
+    kept, and `files` which files each image of theirs has, also an excluded one; both are empty for known releases. `notes`
+    are what else a user should know.
     """
 
     name: str
     records: tuple[Record, ...]
     excluded: Mapping[str, str]
     root: Root | None = None
+    layouts: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def pairs(self) -> list[DuplicatePair]:
@@ -46,6 +54,8 @@ def read_release(
     cache: Path | None = None,
     workers: int | None = None,
     skip_bad: bool = False,
+    own: OwnOptions | None = None,
+    mask: str | None = None,
 ) -> Release:
     """Records of `name` from the table `inventory` if given, else from the files under `root` (see `find_root`).
 
@@ -56,30 +66,31 @@ def read_release(
         cache: folder of the facts known by content; None keeps nothing.
         workers: threads that read; None is one a core.
         skip_bad: exclude images with unreadable or missing files instead of refusing the release.
+        own: how to read the user's own data sets among the names.
+        mask: one of `made_masks.RULES`: new masks are written into the root, and listed in place of the files there.
 
     Raises:
         DataError: neither is given, `root` is no such release, or files are bad; all of them are listed.
     """
-    parts = parts_of(name)
+    parts, own = parts_of(name), own or OwnOptions()
+    if own.given and not any(map(is_own, parts)):
+        raise DataError(
+            f"{name}: a known release, read as published; --images, --masks, --table are for data of your own"
+        )
+    check_rule(mask)
     roots = None
     if inventory is not None:
+        if mask:
+            raise DataError(f"{name}: --mask reads files, of which an inventory has none; give --root")
         tables = inventory if isinstance(inventory, Mapping) else dict.fromkeys(parts, str(inventory))
-        found = {part: (read_inventory(part, tables[part]), dict[str, str]()) for part in parts}
+        releases = {part: usable(part, read_inventory(part, tables[part])) for part in parts}
     elif root is not None:
         roots = find_root(name, root)
         folders = roots if isinstance(roots, Mapping) else {name: Path(roots)}
         facts = FactCache(cache)
-        found = {}
-        for part in parts:
-            sources = reader(part).scan(folders[part])
-            _check_unique(part, sources)
-            found[part] = measure(sources, folders[part], facts, workers)
+        releases = {part: _from_files(part, folders[part], facts, workers, skip_bad, own, mask) for part in parts}
     else:
         raise DataError(f"{name}: nothing to build from; give --root RELEASE_FOLDER or --inventory CSV")
-    bad = [f"{id}: {reason}" for _, faults in found.values() for id, reason in sorted(faults.items())]
-    if not skip_bad:
-        raise_problems(f"{name}: {len(bad)} images cannot be read (--skip_bad leaves them out)", bad)
-    releases = {part: usable(part, records, faults) for part, (records, faults) in found.items()}
     if len(parts) == 1:
         return replace(releases[name], root=roots)
     return Release(
@@ -87,7 +98,41 @@ def read_release(
         tuple(prefixed(record, part) for part, release in releases.items() for record in release.records),
         {f"{part}/{id}": reason for part, release in releases.items() for id, reason in release.excluded.items()},
         roots,
+        {part: words for release in releases.values() for part, words in release.layouts.items()},
+        {
+            f"{part}/{id}": tuple(f"{part}/{path}" for path in paths)
+            for part, release in releases.items()
+            for id, paths in release.files.items()
+        },
+        tuple(f"{part}: {note}" for part, release in releases.items() for note in release.notes),
     )
+
+
+def _from_files(
+    name: str, root: Path, facts: FactCache, workers: int | None, skip_bad: bool, own: OwnOptions, mask: str | None
+) -> Release:
+    """A single data set from its files."""
+    listing = scan(name, root, own) if is_own(name) else None
+    sources = list(listing.sources) if listing else reader(name).scan(root)
+    drawings = listing.drawings if listing else {}
+    _check_unique(name, sources)
+    if mask and drawings:
+        raise DataError(
+            f"{name}: --mask {mask} reads mask files, and {listing.description if listing else ''} has none"
+        )
+    bad: dict[str, str] = {}
+    if mask or drawings:
+        sources, bad = made(name, root, sources, drawings, mask, workers)
+    records, unread = measure([source for source in sources if source.id not in bad], root, facts, workers)
+    bad |= unread
+    if not skip_bad:
+        told = [f"{id}: {reason}" for id, reason in sorted(bad.items())]
+        raise_problems(f"{name}: {len(bad)} images cannot be read (--skip_bad leaves them out)", told)
+    release = usable(name, records, bad)
+    if not listing:
+        return release
+    files = {source.id: (source.image, *source.masks, *source.made_from) for source in sources}
+    return replace(release, layouts={name: listing.description}, files=files, notes=(*listing.notes, *release.notes))
 
 
 def incomplete(release: Release) -> list[str]:
@@ -110,7 +155,23 @@ def usable(name: str, records: Sequence[Record], bad: Mapping[str, str] | None =
     _check_unique(name, [record.source for record in records])
     reasons = dict(bad or {}) | {r.source.id: reason for r in records if (reason := exclusion(r, about))}
     kept = sorted((r for r in records if r.source.id not in reasons), key=lambda record: record.source.id)
-    return Release(name, tuple(merge_patients(kept, about.same_patient)), dict(sorted(reasons.items())))
+    return Release(
+        name,
+        tuple(merge_patients(kept, about.same_patient)),
+        dict(sorted(reasons.items())),
+        notes=tuple(_mask_notes(records)),
+    )
+
+
+def _mask_notes(records: Sequence[Record]) -> Iterator[str]:
+    """A line for each kind of masks that `verify` and trainings will refuse, with their number."""
+    problems = [problem for record in records for problem in record.mask_problems]
+    masks = sum(len(record.source.masks) for record in records)
+    texts = {"mask_values": "hold more than one value beside 0"}
+    kinds = {remedy(one): texts.get(one.kind) or f"mean something else: {one.message}" for one in problems}
+    for way_out, text in sorted(kinds.items()):
+        count = sum(remedy(one) == way_out for one in problems)
+        yield f"{count} of {masks} masks {text}; verify and trainings refuse them: {way_out}"
 
 
 def _check_unique(name: str, sources: Iterable[Source]) -> None:

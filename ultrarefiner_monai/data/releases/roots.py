@@ -1,5 +1,6 @@
 """Where a manifest's files lie, and the way from an entry of the manifest to its file that leads nowhere else."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -12,6 +13,9 @@ Location = str | Path | Mapping[str, str]
 # Release folder; of a combined data set one folder a name, which the entries' paths start with.
 Root = str | Path | Mapping[str, Path]
 
+MADE = "ultrarefiner_masks"  # folder in a data set's root with the masks that `manifests build` has written
+UNPRINTABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")  # control characters, and bytes that are no UTF-8
+
 
 def unsafe(path: Any) -> str | None:
     """Say why a manifest path may not be used, or return None. Paths are relative to the dataset root, with `/`."""
@@ -21,6 +25,8 @@ def unsafe(path: Any) -> str | None:
         return f"path {path!r} holds a NUL or a backslash"
     if PurePosixPath(path).is_absolute() or path[1:2] == ":":
         return f"path {path!r} is absolute"
+    if UNPRINTABLE.search(path):
+        return f"path {path!r} holds a control character or bytes that are no UTF-8"
     if ".." in PurePosixPath(path).parts:
         return f"path {path!r} leaves the dataset root"
     return None

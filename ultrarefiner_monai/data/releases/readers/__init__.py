@@ -8,7 +8,8 @@ A reader module defines
     scan(root: Path) -> list[Source]         what the release folder `root` lists, in any order
     unread(root: Path) -> tuple[str, ...]    optional: folders that repeat images and are left alone
 
-and is registered in `READERS` by the name of its module, which is imported only when it is used.
+and is registered in `READERS` by the name of its module, which is imported only when it is used. Data sets of other names
+are a user's own: `releases/own` lists their images, and their root is the folder that the user names.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -17,7 +18,7 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
-from ultrarefiner_monai.data.datasets import check_name, parts_of
+from ultrarefiner_monai.data.datasets import check_name, is_own, parts_of
 from ultrarefiner_monai.data.releases.roots import Location, Root
 from ultrarefiner_monai.errors import DataError, shown
 
@@ -53,24 +54,31 @@ class Info:
     complete: tuple[int, ...] = ()
 
 
+OWN = Info(description="a user's own data set", reference="not stated", licence="not stated")
+
+
 def reader(name: str) -> ModuleType:
-    """Module that reads the dataset `name`."""
+    """Module that reads the release `name`; `DataError` where it is none that is known."""
     check_name(name)
+    if is_own(name):
+        raise DataError(f"{name} is none of {', '.join(READERS)}: give --root FOLDER, from whose files it is built")
     return import_module(f"{__name__}.{READERS[name]}")
 
 
 def info(name: str) -> Info:
     """Description, licence and known peculiarities of the dataset `name`."""
-    return reader(name).INFO[name]
+    return OWN if is_own(name) else reader(name).INFO[name]
 
 
 def unread_folders(name: str, root: Path) -> tuple[str, ...]:
     """Folders of a release that repeat images of others and are left alone."""
-    return getattr(reader(name), "unread", lambda _: ())(root)
+    return () if is_own(name) else getattr(reader(name), "unread", lambda _: ())(root)
 
 
 def find_root(name: str, location: Location) -> Root:
     """Where the files of the dataset `name` lie: its release folder, or one for each part of a combined data set.
+
+    The root of a user's own data set is the folder itself, or what an archive holds.
 
     `location` is the release folder, a folder up to three levels above it, or an archive of either (unpacked into the
     cache). Of a combined data set it is a folder that holds all releases (`data` with `data/BUSI`, ...), or a mapping
@@ -85,10 +93,10 @@ def find_root(name: str, location: Location) -> Root:
         return {part: _find(part, Path(location[part])) for part in parts}
     if len(parts) == 1:
         return _find(name, Path(location))
-    return {part: _find(part, Path(location)) for part in parts}
+    return {part: _find(part, Path(location), several=True) for part in parts}
 
 
-def _find(name: str, folder: Path) -> Path:
+def _find(name: str, folder: Path, several: bool = False) -> Path:
     """Release folder of a single data set at or below `folder`; a folder of the data set's own name goes first."""
     if folder.is_file():
         from ultrarefiner_monai.data.releases.archives import unpacked
@@ -96,8 +104,10 @@ def _find(name: str, folder: Path) -> Path:
         folder = unpacked(folder)
     if not folder.is_dir():
         raise DataError(f"{name}: {folder} is neither a folder nor an archive; name the folder of the unpacked release")
-    layouts = reader(name).LAYOUTS
     own = folder / name
+    if is_own(name):
+        return own if several and own.is_dir() else folder
+    layouts = reader(name).LAYOUTS
     for level in _levels(own if own.is_dir() and not _fits(folder, layouts) else folder):
         matches = [child for child in level if _fits(child, layouts)]
         if len(matches) == 1:

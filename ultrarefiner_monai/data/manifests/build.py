@@ -14,17 +14,25 @@ from ultrarefiner_monai.data.manifests.groups import excluded_duplicates, group_
 from ultrarefiner_monai.data.manifests.items import SCHEMA
 from ultrarefiner_monai.data.manifests.splits import TEST, Options, Places, split
 from ultrarefiner_monai.data.manifests.validate import document_faults
-from ultrarefiner_monai.data.releases.perceptual_hashes import MAX_DISTANCE
+from ultrarefiner_monai.data.releases.copies.pairs import CONTENT, NAMES, TABLE, CopyPair
+from ultrarefiner_monai.data.releases.copies.perceptual_hashes import MAX_DISTANCE
+from ultrarefiner_monai.data.releases.copies.search import MIN_CORRELATION
 from ultrarefiner_monai.data.releases.readers import info
 from ultrarefiner_monai.data.releases.records import Record
 from ultrarefiner_monai.data.releases.release import Release, shown_sizes
-from ultrarefiner_monai.errors import DataError, raise_problems
+from ultrarefiner_monai.errors import DataError, raise_problems, shown
 from ultrarefiner_monai.files import write_output
 
 GROUPING = (
     "connected components of same patient and of near-duplicates (phash16 distance <= {distance} of 256 bits,"
-    " mirror images included), named after their first id; an item without a known patient has its group as patient"
+    " mirror images included){further}, named after their first id; an item without a known patient has its group as patient"
 )
+EXAMPLES = 5  # of the files that a warning names
+FURTHER = {  # reasons beside these, where a release has such pairs
+    TABLE: ", of copies known of this release",
+    NAMES: ", of files named like a changed copy of another",
+    CONTENT: ", of copies found by content (correlation >= {correlation})",
+}
 
 
 def build_document(release: Release, options: Options, exclude_duplicates: bool = False) -> dict[str, Any]:
@@ -52,7 +60,7 @@ def build_document(release: Release, options: Options, exclude_duplicates: bool 
     if options.official:
         share = round(len(lists["testing"]) / (len(lists["testing"]) + len(lists["training"])), 4)
     document = {
-        **_header(name, lists, warnings + _notes(release)),
+        **_header(release, lists, warnings + _notes(release)),
         **lists,
         "excluded": [{"id": key, "reason": reason} for key, reason in sorted(reasons.items())],
         "num_folds": 1 + max((item["fold"] for item in lists["training"]), default=-1),
@@ -119,17 +127,19 @@ def _one_or_list(values: tuple[str, ...]) -> str | list[str]:
     return values[0] if len(values) == 1 else list(values)
 
 
-def _header(name: str, lists: Mapping[str, list[dict[str, Any]]], warnings: list[str]) -> dict[str, Any]:
-    about = [info(part) for part in parts_of(name)]
+def _header(release: Release, lists: Mapping[str, list[dict[str, Any]]], warnings: list[str]) -> dict[str, Any]:
+    about = [info(part) for part in parts_of(release.name)]
+    reasons = {pair.found_by for pair in release.pairs if isinstance(pair, CopyPair)}
+    further = "".join(text for reason, text in FURTHER.items() if reason in reasons)
     return {
         "schema": SCHEMA,
-        "name": name,
+        "name": release.name,
         "description": "; ".join(part.description for part in about),
         "reference": "; ".join(part.reference for part in about),
         "licence": "; ".join(part.licence for part in about),
         "labels": {"0": "background", "1": "lesion"},
         "modality": {"0": "ultrasound"},
-        "grouping": GROUPING.format(distance=MAX_DISTANCE),
+        "grouping": GROUPING.format(distance=MAX_DISTANCE, further=further.format(correlation=MIN_CORRELATION)),
         "numTraining": len(lists["training"]),
         "numTest": len(lists["testing"]),
         "numNormal": len(lists["normal"]),
@@ -139,9 +149,13 @@ def _header(name: str, lists: Mapping[str, list[dict[str, Any]]], warnings: list
 
 
 def _notes(release: Release) -> list[str]:
-    """What users should know about single images: opposite labels on copies, images stretched onto their masks."""
+    """What users should know: opposite labels on copies, names that tell of copies, images stretched onto their masks."""
     both = [(pair.first.source, pair.second.source) for pair in release.pairs if pair.opposite]
     notes = [f"near-duplicates with opposite labels: {a.id} ({a.label}) and {b.id} ({b.label})" for a, b in both]
+    named = [pair for pair in release.pairs if isinstance(pair, CopyPair) and pair.found_by == NAMES]
+    if named:
+        examples = shown((f"{pair.ids[1]} of {pair.ids[0]}" for pair in named), EXAMPLES)
+        notes.append(f"{len(named)} files are named like changed copies of others and stay with them: {examples}")
     return notes + [
         f"{r.source.id}: image {shown_sizes(r.size)} is stretched onto its mask's grid {shown_sizes(r.mask_sizes[0])}"
         for r in release.records

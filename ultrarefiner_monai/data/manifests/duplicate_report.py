@@ -13,8 +13,8 @@ import numpy as np
 
 from ultrarefiner_monai.data.images import open_image, read_mask, to_grey
 from ultrarefiner_monai.data.manifests.groups import excluded_duplicates
-from ultrarefiner_monai.data.releases.near_duplicates import MIN_CORRELATION, DuplicatePair
-from ultrarefiner_monai.data.releases.perceptual_hashes import MAX_DISTANCE
+from ultrarefiner_monai.data.releases.copies.near_duplicates import MIN_CORRELATION, DuplicatePair
+from ultrarefiner_monai.data.releases.copies.perceptual_hashes import MAX_DISTANCE
 from ultrarefiner_monai.data.releases.records import Record
 from ultrarefiner_monai.files import json_text, write_output
 from ultrarefiner_monai.parallel import in_parallel

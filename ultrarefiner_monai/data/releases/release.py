@@ -7,10 +7,13 @@ from functools import cached_property
 from pathlib import Path
 
 from ultrarefiner_monai.data.datasets import parts_of
+from ultrarefiner_monai.data.releases.copies.changed_names import named_pairs
+from ultrarefiner_monai.data.releases.copies.known import known_pairs
+from ultrarefiner_monai.data.releases.copies.near_duplicates import duplicate_pairs
+from ultrarefiner_monai.data.releases.copies.pairs import CopyPair, ImagePair
 from ultrarefiner_monai.data.releases.fact_cache import FactCache
 from ultrarefiner_monai.data.releases.image_facts import measure
 from ultrarefiner_monai.data.releases.inventory import read_inventory
-from ultrarefiner_monai.data.releases.near_duplicates import DuplicatePair, duplicate_pairs
 from ultrarefiner_monai.data.releases.readers import Info, find_root, info, reader
 from ultrarefiner_monai.data.releases.records import Record, Source, merge_patients, prefixed
 from ultrarefiner_monai.data.releases.roots import Location, Root
@@ -24,18 +27,21 @@ class Release:
     """The images of a data set.
 
     `records` are usable images in order of their ids; `excluded` tells by id why an image can be used for nothing.
-    `root` is where the files lie; None where the records come from tables.
+    `root` is where the files lie; None where the records come from tables. `found` are copies that a search of the content
+    found and that are to stay together.
     """
 
     name: str
     records: tuple[Record, ...]
     excluded: Mapping[str, str]
     root: Root | None = None
+    found: tuple[CopyPair, ...] = ()
 
     @cached_property
-    def pairs(self) -> list[DuplicatePair]:
-        """Near-duplicates among the records."""
-        return duplicate_pairs(self.records)
+    def pairs(self) -> list[ImagePair]:
+        """Images that must stay together: near-duplicates, known copies, copies by their names, and those found."""
+        known = (*known_pairs(self.name, self.records), *named_pairs(self.records), *self.found)
+        return [*duplicate_pairs(self.records), *known]
 
 
 def read_release(

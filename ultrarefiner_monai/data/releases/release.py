@@ -10,13 +10,13 @@ from ultrarefiner_monai.data.datasets import parts_of
 from ultrarefiner_monai.data.releases.copies.changed_names import named_pairs
 from ultrarefiner_monai.data.releases.copies.known import known_pairs
 from ultrarefiner_monai.data.releases.copies.near_duplicates import duplicate_pairs
-from ultrarefiner_monai.data.releases.copies.pairs import CopyPair, ImagePair
+from ultrarefiner_monai.data.releases.copies.pairs import CONTENT, CopyPair, ImagePair
 from ultrarefiner_monai.data.releases.fact_cache import FactCache
 from ultrarefiner_monai.data.releases.image_facts import measure
 from ultrarefiner_monai.data.releases.inventory import read_inventory
 from ultrarefiner_monai.data.releases.readers import Info, find_root, info, reader
 from ultrarefiner_monai.data.releases.records import Record, Source, merge_patients, prefixed
-from ultrarefiner_monai.data.releases.roots import Location, Root
+from ultrarefiner_monai.data.releases.roots import Location, Root, resolve
 from ultrarefiner_monai.errors import DataError, raise_problems
 
 LESION_CLASSES = ("benign", "malignant")
@@ -94,6 +94,34 @@ def read_release(
         {f"{part}/{id}": reason for part, release in releases.items() for id, reason in release.excluded.items()},
         roots,
     )
+
+
+def further_copies(release: Release, workers: int | None = None) -> tuple[CopyPair, ...]:
+    """Copies that a search of the images' content finds beside the pairs that are known already.
+
+    Raises `DataError` where the release has no files, or one cannot be read.
+    """
+    from ultrarefiner_monai.data.releases.copies.search import search_files
+
+    if release.root is None:
+        raise DataError(
+            f"{release.name}: copies are searched in the files, not in an inventory; give --root RELEASE_FOLDER"
+        )
+    root, records = release.root, release.records
+    matches = search_files([resolve(root, record.source.image) for record in records], workers)
+    known = {frozenset(pair.ids) for pair in release.pairs}
+    pairs = (
+        CopyPair(
+            records[match.first],
+            records[match.second],
+            match.alignment.kind,
+            CONTENT,
+            match.alignment.correlation,
+            str(match.alignment),
+        )
+        for match in matches
+    )
+    return tuple(pair for pair in pairs if frozenset(pair.ids) not in known)
 
 
 def incomplete(release: Release) -> list[str]:

@@ -12,7 +12,6 @@ from scipy.ndimage import gaussian_filter
 
 from ultrarefiner_monai.data.manifests.groups import excluded_duplicates
 from ultrarefiner_monai.data.phantom.phantom import generate_phantom
-from ultrarefiner_monai.data.releases.image_facts import phash16, thumbnail
 from ultrarefiner_monai.data.releases.copies.near_duplicates import correlation, duplicate_pairs
 from ultrarefiner_monai.data.releases.copies.perceptual_hashes import (
     MIRRORS,
@@ -20,6 +19,7 @@ from ultrarefiner_monai.data.releases.copies.perceptual_hashes import (
     near_duplicate_pairs,
     near_duplicates_between,
 )
+from ultrarefiner_monai.data.releases.image_facts import phash16, thumbnail
 from ultrarefiner_monai.data.releases.records import Record
 from ultrarefiner_monai.errors import DataError
 

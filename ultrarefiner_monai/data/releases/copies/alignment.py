@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ultrarefiner_monai.data.releases.copies.features import Features
+from ultrarefiner_monai.data.releases.copies.pairs import ONE_SCENE, SAME_FRAME
 
 ALIKE = 0.8  # scalar product from which two descriptors may be one place
 MATCHES = 60  # the best ones, of which every two propose a transform
@@ -20,13 +21,14 @@ BAND = (1.0, 4.0)  # px: speckle, without the layers that all breasts share
 WINDOW = 8.0  # px over which contrast is evened out, so that bright texts weigh no more than their area
 FLAT = 2.5  # of 255 grey values: below this contrast there is nothing to compare
 MIN_OVERLAP = 0.15  # of the smaller image's area
+SAME = 0.8  # correlation from which it is the same frame: neighbouring ones of a sweep reach 0.76
 
 
 @dataclass(frozen=True)
 class Alignment:
     """The second image is the first one mirrored left-right if so told, scaled and turned by `angle` degrees.
 
-    `correlation` is that of both where they overlap, contrast evened out (-1 to 1); `scale` is in their own pixels;
+    `correlation` is that of both where they overlap, contrast evened out (-1 to 1); `scale` is in pixels of the files;
     `agreeing` counts matches.
     """
 
@@ -35,6 +37,15 @@ class Alignment:
     angle: float
     mirrored: bool
     agreeing: int
+
+    @property
+    def kind(self) -> str:
+        """The same frame for sure, or what its correlation leaves open."""
+        return SAME_FRAME if self.correlation >= SAME else ONE_SCENE
+
+    def __str__(self) -> str:
+        changes = ["mirrored"] * self.mirrored + [f"turned by {self.angle:.0f}°"] * (abs(self.angle) >= 1)
+        return ", ".join([*changes, f"scale {self.scale:.2f}"])
 
 
 def transform(first: Features, second: Features) -> tuple[complex, complex, int] | None:
@@ -71,7 +82,8 @@ def align(first: Features, second: Features, mirrored: bool) -> Alignment | None
         return None
     factor, shift, agreeing = found
     value = _correlation(first.pixels, second.pixels, factor, shift, mirrored)
-    return Alignment(value, abs(factor), float(np.degrees(np.angle(factor))), mirrored, agreeing)
+    scale = abs(factor) * first.zoom / second.zoom
+    return Alignment(value, scale, float(np.degrees(np.angle(factor))), mirrored, agreeing)
 
 
 def _correlation(first: np.ndarray, second: np.ndarray, factor: complex, shift: complex, mirrored: bool) -> float:

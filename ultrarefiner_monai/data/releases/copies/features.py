@@ -4,7 +4,7 @@ Key points and descriptors are SIFT's (Lowe 2004, as scikit-image computes them)
 Zisserman 2012). A descriptor's mirror image is a permutation of it, so mirrored copies take no second look at the file.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,23 +25,26 @@ MIRRORED = np.flip(np.arange(LENGTH).reshape(4, 4, 8), axis=1)[..., -np.arange(8
 class Features:
     """An image at working size and its key points.
 
-    `pixels` is (H, W) uint8; `places` (n,) complex64 hold x + iy in its pixels; `descriptors` (n, 128) float32 have
-    length 1.
+    `pixels` is (H, W) uint8, `zoom` its pixels a pixel of the file; `places` (n,) complex64 hold x + iy in its pixels;
+    `descriptors` (n, 128) float32 have length 1.
     """
 
     pixels: np.ndarray
     places: np.ndarray
     descriptors: np.ndarray
+    zoom: float = 1.0
 
     def mirrored(self) -> "Features":
         """Key points of the image mirrored left-right, in coordinates of which x = 0 is the mirror's axis."""
-        return Features(self.pixels, -self.places.conj(), self.descriptors[:, MIRRORED])
+        return replace(self, places=-self.places.conj(), descriptors=self.descriptors[:, MIRRORED])
 
 
 def features_of(path: Path) -> Features:
     """Read and describe an image; `DataError` where it cannot be read. One without structure has no key points."""
     with open_image(path) as image:
-        return describe(working_pixels(to_grey(image)))
+        grey = to_grey(image)
+    pixels = working_pixels(grey)
+    return replace(describe(pixels), zoom=float(np.sqrt(pixels.size / grey.size)))
 
 
 def working_pixels(grey: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ultrarefiner_monai.data.datasets import parts_of
-from ultrarefiner_monai.data.releases.copies.pairs import NEIGHBOURS, SAME_FRAME, TABLE, CopyPair
+from ultrarefiner_monai.data.releases.copies.pairs import TABLE, CopyPair
 from ultrarefiner_monai.data.releases.readers import reader
 from ultrarefiner_monai.data.releases.readers.tables import read_lines
 from ultrarefiner_monai.data.releases.records import Record

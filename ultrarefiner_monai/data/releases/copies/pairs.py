@@ -1,5 +1,6 @@
 """Two images of a release that show one scene, whatever told so: a hash, a table, their names or their content."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -12,7 +13,7 @@ TABLE, NAMES, CONTENT = "table", "names", "content"  # what told of a `CopyPair`
 
 
 @dataclass(frozen=True)
-class ImagePair:
+class ImagePair(ABC):
     """Two records that must stay on one side of every split."""
 
     first: Record
@@ -39,9 +40,9 @@ class ImagePair:
         return opposite(self.labels)
 
     @property
+    @abstractmethod
     def duplicate(self) -> bool:
         """One of both is as good as both."""
-        raise NotImplementedError
 
     @property
     def same_patient(self) -> bool | None:

@@ -6,11 +6,12 @@ Those with many: a transform that the matches agree on, and the correlation of t
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from ultrarefiner_monai.data.releases.copies.alignment import Alignment, align
-from ultrarefiner_monai.data.releases.copies.features import LENGTH, MIRRORED, Features
+from ultrarefiner_monai.data.releases.copies.features import LENGTH, MIRRORED, Features, features_of
 from ultrarefiner_monai.parallel import in_parallel
 
 POINTS = 128  # of an image that the first stage compares: 780 images take half a minute a core
@@ -23,7 +24,6 @@ BLOCK = 32  # images compared with one at once: their products (4096 x 128 float
 # Planted copies reach 0.76 and more, frames of one sweep 0.59 to 0.76; different patients 0.2 at most (see
 # docs/reference/near_duplicates.md).
 MIN_CORRELATION = 0.5
-SAME = 0.8  # from which it is the same frame
 
 
 @dataclass(frozen=True)
@@ -35,19 +35,20 @@ class Match:
     alignment: Alignment
 
 
-def search(features: Sequence[Features], workers: int | None = None, progress: str = "") -> list[Match]:
-    """All pairs of images that show the same frame, in order, each the way in which they agree best.
+def search_files(files: Sequence[Path], workers: int | None = None) -> list[Match]:
+    """Read image files and search them, with a progress bar a stage; `DataError` where one cannot be read.
 
     Args:
-        features: of each image.
+        files: of the images; 780 take some minutes on two cores.
         workers: threads; None is one a core.
-        progress: name of two progress bars; none where empty.
     """
-    votes = _votes(features, workers, progress)
-    candidates = list(_candidates(votes))
-    aligned = in_parallel(
-        lambda c: align(features[c[0]], features[c[1]], c[2]), candidates, workers, progress and f"{progress}: aligning"
-    )
+    return search(in_parallel(features_of, files, workers, "describing images"), workers)
+
+
+def search(features: Sequence[Features], workers: int | None = None) -> list[Match]:
+    """All pairs of images that show the same frame, in order, each the way in which they agree best."""
+    candidates = list(_candidates(_votes(features, workers)))
+    aligned = in_parallel(lambda c: align(features[c[0]], features[c[1]], c[2]), candidates, workers, "aligning pairs")
     best: dict[tuple[int, int], Alignment] = {}
     for (first, second, _), found in zip(candidates, aligned, strict=True):
         if found and found.correlation >= max(MIN_CORRELATION, getattr(best.get((first, second)), "correlation", -1)):
@@ -55,7 +56,7 @@ def search(features: Sequence[Features], workers: int | None = None, progress: s
     return [Match(first, second, best[first, second]) for first, second in sorted(best)]
 
 
-def _votes(features: Sequence[Features], workers: int | None, progress: str) -> np.ndarray:
+def _votes(features: Sequence[Features], workers: int | None) -> np.ndarray:
     """Votes (2, n, n) uint8 of each image's key points, as it is and mirrored, for each later image."""
     points = np.zeros((len(features), POINTS, LENGTH), np.float32)
     for row, image in zip(points, features, strict=True):
@@ -69,7 +70,7 @@ def _votes(features: Sequence[Features], workers: int | None, progress: str) -> 
                 alike = (others.reshape(-1, LENGTH) @ mine.T).reshape(len(others), POINTS, POINTS)
                 votes[mirrored, first, start : start + len(others)] = (alike.max(axis=1) > LIKE).sum(axis=1)
 
-    in_parallel(vote, range(len(features)), workers, progress and f"{progress}: comparing")
+    in_parallel(vote, range(len(features)), workers, "comparing images")
     return votes
 
 

@@ -20,9 +20,15 @@ import numpy as np
 from planted import CHANGES, Change
 
 from ultrarefiner_monai.data.images import open_image
+from ultrarefiner_monai.data.releases.copies.near_duplicates import MIN_CORRELATION, correlation
+from ultrarefiner_monai.data.releases.copies.perceptual_hashes import (
+    HASH_BITS,
+    MAX_DISTANCE,
+    MIRRORS,
+    hash_bits,
+    mirrors,
+)
 from ultrarefiner_monai.data.releases.image_facts import phash16, thumbnail
-from ultrarefiner_monai.data.releases.near_duplicates import MIN_CORRELATION, correlation
-from ultrarefiner_monai.data.releases.perceptual_hashes import HASH_BITS, MAX_DISTANCE, MIRRORS, hash_bits, mirrors
 from ultrarefiner_monai.data.releases.readers import find_root
 from ultrarefiner_monai.data.releases.records import Record
 from ultrarefiner_monai.data.releases.release import read_release

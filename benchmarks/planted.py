@@ -1,4 +1,4 @@
-"""Copies of an image as they turn up in releases: planted to measure how well near-duplicates are found.
+"""Copies of an image as they turn up in releases: planted to measure how well near-duplicates and copies are found.
 
 Every change takes and returns an 8-bit grey PIL image.
 """
@@ -66,6 +66,28 @@ def both(first: Change, second: Change) -> Change:
     return lambda image: second(first(image))
 
 
+def zoom(image: Image.Image, factor: float) -> Image.Image:
+    """The middle `factor` times as large on the same canvas; the border that comes free is black."""
+    (x, y), step = (image.width / 2, image.height / 2), 1 / factor
+    matrix = (step, 0, x - x * step, 0, step, y - y * step)
+    return image.transform(image.size, Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC)
+
+
+def resize(image: Image.Image, factor: float) -> Image.Image:
+    """`factor` times the width and height."""
+    return image.resize((round(image.width * factor), round(image.height * factor)), Image.Resampling.BICUBIC)
+
+
+def rotate(image: Image.Image, angle: float) -> Image.Image:
+    """Turned counter-clockwise by `angle` degrees on the same canvas; the corners that come free are black."""
+    return image.rotate(angle, Image.Resampling.BICUBIC)
+
+
+def quarter(image: Image.Image) -> Image.Image:
+    """Turned counter-clockwise by a right angle."""
+    return image.transpose(Image.Transpose.ROTATE_90)
+
+
 _jpeg50: Change = partial(jpeg, quality=50)
 _left: Change = partial(crop, left=0.02, top=0, right=0, bottom=0)
 _around: Change = partial(crop, left=0.01, top=0.01, right=0.01, bottom=0.01)
@@ -88,4 +110,41 @@ CHANGES: dict[str, Change] = {
     "moved and JPEG 50": both(shift, _jpeg50),
     "calipers and JPEG 50": both(annotate, _jpeg50),
     "calipers and cropped all round": both(annotate, _around),
+}
+
+_corner: Change = partial(crop, left=0, top=0.35, right=0.35, bottom=0)
+_middle: Change = partial(crop, left=0.2, top=0.15, right=0.15, bottom=0.2)
+_turned: Change = partial(rotate, angle=30)
+
+# What no hash of the whole image survives; crops are told by the share of width and of height that is lost.
+GEOMETRY: dict[str, Change] = {
+    "crop 10 %": partial(crop, left=0.02, top=0.09, right=0.08, bottom=0.01),
+    "crop 20 %": partial(crop, left=0.2, top=0, right=0, bottom=0.2),
+    "crop 35 %, a corner stays": _corner,
+    "crop 35 %, the middle stays": _middle,
+    "zoom 0.6": partial(zoom, factor=0.6),
+    "zoom 0.8": partial(zoom, factor=0.8),
+    "zoom 1.25": partial(zoom, factor=1.25),
+    "zoom 1.6": partial(zoom, factor=1.6),
+    "rotated by 5 degrees": partial(rotate, angle=5),
+    "rotated by 15 degrees": partial(rotate, angle=-15),
+    "rotated by 30 degrees": _turned,
+    "rotated by 90 degrees": quarter,
+    "rotated by 180 degrees": both(quarter, quarter),
+    "rotated by 270 degrees": both(both(quarter, quarter), quarter),
+    "mirrored left-right": ImageOps.mirror,
+    "mirrored top-bottom": ImageOps.flip,
+    "crop 35 %, rotated by 30": both(_middle, _turned),
+    "mirrored, rotated by 30, crop 20 %": both(
+        both(ImageOps.mirror, _turned), partial(crop, left=0.1, top=0.1, right=0.1, bottom=0.1)
+    ),
+    "zoom 1.6, rotated by 30, mirrored": both(both(partial(zoom, factor=1.6), _turned), ImageOps.mirror),
+    "zoom 0.6, rotated by 30": both(partial(zoom, factor=0.6), _turned),
+    "rotated by 90, crop 35 %, mirrored": both(both(quarter, _middle), ImageOps.mirror),
+    "crop 35 %, 0.6 of the size, rotated by 15, JPEG 50": both(
+        both(both(_middle, partial(resize, factor=0.6)), partial(rotate, angle=15)), _jpeg50
+    ),
+    "crop 20 %, calipers and text, 1.6 of the size": both(
+        both(partial(crop, left=0, top=0.2, right=0.2, bottom=0), annotate), partial(resize, factor=1.6)
+    ),
 }

@@ -3,20 +3,26 @@
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from ultrarefiner_monai.data.datasets import FIVE
+from ultrarefiner_monai.data.manifests.items import side_of
 from ultrarefiner_monai.data.manifests.manifest import Manifest, load_manifest, shipped_manifest
 from ultrarefiner_monai.data.releases.roots import Location
-from ultrarefiner_monai.errors import DataError
+from ultrarefiner_monai.errors import DataError, did_you_mean
 from ultrarefiner_monai.files import json_text, write_output
 
 if TYPE_CHECKING:
     from ultrarefiner_monai.data.manifests.splits import Options
+    from ultrarefiner_monai.data.releases.copies.pairs import CopyPair
     from ultrarefiner_monai.data.releases.release import Release
+
+
+NEAR_DUPLICATES, COPIES = GROUPS = ("near_duplicates", "copies")  # what stays together beside patients
 
 
 class Manifests:
@@ -43,6 +49,7 @@ class Manifests:
         exclude_duplicates: bool = False,
         skip_bad: bool = False,
         report: str | None = None,
+        group: str = NEAR_DUPLICATES,
         workers: int | None = None,
         cache: bool = True,
     ) -> None:
@@ -69,7 +76,9 @@ class Manifests:
             test_fraction: share of the images kept for testing (not with "official").
             exclude_duplicates: keep one image of each group of confirmed near-duplicates.
             skip_bad: leave out images whose files are missing or unreadable, in place of refusing the release.
-            report: folder for NAME/duplicates.json and NAME/duplicates.html, the pairs of near-duplicates.
+            report: folder for NAME/duplicates.json and NAME/duplicates.html, the pairs of near-duplicates and copies; the
+                images are searched for crops, zooms, rotations and mirror images of each other, which takes minutes.
+            group: "near_duplicates" keeps those together, "copies" also what that search finds.
             workers: threads that read files; one a core by default.
             cache: reuse what is known of files by their content; False reads everything.
         """
@@ -84,6 +93,8 @@ class Manifests:
             raise DataError(f"--{next(iter(columns))}_column names a column of a table; give --table FILE, too")
         folder, mask_folder = (None if given is None else str(given) for given in (images, masks))
         own = OwnOptions(folder, mask_folder, None if table is None else Path(str(table)), columns)
+        if group not in GROUPS:
+            raise DataError(f"--group {group}: {did_you_mean(str(group), GROUPS)}")
         if not isinstance(cache, bool):
             raise DataError(f"--cache {cache}: expected True or False; XDG_CACHE_HOME moves the cache")
         read = partial(
@@ -94,7 +105,7 @@ class Manifests:
             own=own,
             mask=mask,
         )
-        write = partial(_write, Options(folds, seed, test_fraction), exclude_duplicates, report)
+        write = partial(_write, Options(folds, seed, test_fraction), exclude_duplicates, report, group, workers)
         every = FIVE if name == "ALL" else (str(name),)
         paths = _outputs(str(out), every)
         failed = []
@@ -113,6 +124,7 @@ class Manifests:
         allow_missing: bool = False,
         workers: int | None = None,
         json: str | None = None,
+        copies: bool = False,
     ) -> None:
         """Read every file a manifest lists and print all faults; exit status 1 if there is any.
 
@@ -122,10 +134,12 @@ class Manifests:
             allow_missing: accept a release of which files are absent.
             workers: threads that read files; one a core by default.
             json: file for the report as JSON.
+            copies: search the images for crops, zooms, rotations and mirror images of each other, which takes minutes, and
+                list them; those in two folds, or in training and testing, are faults.
         """
         from ultrarefiner_monai.data.integrity.verification import verify
 
-        report = verify(_path(name), _location(root), allow_missing, workers, progress="verifying")
+        report = verify(_path(name), _location(root), allow_missing, workers, "verifying", copies)
         print(report.table())
         _write_json(json, report.document())
         if report.faults:
@@ -245,23 +259,47 @@ def _outputs(out: str, names: Sequence[str]) -> list[Path]:
     return [Path(out)]
 
 
-def _write(options: "Options", exclude_duplicates: bool, report: str | None, path: Path, release: "Release") -> None:
-    """Write the manifest of one release, and the report of its near-duplicates if one is wanted."""
+def _write(
+    options: "Options",
+    exclude_duplicates: bool,
+    report: str | None,
+    group: str,
+    workers: int | None,
+    path: Path,
+    release: "Release",
+) -> None:
+    """Write the manifest of one release, and the report of its near-duplicates and copies if one is wanted."""
     from ultrarefiner_monai.data.manifests.build import build_document, write_manifest
     from ultrarefiner_monai.data.manifests.duplicate_report import write_report
     from ultrarefiner_monai.data.manifests.summary import summarise, table
-    from ultrarefiner_monai.data.releases.release import incomplete
+    from ultrarefiner_monai.data.releases.release import further_copies, incomplete
     from ultrarefiner_monai.data.releases.roots import resolve
 
+    searched = group == COPIES or (report and release.root is not None)
+    found = further_copies(release, workers) if searched else None
+    if found and group == COPIES:
+        release, found = replace(release, found=found), ()
     write_manifest(build_document(release, options, exclude_duplicates), path)
     print(f"wrote {path}")
     print(table(summarise(load_manifest(path))))
     for line in incomplete(release):
         print(line)
+    if found:
+        print(_note(load_manifest(path), found))
     if report:
         folder = Path(str(report)) / release.name
-        write_report(release.pairs, None if release.root is None else partial(resolve, release.root), folder)
+        write_report(release.pairs, None if release.root is None else partial(resolve, release.root), folder, found)
         print(f"wrote {folder / 'duplicates.html'}")
+
+
+def _note(manifest: Manifest, found: Sequence["CopyPair"]) -> str:
+    """The line about copies that were found and that the split does not go by."""
+    side = {item["id"]: side_of(item) for item in manifest.items()}
+    apart = sum(len({side[name] for name in pair.ids if name in side}) > 1 for pair in found)
+    line = (
+        f"note: {len(found)} further pairs of copies were found by content, {apart} of them on two sides of the split"
+    )
+    return f"{line} (--group copies keeps them together)"
 
 
 def _write_json(path: str | None, document: Any) -> None:

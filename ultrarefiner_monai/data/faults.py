@@ -9,6 +9,7 @@ KINDS = {
     "duplicate_image": "an image is listed under several ids",
     "unsafe_path": "a path or a link leads out of the data set's folder",
     "group": "a group or a patient is in two folds, or in training and testing",
+    "copy": "one scene is in two folds, or in training and testing, under two names (`manifests build --group copies`)",
     "missing": "a listed file is not there",
     "extra": "a picture is there that the manifest neither lists nor excludes",
     "empty": "a file holds no bytes",

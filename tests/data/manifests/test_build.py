@@ -10,7 +10,7 @@ import pytest
 from ultrarefiner_monai.data.manifests.build import build_document, encode, write_manifest
 from ultrarefiner_monai.data.manifests.manifest import load_manifest
 from ultrarefiner_monai.data.manifests.splits import Options
-from ultrarefiner_monai.data.releases.perceptual_hashes import near_duplicate_pairs
+from ultrarefiner_monai.data.releases.copies.perceptual_hashes import near_duplicate_pairs
 from ultrarefiner_monai.data.releases.records import Record
 from ultrarefiner_monai.data.releases.release import usable
 from ultrarefiner_monai.errors import DataError

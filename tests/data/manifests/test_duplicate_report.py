@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from ultrarefiner_monai.data.manifests.duplicate_report import write_report
-from ultrarefiner_monai.data.releases.near_duplicates import duplicate_pairs
+from ultrarefiner_monai.data.releases.copies.near_duplicates import duplicate_pairs
 from ultrarefiner_monai.data.releases.records import Record
 from ultrarefiner_monai.errors import DataError
 

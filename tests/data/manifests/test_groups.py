@@ -1,7 +1,7 @@
 """Groups are the connected components of "same patient" and "near-duplicate"."""
 
 from ultrarefiner_monai.data.manifests.groups import group_records
-from ultrarefiner_monai.data.releases.near_duplicates import duplicate_pairs
+from ultrarefiner_monai.data.releases.copies.near_duplicates import duplicate_pairs
 from ultrarefiner_monai.data.releases.records import Record
 
 HASH = "0" * 64

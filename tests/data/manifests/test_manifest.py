@@ -8,7 +8,7 @@ import pytest
 from ultrarefiner_monai.data.datasets import DATASETS
 from ultrarefiner_monai.data.manifests.items import masks_of
 from ultrarefiner_monai.data.manifests.manifest import available, load_manifest, shipped_manifest
-from ultrarefiner_monai.data.releases.perceptual_hashes import near_duplicate_pairs
+from ultrarefiner_monai.data.releases.copies.perceptual_hashes import near_duplicate_pairs
 from ultrarefiner_monai.errors import DataError
 
 SHIPPED = ("BUSI", "BUSBRA", "BUS_UCLM")

@@ -60,7 +60,7 @@ def check_that_all_are_imported(files, folder):
 def test_a_bundle_of_a_real_data_set_has_nothing_of_the_demonstration_nor_of_the_tools(tmp_path):
     files = of_bundle("phase3", DEMONSTRATION)
     assert not rooms(files) & {"reports", "cli", "cross_validation"}
-    unwanted = {"data.phantom", "data.phantom.phantom", "data.releases.near_duplicates", "transforms.simulate"}
+    unwanted = {"data.phantom", "data.phantom.phantom", "data.releases.copies.near_duplicates", "transforms.simulate"}
     assert not modules(files) & (unwanted | {"bundle.preflight.simulated_predictions", "data.manifests.build"})
     assert {"bundle.evaluation", "handlers.checkpoint", "deploy.mlflow.served", "networks.transunet_npz"} <= modules(
         files

@@ -8,7 +8,7 @@ from ultrarefiner_monai.bundle.preflight.request import Request
 from ultrarefiner_monai.data.datasets import parts_of
 from ultrarefiner_monai.data.manifests.items import Item
 from ultrarefiner_monai.data.manifests.manifest import Manifest, load_manifest, shipped_manifest
-from ultrarefiner_monai.data.releases.perceptual_hashes import near_duplicates_between
+from ultrarefiner_monai.data.releases.copies.perceptual_hashes import near_duplicates_between
 from ultrarefiner_monai.errors import DataError, shown
 from ultrarefiner_monai.files import read_json
 

@@ -10,6 +10,7 @@ import numpy as np
 from ultrarefiner_monai.data.datasets import is_own
 from ultrarefiner_monai.data.faults import Fault, Problem
 from ultrarefiner_monai.data.images import Size, lesion
+from ultrarefiner_monai.data.integrity.found_copies import faults_of, found_copies
 from ultrarefiner_monai.data.integrity.listed_files import Reading, read_listed
 from ultrarefiner_monai.data.integrity.report import Report
 from ultrarefiner_monai.data.manifests.items import LISTS, Item, item_files, masks_of, place_of
@@ -21,6 +22,13 @@ from ultrarefiner_monai.data.releases.roots import MADE, Location, Root, folders
 from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.parallel import in_parallel
 
+ILLEGIBLE = (
+    "unsafe_path",
+    "missing",
+    "empty",
+    "truncated",
+    "unreadable",
+)  # kinds of faults after which no image is left
 CHANGED = "sha256 differs from the manifest's"
 
 
@@ -30,6 +38,7 @@ def verify(
     allow_missing: bool = False,
     workers: int | None = None,
     progress: str = "",
+    copies: bool = False,
 ) -> Report:
     """Check a manifest, also one that `load_manifest` refuses, and every file it lists.
 
@@ -39,6 +48,7 @@ def verify(
         allow_missing: an absent file is no fault.
         workers: threads; None is one a core.
         progress: name of a progress bar; none where empty.
+        copies: search the images that can be read for copies, too, which takes minutes.
 
     Raises:
         DataError: the manifest is no JSON, or there is no such release at `location`.
@@ -57,7 +67,15 @@ def verify(
     faults += [fault for found in of_items for fault in found if not (allow_missing and _is_missing(fault))]
     faults += extra_files(listed_paths(document), known, root)
     entries = sum(len(document[key]) for key in LISTS)
-    return Report(known["name"], sha256, entries, present, dict(sorted(absent.items())), tuple(dict.fromkeys(faults)))
+    found = None
+    if copies:
+        legible = [
+            item for (_, item), faults_there in zip(placed, of_items, strict=True) if _is_legible(item, faults_there)
+        ]
+        found = found_copies(legible, root, workers)
+        faults += faults_of(found)
+    every = tuple(dict.fromkeys(faults))
+    return Report(known["name"], sha256, entries, present, dict(sorted(absent.items())), every, found)
 
 
 def item_faults(item: Item, root: Root) -> list[Fault]:
@@ -117,6 +135,11 @@ def _image_files(folder: Path, unread: Sequence[str]) -> Iterator[str]:
             and file.is_file()
         ):
             yield path.as_posix()
+
+
+def _is_legible(item: Item, faults: Sequence[Fault]) -> bool:
+    """Whether the image of an item with these faults can be looked at."""
+    return not any(fault.kind in ILLEGIBLE and fault.file in (item["image"], "") for fault in faults)
 
 
 def _is_missing(fault: Fault) -> bool:

@@ -16,19 +16,26 @@ from ultrarefiner_monai.data.manifests.groups import excluded_duplicates, group_
 from ultrarefiner_monai.data.manifests.items import SCHEMA
 from ultrarefiner_monai.data.manifests.splits import TEST, Options, Places, split
 from ultrarefiner_monai.data.manifests.validate import document_faults
-from ultrarefiner_monai.data.releases.perceptual_hashes import MAX_DISTANCE
+from ultrarefiner_monai.data.releases.copies.pairs import CONTENT, NAMES, TABLE, CopyPair
+from ultrarefiner_monai.data.releases.copies.perceptual_hashes import MAX_DISTANCE
+from ultrarefiner_monai.data.releases.copies.search import MIN_CORRELATION
 from ultrarefiner_monai.data.releases.readers import info
 from ultrarefiner_monai.data.releases.records import Record
 from ultrarefiner_monai.data.releases.release import Release, shown_sizes
 from ultrarefiner_monai.errors import DataError, raise_problems, shown
 from ultrarefiner_monai.files import write_output
 
-SHOWN = 5  # ids that a note names
 EIGHT_BIT_WHITE = 255
 GROUPING = (
     "connected components of same patient and of near-duplicates (phash16 distance <= {distance} of 256 bits,"
-    " mirror images included), named after their first id; an item without a known patient has its group as patient"
+    " mirror images included){further}, named after their first id; an item without a known patient has its group as patient"
 )
+EXAMPLES = 5  # ids that a note names
+FURTHER = {  # reasons beside these, where a release has such pairs
+    TABLE: ", of copies known of this release",
+    NAMES: ", of files named like a changed copy of another",
+    CONTENT: ", of copies found by content (correlation >= {correlation})",
+}
 
 
 def build_document(release: Release, options: Options, exclude_duplicates: bool = False) -> dict[str, Any]:
@@ -149,6 +156,8 @@ def _header(release: Release, lists: Mapping[str, list[dict[str, Any]]], warning
     described = [
         f"{one.description} ({layouts[part]})" if part in layouts else one.description for part, one in about.items()
     ]
+    reasons = {pair.found_by for pair in release.pairs if isinstance(pair, CopyPair)}
+    further = "".join(text for reason, text in FURTHER.items() if reason in reasons)
     return {
         "schema": SCHEMA,
         "name": name,
@@ -157,7 +166,7 @@ def _header(release: Release, lists: Mapping[str, list[dict[str, Any]]], warning
         "licence": "; ".join(part.licence for part in about.values()),
         "labels": {"0": "background", "1": "lesion"},
         "modality": {"0": "ultrasound"},
-        "grouping": GROUPING.format(distance=MAX_DISTANCE),
+        "grouping": GROUPING.format(distance=MAX_DISTANCE, further=further.format(correlation=MIN_CORRELATION)),
         "numTraining": len(lists["training"]),
         "numTest": len(lists["testing"]),
         "numNormal": len(lists["normal"]),
@@ -167,17 +176,21 @@ def _header(release: Release, lists: Mapping[str, list[dict[str, Any]]], warning
 
 
 def _notes(release: Release) -> list[str]:
-    """What users should know: of the release, opposite labels on copies, images stretched, turned or of many bits."""
+    """What users should know: of the release, of copies, and of images that are stretched, turned or of many bits."""
     both = [(pair.first.source, pair.second.source) for pair in release.pairs if pair.opposite]
     notes = [*release.notes]
     notes += [f"near-duplicates with opposite labels: {a.id} ({a.label}) and {b.id} ({b.label})" for a, b in both]
+    named = [pair for pair in release.pairs if isinstance(pair, CopyPair) and pair.found_by == NAMES]
+    if named:
+        examples = shown((f"{pair.ids[1]} of {pair.ids[0]}" for pair in named), EXAMPLES)
+        notes.append(f"{len(named)} files are named like changed copies of others and stay with them: {examples}")
     notes += [
         f"{r.source.id}: image {shown_sizes(r.size)} is stretched onto its mask's grid {shown_sizes(r.mask_sizes[0])}"
         for r in release.records
         if r.size != r.mask_sizes[0]
     ]
     if turned := [r.source.id for r in release.records if r.orientation != 1]:
-        notes.append(f"{TURNED}, {len(turned)} images: {shown(turned, SHOWN)}")
+        notes.append(f"{TURNED}, {len(turned)} images: {shown(turned, EXAMPLES)}")
     deep = Counter(r.white for r in release.records if r.white != EIGHT_BIT_WHITE)
     return notes + [f"white is the stored value {white} in {count} images" for white, count in sorted(deep.items())]
 

@@ -13,23 +13,31 @@ import numpy as np
 
 from ultrarefiner_monai.data.images import open_image, read_mask, to_grey
 from ultrarefiner_monai.data.manifests.groups import excluded_duplicates
-from ultrarefiner_monai.data.releases.near_duplicates import MIN_CORRELATION, DuplicatePair
-from ultrarefiner_monai.data.releases.perceptual_hashes import MAX_DISTANCE
+from ultrarefiner_monai.data.releases.copies.near_duplicates import MIN_CORRELATION, DuplicatePair
+from ultrarefiner_monai.data.releases.copies.pairs import CONTENT, NAMES, TABLE, CopyPair, ImagePair
+from ultrarefiner_monai.data.releases.copies.perceptual_hashes import MAX_DISTANCE
 from ultrarefiner_monai.data.releases.records import Record
 from ultrarefiner_monai.files import json_text, write_output
 from ultrarefiner_monai.parallel import in_parallel
 
+HASH = "hash"  # what found a `DuplicatePair`
 JSON_NAME, HTML_NAME = "duplicates.json", "duplicates.html"
 SIDE = 260  # px of the longer side: two fit side by side on a phone, and a picture takes about 10 KB
 QUALITY = 75
 OUTLINE = (255, 214, 0)  # yellow, which no grey or Doppler blue and red hides
 
 
-def write_report(pairs: Sequence[DuplicatePair], locate: Callable[[str], Path] | None, folder: str | Path) -> None:
+def write_report(
+    pairs: Sequence[ImagePair],
+    locate: Callable[[str], Path] | None,
+    folder: str | Path,
+    found: Sequence[CopyPair] | None = None,
+) -> None:
     """Write `duplicates.json` and `duplicates.html` into `folder`, pairs with opposite labels first, then other differing labels.
 
     Args:
-        pairs: of `duplicate_pairs`.
+        pairs: of a `Release`, which groups go by.
+        found: further copies, which a search of the content found and groups do not go by; None: it was not searched.
         locate: turns a path of a record's source into that of its file; None shows no pictures.
         folder: made where absent; an older report in it is replaced.
 
@@ -38,8 +46,11 @@ def write_report(pairs: Sequence[DuplicatePair], locate: Callable[[str], Path] |
     """
     from jinja2 import Environment, PackageLoader
 
-    pairs = sorted(pairs, key=lambda pair: (not pair.opposite, pair.labels[0] == pair.labels[1], *pair.ids))
-    document = _document(pairs, excluded_duplicates(pairs))
+    excluded = excluded_duplicates(pairs)
+    pairs = sorted(
+        [*pairs, *(found or ())], key=lambda pair: (not pair.opposite, pair.labels[0] == pair.labels[1], *pair.ids)
+    )
+    document = {"searched": found is not None, **_document(pairs, excluded)}
     pictures: dict[str, str] = {}
     if locate:
         drawn = {record.source.id: record for pair in pairs for record in (pair.first, pair.second)}
@@ -51,7 +62,7 @@ def write_report(pairs: Sequence[DuplicatePair], locate: Callable[[str], Path] |
     write_output("report", Path(folder) / HTML_NAME, page.encode())
 
 
-def _document(pairs: Sequence[DuplicatePair], excluded: Mapping[str, str]) -> dict[str, Any]:
+def _document(pairs: Sequence[ImagePair], excluded: Mapping[str, str]) -> dict[str, Any]:
     entries = [_entry(pair) for pair in pairs]
     verdicts = [entry["verdict"] for entry in entries]
     return {
@@ -60,25 +71,49 @@ def _document(pairs: Sequence[DuplicatePair], excluded: Mapping[str, str]) -> di
         "counts": {
             **{verdict: verdicts.count(verdict) for verdict in ("confirmed", "refuted", "unchecked")},
             "opposite": sum(pair.opposite for pair in pairs),
+            **{how: sum(entry["found_by"] == how for entry in entries) for how in (HASH, TABLE, NAMES, CONTENT)},
         },
         "pairs": entries,
         "excluded": dict(excluded),
     }
 
 
-def _entry(pair: DuplicatePair) -> dict[str, Any]:
-    return {
+def _entry(pair: ImagePair) -> dict[str, Any]:
+    told = {
         "first": pair.first.source.id,
         "second": pair.second.source.id,
         "labels": list(pair.labels),
         "opposite": pair.opposite,
         "patients": list(pair.patients),
         "same_patient": pair.same_patient,
+    }
+    if isinstance(pair, CopyPair):
+        return told | _of_copies(pair)
+    return told | _of_hashes(pair) if isinstance(pair, DuplicatePair) else told
+
+
+def _of_copies(pair: CopyPair) -> dict[str, Any]:
+    return {
+        "found_by": pair.found_by,
+        "kind": pair.kind,
+        "transform": pair.transform,
+        "correlation": _rounded(pair.correlation),
+        "verdict": "unchecked" if pair.correlation is None else "confirmed",
+    }
+
+
+def _of_hashes(pair: DuplicatePair) -> dict[str, Any]:
+    return {
+        "found_by": HASH,
         "distance": pair.distance,
         "mirror": pair.mirror,
-        "correlation": None if pair.correlation is None else round(pair.correlation, 4),
+        "correlation": _rounded(pair.correlation),
         "verdict": "confirmed" if pair.confirmed else "refuted" if pair.refuted else "unchecked",
     }
+
+
+def _rounded(correlation: float | None) -> float | None:
+    return None if correlation is None else round(correlation, 4)
 
 
 def _picture(record: Record, locate: Callable[[str], Path]) -> str:

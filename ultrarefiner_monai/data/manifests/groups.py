@@ -2,14 +2,14 @@
 
 from collections.abc import Iterable, Sequence
 
-from ultrarefiner_monai.data.releases.near_duplicates import DuplicatePair, opposite
+from ultrarefiner_monai.data.releases.copies.pairs import ImagePair, opposite
 from ultrarefiner_monai.data.releases.records import Record
 
 
-def group_records(records: Sequence[Record], pairs: Iterable[DuplicatePair]) -> dict[str, str]:
-    """Group of each id: the connected component of "same patient" and "near-duplicate", named after its first id.
+def group_records(records: Sequence[Record], pairs: Iterable[ImagePair]) -> dict[str, str]:
+    """Group of each id: the connected component of "same patient" and "same scene", named after its first id.
 
-    `pairs` are near-duplicates among the records; records without a patient are linked by those alone.
+    `pairs` are near-duplicates and copies among the records; records without a patient are linked by those alone.
     """
     links = [pair.ids for pair in pairs]
     first_of: dict[str, str] = {}
@@ -20,14 +20,15 @@ def group_records(records: Sequence[Record], pairs: Iterable[DuplicatePair]) -> 
     return {name: group[0] for group in groups for name in group}
 
 
-def excluded_duplicates(pairs: Iterable[DuplicatePair]) -> dict[str, str]:
+def excluded_duplicates(pairs: Iterable[ImagePair]) -> dict[str, str]:
     """Ids to leave out, with the reason, so that one image of each group of near-duplicates stays.
 
-    A group is a connected component of pairs that are not refuted. The first image by id that shows a lesion stays, or
+    A group is a connected component of pairs that are duplicates: near-duplicates that the pixels do not refute, and copies
+    that show the same frame. The first image by id that shows a lesion stays, or
     else the first: a normal image whose copy shows a lesion is none. Where copies are called benign and malignant the
     reason says so, because nothing tells which label is true; their masks are usable all the same.
     """
-    pairs = [pair for pair in pairs if not pair.refuted]
+    pairs = [pair for pair in pairs if pair.duplicate]
     by_id = {record.source.id: record for pair in pairs for record in (pair.first, pair.second)}
     reasons: dict[str, str] = {}
     for group in components(by_id, [pair.ids for pair in pairs]):

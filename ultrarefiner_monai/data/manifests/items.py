@@ -18,6 +18,11 @@ def masks_of(item: Item) -> list[str]:
     return item["label"] if isinstance(item["label"], list) else [item["label"]]
 
 
+def side_of(item: Item) -> str:
+    """Where an item stands in the split: "fold 0", ..., or "testing", also for a normal that has no fold."""
+    return f"fold {item['fold']}" if "fold" in item else "testing"
+
+
 def place_of(key: str, item: Item) -> str:
     """Where an item of the list `key` belongs, in words: "fold 0", ..., "test" or "normal"."""
     return {"training": f"fold {item.get('fold')}", "testing": "test", "normal": "normal"}[key]

@@ -12,7 +12,7 @@ from typing import Any
 
 from ultrarefiner_monai.data.datasets import OWN_NAME, check_name
 from ultrarefiner_monai.data.faults import Fault
-from ultrarefiner_monai.data.manifests.items import LISTS, SCHEMA, Item, item_files, masks_of
+from ultrarefiner_monai.data.manifests.items import LISTS, SCHEMA, Item, item_files, masks_of, side_of
 from ultrarefiner_monai.data.releases.roots import unsafe
 from ultrarefiner_monai.errors import DataError
 
@@ -203,7 +203,7 @@ def _straddling(document: Mapping[str, Any]) -> list[Fault]:
     for unit in ("group", "patient"):
         places: dict[str, set[str]] = {}
         for item in _items(document):
-            places.setdefault(item[unit], set()).add(f"fold {item['fold']}" if "fold" in item else "testing")
+            places.setdefault(item[unit], set()).add(side_of(item))
         faults += [
             Fault("group", "", "", f"{unit} {name!r} is in {' and '.join(sorted(found))}")
             for name, found in sorted(places.items())

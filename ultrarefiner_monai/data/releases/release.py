@@ -8,15 +8,18 @@ from pathlib import Path
 
 from ultrarefiner_monai.data.datasets import is_own, parts_of
 from ultrarefiner_monai.data.mask_checks import remedy
+from ultrarefiner_monai.data.releases.copies.changed_names import named_pairs
+from ultrarefiner_monai.data.releases.copies.known import known_pairs
+from ultrarefiner_monai.data.releases.copies.near_duplicates import duplicate_pairs
+from ultrarefiner_monai.data.releases.copies.pairs import CONTENT, CopyPair, ImagePair
 from ultrarefiner_monai.data.releases.fact_cache import FactCache
 from ultrarefiner_monai.data.releases.image_facts import measure
 from ultrarefiner_monai.data.releases.inventory import read_inventory
-from ultrarefiner_monai.data.releases.near_duplicates import DuplicatePair, duplicate_pairs
 from ultrarefiner_monai.data.releases.own import OwnOptions, scan
 from ultrarefiner_monai.data.releases.own.made_masks import check_rule, made
 from ultrarefiner_monai.data.releases.readers import Info, find_root, info, reader
 from ultrarefiner_monai.data.releases.records import Record, Source, merge_patients, prefixed
-from ultrarefiner_monai.data.releases.roots import Location, Root
+from ultrarefiner_monai.data.releases.roots import Location, Root, resolve
 from ultrarefiner_monai.errors import DataError, raise_problems
 
 LESION_CLASSES = ("benign", "malignant")
@@ -29,7 +32,7 @@ class Release:
     `records` are usable images in order of their ids; `excluded` tells by id why an image can be used for nothing.
     `root` is where the files lie; None where the records come from tables. `layouts` says in words how a user's own data are
     kept, and `files` which files each image of theirs has, also an excluded one; both are empty for known releases. `notes`
-    are what else a user should know.
+    are what else a user should know. `found` are copies that a search of the content found and that are to stay together.
     """
 
     name: str
@@ -39,11 +42,13 @@ class Release:
     layouts: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    found: tuple[CopyPair, ...] = ()
 
     @cached_property
-    def pairs(self) -> list[DuplicatePair]:
-        """Near-duplicates among the records."""
-        return duplicate_pairs(self.records)
+    def pairs(self) -> list[ImagePair]:
+        """Images that must stay together: near-duplicates, known copies, copies by their names, and those found."""
+        known = (*known_pairs(self.name, self.records), *named_pairs(self.records), *self.found)
+        return [*duplicate_pairs(self.records), *known]
 
 
 def read_release(
@@ -133,6 +138,34 @@ def _from_files(
         return release
     files = {source.id: (source.image, *source.masks, *source.made_from) for source in sources}
     return replace(release, layouts={name: listing.description}, files=files, notes=(*listing.notes, *release.notes))
+
+
+def further_copies(release: Release, workers: int | None = None) -> tuple[CopyPair, ...]:
+    """Copies that a search of the images' content finds beside the pairs that are known already.
+
+    Raises `DataError` where the release has no files, or one cannot be read.
+    """
+    from ultrarefiner_monai.data.releases.copies.search import search_files
+
+    if release.root is None:
+        raise DataError(
+            f"{release.name}: copies are searched in the files, not in an inventory; give --root RELEASE_FOLDER"
+        )
+    root, records = release.root, release.records
+    matches = search_files([resolve(root, record.source.image) for record in records], workers)
+    known = {frozenset(pair.ids) for pair in release.pairs}
+    pairs = (
+        CopyPair(
+            records[match.first],
+            records[match.second],
+            match.alignment.kind,
+            CONTENT,
+            match.alignment.correlation,
+            str(match.alignment),
+        )
+        for match in matches
+    )
+    return tuple(pair for pair in pairs if frozenset(pair.ids) not in known)
 
 
 def incomplete(release: Release) -> list[str]:

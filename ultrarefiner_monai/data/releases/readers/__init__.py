@@ -7,6 +7,7 @@ A reader module defines
     identify(image: str) -> str              id of an image from its relative path, unique in the release
     scan(root: Path) -> list[Source]         what the release folder `root` lists, in any order
     unread(root: Path) -> tuple[str, ...]    optional: folders that repeat images and are left alone
+    COPIES: dict[str, str]                   optional: tables of known copies beside the module, by name (`copies/known.py`)
 
 and is registered in `READERS` by the name of its module, which is imported only when it is used. Data sets of other names
 are a user's own: `releases/own` lists their images, and their root is the folder that the user names.

@@ -1,7 +1,7 @@
 """BUSI (Al-Dhabyani et al. 2020): `benign/benign (1).png` with `benign (1)_mask.png`, `benign (1)_mask_1.png`, ...
 
 The class is the folder. No patient is told, and the same woman often occurs several times, so groups come from
-near-duplicates alone. Seventeen images have several masks, whose union is the lesion.
+near-duplicates and from the table of known copies alone. Seventeen images have several masks, whose union is the lesion.
 """
 
 import re
@@ -18,6 +18,7 @@ INFO = {
         complete=(780,),
     )
 }
+COPIES = {"BUSI": "busi_copies.csv"}  # frames in a wide view and in a crop, and neighbouring frames; each looked at
 CLASSES = ("benign", "malignant", "normal")
 LAYOUTS = (("benign", "malignant"),)  # a partial release may lack the normal images
 

@@ -4,14 +4,15 @@ Groups for splits rest on the hash alone, which is known from files and tables a
 images on one side. What is reported and left out also has to pass `correlation`.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
+from ultrarefiner_monai.data.releases.copies.pairs import ImagePair
+from ultrarefiner_monai.data.releases.copies.perceptual_hashes import MIRRORS, hash_bits, mirrors, near_duplicate_pairs
 from ultrarefiner_monai.data.releases.image_facts import THUMBNAIL
-from ultrarefiner_monai.data.releases.perceptual_hashes import MIRRORS, hash_bits, mirrors, near_duplicate_pairs
 from ultrarefiner_monai.data.releases.records import Record
 
 # Structure compared between thumbnails: finer than the layers that all breasts share (about 4 of 64 px), coarser than
@@ -24,31 +25,14 @@ MIN_CORRELATION = 0.6
 
 
 @dataclass(frozen=True)
-class DuplicatePair:
+class DuplicatePair(ImagePair):
     """Two images that the perceptual hash calls the same.
 
     `distance` counts the differing bits of 256, after mirroring one as `mirror` says.
     """
 
-    first: Record
-    second: Record
     distance: int
     mirror: str
-
-    @property
-    def ids(self) -> tuple[str, str]:
-        """Ids of both."""
-        return self.first.source.id, self.second.source.id
-
-    @property
-    def labels(self) -> tuple[str, str]:
-        """Classes of both."""
-        return self.first.source.label, self.second.source.label
-
-    @property
-    def patients(self) -> tuple[str, str]:
-        """Patients of both, "" where the release tells none."""
-        return self.first.source.patient, self.second.source.patient
 
     @cached_property
     def correlation(self) -> float | None:
@@ -70,14 +54,9 @@ class DuplicatePair:
         return self.correlation is not None and self.correlation < MIN_CORRELATION
 
     @property
-    def opposite(self) -> bool:
-        """One is called benign, the other malignant."""
-        return opposite(self.labels)
-
-    @property
-    def same_patient(self) -> bool | None:
-        """Whether both carry one patient code; None where the release tells none."""
-        return self.patients[0] == self.patients[1] if all(self.patients) else None
+    def duplicate(self) -> bool:
+        """One of both is as good as both: the pixels do not refute what the hash says."""
+        return not self.refuted
 
 
 def duplicate_pairs(records: Sequence[Record]) -> list[DuplicatePair]:
@@ -91,11 +70,6 @@ def duplicate_pairs(records: Sequence[Record]) -> list[DuplicatePair]:
         distances = (bits[i] ^ bits[j] ^ mirrors()).sum(axis=1, dtype=int)
         pairs.append(DuplicatePair(records[i], records[j], int(distances.min()), list(MIRRORS)[distances.argmin()]))
     return pairs
-
-
-def opposite(labels: Iterable[str]) -> bool:
-    """Whether both benign and malignant are among the classes."""
-    return {"benign", "malignant"} <= set(labels)
 
 
 def correlation(first: bytes, second: bytes, mirror: str = "none") -> float:

@@ -12,14 +12,14 @@ from scipy.ndimage import gaussian_filter
 
 from ultrarefiner_monai.data.manifests.groups import excluded_duplicates
 from ultrarefiner_monai.data.phantom.phantom import generate_phantom
-from ultrarefiner_monai.data.releases.image_facts import phash16, thumbnail
-from ultrarefiner_monai.data.releases.near_duplicates import correlation, duplicate_pairs
-from ultrarefiner_monai.data.releases.perceptual_hashes import (
+from ultrarefiner_monai.data.releases.copies.near_duplicates import correlation, duplicate_pairs
+from ultrarefiner_monai.data.releases.copies.perceptual_hashes import (
     MIRRORS,
     hash_bits,
     near_duplicate_pairs,
     near_duplicates_between,
 )
+from ultrarefiner_monai.data.releases.image_facts import phash16, thumbnail
 from ultrarefiner_monai.data.releases.records import Record
 from ultrarefiner_monai.errors import DataError
 
@@ -65,7 +65,7 @@ def test_blocks_do_not_change_the_pairs(monkeypatch: pytest.MonkeyPatch) -> None
     hashes = [generator.bytes(32).hex() for _ in range(23)]
     hashes[20] = hashes[3]
     expected = near_duplicate_pairs(hashes)
-    monkeypatch.setattr("ultrarefiner_monai.data.releases.perceptual_hashes.BLOCK", 5)
+    monkeypatch.setattr("ultrarefiner_monai.data.releases.copies.perceptual_hashes.BLOCK", 5)
     assert near_duplicate_pairs(hashes) == expected == [(3, 20)]
 
 

@@ -35,11 +35,7 @@ def strayed(location: str, database: Path) -> Path | None:
         database: file of the SQLite store.
     """
     path = _path(location)
-    if path is None or not path.parent.name.endswith(ARTIFACTS):
-        return None
-    folder, beside = path.parent, database.with_name(path.parent.name)
-    same = folder == beside or (folder.exists() and beside.exists() and folder.samefile(beside))
-    return None if same else folder
+    return None if path is None else _strayed(path, {path.parent.name}, database)
 
 
 def relocate(uri: str) -> Relocation:
@@ -52,20 +48,21 @@ def relocate(uri: str) -> Relocation:
         uri: tracking URI of the store.
 
     Raises:
-        DataError: it is no SQLite store, cannot be written to, or its folder of artifacts is not beside it.
+        DataError: it is no SQLite store, cannot be written to, or its folder of artifacts was left behind.
     """
     database = check_store(uri)
     changed, left = 0, []
     with closing(sqlite3.connect(database)) as connection, connection:  # all or nothing
         connection.execute("BEGIN IMMEDIATE")
-        folders = _strayed_folders(connection, database)
+        locations = [_path(address) for _, address in _addresses(connection, *COLUMNS[0])]
+        names = {path.parent.name for path in locations if path}
         for table, column in COLUMNS:
-            for row, address in connection.execute(f"SELECT rowid, {column} FROM {table}").fetchall():
-                path = _path(address or "")
-                folder = next((one for one in folders if path and path.is_relative_to(one)), None)
+            for row, address in _addresses(connection, table, column):
+                path = _path(address)
+                folder = _strayed(path, names, database) if path else None
                 if path is None or folder is None:
                     continue
-                place = database.with_name(folder.name) / path.relative_to(folder)
+                place = _beside(folder, database) / path.relative_to(folder)
                 if table != "experiments" and path.exists() and not place.exists():
                     left.append(path)
                     continue
@@ -74,16 +71,29 @@ def relocate(uri: str) -> Relocation:
     return Relocation(changed, left)
 
 
-def _strayed_folders(connection: sqlite3.Connection, database: Path) -> set[Path]:
-    locations = [location for (location,) in connection.execute("SELECT artifact_location FROM experiments")]
-    folders = {folder for location in locations if (folder := strayed(location or "", database))}
-    for folder in sorted(folders):
-        if not database.with_name(folder.name).is_dir():
-            raise DataError(
-                f"{database.with_name(folder.name)}: no such folder, and the artifacts of {database} were in {folder}; "
-                "move that folder beside the store, then do this again"
-            )
-    return folders
+def _addresses(connection: sqlite3.Connection, table: str, column: str) -> list[tuple[int, str]]:
+    return connection.execute(f"SELECT rowid, {column} FROM {table} WHERE {column} IS NOT NULL").fetchall()
+
+
+def _strayed(path: Path, names: set[str], database: Path) -> Path | None:
+    """The folder above `path` that has one of the `names`, is one of artifacts, and is not beside the database."""
+    folder = next((one for one in path.parents if one.name in names and one.name.endswith(ARTIFACTS)), None)
+    if folder is None:
+        return None
+    beside = database.with_name(folder.name)
+    same = folder == beside or (folder.exists() and beside.exists() and folder.samefile(beside))
+    return None if same else folder
+
+
+def _beside(folder: Path, database: Path) -> Path:
+    """Where the content of `folder` must be to be beside the database."""
+    beside = database.with_name(folder.name)
+    if folder.is_dir() and not beside.is_dir():
+        raise DataError(
+            f"{beside}: no such folder, and the artifacts of {database} are in {folder}; "
+            "move that folder beside the store, then do this again"
+        )
+    return beside
 
 
 def _path(address: str) -> Path | None:

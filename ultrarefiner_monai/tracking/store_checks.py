@@ -62,11 +62,13 @@ def _ask(ask: Callable[[str, float], None], uri: str, patience: float, failures:
 
 
 def _ask_web(uri: str, patience: float) -> None:
-    """Any answer will do, also one of a proxy or about a certificate: MLflow knows what to make of it."""
+    """Any answer will do but that of a failing server; MLflow knows what to make of passwords and certificates."""
     import requests
 
     with suppress(requests.exceptions.SSLError):
-        requests.get(f"{uri.rstrip('/')}/health", timeout=patience, allow_redirects=False)
+        answer = requests.get(f"{uri.rstrip('/')}/health", timeout=patience, allow_redirects=False)
+        if answer.status_code >= 500:
+            raise DataError(f"it answers with status {answer.status_code}")
 
 
 def _ask_database(uri: str, patience: float) -> None:

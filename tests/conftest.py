@@ -1,6 +1,7 @@
 """Fixtures shared by all tests."""
 
 import logging
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,3 +38,19 @@ def quiet_logging() -> None:
     for logger in logging.Logger.manager.loggerDict.values():
         if isinstance(logger, logging.Logger):
             logger.disabled = False
+
+
+@pytest.fixture(scope="session")
+def migrated_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Creating MLflow's tables takes seconds, once."""
+    from mlflow.tracking import MlflowClient
+
+    path = tmp_path_factory.mktemp("store") / "empty.db"
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def store(migrated_database: Path, tmp_path: Path) -> str:
+    """URI of a fresh SQLite store."""
+    return f"sqlite:///{shutil.copy(migrated_database, tmp_path / 'mlruns.db')}"

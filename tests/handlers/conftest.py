@@ -1,8 +1,7 @@
-"""A tiny two-stage network in real MONAI engines, and one migrated MLflow database for all tests."""
+"""A tiny two-stage network in real MONAI engines."""
 
 import math
 import os
-import shutil
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -152,19 +151,3 @@ def fork() -> Callable[[Callable[[], None]], int]:
             os._exit(code)
 
     return start
-
-
-@pytest.fixture(scope="session")
-def migrated_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Creating MLflow's tables takes seconds, once."""
-    from mlflow.tracking import MlflowClient
-
-    path = tmp_path_factory.mktemp("store") / "empty.db"
-    MlflowClient(f"sqlite:///{path}").search_experiments()
-    return path
-
-
-@pytest.fixture
-def store(migrated_database: Path, tmp_path: Path) -> str:
-    """URI of a fresh SQLite store."""
-    return f"sqlite:///{shutil.copy(migrated_database, tmp_path / 'mlruns.db')}"

@@ -15,7 +15,7 @@ from ignite.engine import Events
 from mlflow.tracking import MlflowClient
 
 from ultrarefiner_monai.handlers import CompareMasks, Tracker, TrackTraining, TrackValidation
-from ultrarefiner_monai.tracking.mlflow_run import experiment_id, without_credentials
+from ultrarefiner_monai.tracking.store import experiment_id, without_credentials
 
 
 @pytest.fixture(autouse=True)

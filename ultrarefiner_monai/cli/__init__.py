@@ -8,7 +8,7 @@ import fire
 from ultrarefiner_monai.cli.deploy import Export, predict
 from ultrarefiner_monai.cli.manifests import Manifests
 from ultrarefiner_monai.cli.reports import compare, report
-from ultrarefiner_monai.cli.tools import bundles, doctor, phantom, systems
+from ultrarefiner_monai.cli.tools import bundles, doctor, phantom, relocate, systems
 from ultrarefiner_monai.cli.training import cv, quickstart
 from ultrarefiner_monai.errors import DataError
 
@@ -23,6 +23,7 @@ VERBS = {
     "export": Export(),
     "systems": systems,
     "bundles": bundles,
+    "relocate": relocate,
     "doctor": doctor,
 }
 

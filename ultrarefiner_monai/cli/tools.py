@@ -81,6 +81,26 @@ def systems() -> None:
                 print(f"  --{key.name}: {key.meaning}")
 
 
+def relocate(tracking_uri: str | None = None) -> None:
+    """Make an MLflow store that was moved or copied find the artifacts and models in the folder beside it.
+
+    Args:
+        tracking_uri: the store, such as sqlite:///mlruns.db; the project's own by default.
+    """
+    from ultrarefiner_monai.bundle.paths import BUNDLES, project_root
+    from ultrarefiner_monai.bundle.run_facts import store_uri
+    from ultrarefiner_monai.errors import shown
+    from ultrarefiner_monai.tracking.relocation import relocate
+
+    uri = store_uri(project_root(str(BUNDLES / "phase1")), tracking_uri)
+    changed, left = relocate(uri)
+    print(f"{uri}: {changed} addresses changed" if changed else f"{uri}: all artifacts are where it says")
+    if left:
+        print(
+            f"left as they are, since their files are still there: {shown(left, 3)}; move them beside the store first"
+        )
+
+
 def doctor() -> None:
     """Say what this machine has: versions, device, weights, data and tracking store; exit status 1 if something is missing."""
     problems = [line for line in (_version(name) for name in PACKAGES) if line]

@@ -20,7 +20,7 @@ from ultrarefiner_monai.files import json_or_empty, without_folders
 from ultrarefiner_monai.models.old_cards import converted
 from ultrarefiner_monai.systems import find_stage, find_system
 from ultrarefiner_monai.tracking.metrics_file import read_epochs
-from ultrarefiner_monai.tracking.mlflow_run import PROCESS_DEFAULTS, without_credentials
+from ultrarefiner_monai.tracking.store import StoreError, open_store, without_credentials
 
 PROJECT = project_root(str(BUNDLES / find_system().stages[0].bundle))
 FOLD = re.compile(r"fold(\d+)")
@@ -218,28 +218,28 @@ def _root(cv: CrossValidation) -> Root:
 def _tracked(runs: Sequence[RunFiles]) -> tuple[list[RunFiles], list[str]]:
     """The runs with what MLflow keeps of them, and why not where it does not."""
     found, reasons = [], []
+    closed: dict[str, StoreError] = {}  # asked once each: a server that is not there takes its time
     for run in runs:
+        uri = store_uri(PROJECT, run.config.get("tracking_uri"))
         try:
-            data = _stored(run)
+            if uri in closed:
+                raise closed[uri]
+            data = _stored(run, uri)
             found.append(replace(run, tags=data.tags, params=data.params))
         except Exception as error:  # of any kind of store: whatever it is, the report goes on without it
             found.append(run)
-            reasons.append(without_credentials(str(error).partition("\n")[0]))
+            if isinstance(error, StoreError):
+                closed[uri] = error
+                reasons.append(f"its store {error.reason}")
+            else:
+                reasons.append(without_credentials(str(error).partition("\n")[0]))
     lost = f"MLflow's record of {len(reasons)} of {len(runs)} runs cannot be read"
     return found, [f"{lost} ({reasons[0]})"] if reasons else []
 
 
-def _stored(run: RunFiles) -> Any:
+def _stored(run: RunFiles, uri: str) -> Any:
     """Tags and parameters that MLflow keeps of a run."""
     run_id = json_or_empty(run.folder / "mlflow_run.json", dict).get("run_id")
-    uri = store_uri(PROJECT, run.config.get("tracking_uri"))
-    database = uri.removeprefix("sqlite:///")
     if run_id is None:
         raise DataError("no run was recorded")
-    if database != uri and not Path(database).is_file():  # MLflow would make an empty one
-        raise DataError("its database is not where it was")
-    from mlflow.tracking import MlflowClient  # seconds, which a cross-validation without a record need not pay
-
-    for name, value in PROCESS_DEFAULTS.items():
-        os.environ.setdefault(name, value)
-    return MlflowClient(uri).get_run(run_id).data
+    return open_store(uri, recording=False).get_run(run_id).data

@@ -2,18 +2,18 @@
 
 import json
 import logging
-import os
-import re
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 from filelock import FileLock
 
 from ultrarefiner_monai.files import atomic_write
+from ultrarefiner_monai.tracking.relocation import strayed
+from ultrarefiner_monai.tracking.store import StoreError, experiment_id, open_store, without_credentials
+from ultrarefiner_monai.tracking.store_checks import database_of
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -23,12 +23,6 @@ logger = logging.getLogger(__name__)
 
 Operation = Callable[["MlflowClient", str], Any]
 
-PROCESS_DEFAULTS = {
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",  # seconds; MLflow's 120 s and 7 retries would hold a training up for minutes
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # the queue is sent again later anyway, and without a warning each time
-    "MLFLOW_DISABLE_TELEMETRY": "true",  # nothing about a medical project leaves the machine unasked
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",  # a bar a file, in the middle of the training's own
-}
 # Seconds after a failure; longer where the failure itself took long, so that waiting stays under a tenth of the time.
 PAUSE_S = 60.0
 
@@ -98,8 +92,6 @@ class MlflowRun:
             logger.info("MLflow never got the last %d records of run %s", len(self._queue), self._name)
 
     def _send(self) -> None:
-        for key, value in PROCESS_DEFAULTS.items():
-            os.environ.setdefault(key, value)
         client, run_id = self._open()
         while self._queue:
             try:
@@ -113,10 +105,7 @@ class MlflowRun:
     def _open(self) -> "tuple[MlflowClient, str]":
         if self._client is not None and self.run_id is not None:
             return self._client, self.run_id
-        from mlflow.tracking import MlflowClient  # over a second: only a process that tracks pays for it
-
-        prepare_database(self._uri)
-        self._client = MlflowClient(self._uri)
+        self._client = open_store(self._uri)
         # Processes that begin a cross-validation at the same moment share its run.
         self._id_file.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(self._id_file.with_name(f".{self._id_file.name}.lock")):
@@ -127,6 +116,7 @@ class MlflowRun:
             self.run_id = run.info.run_id
             with atomic_write(self._id_file, "w", encoding="utf-8") as file:
                 json.dump({"experiment": self._experiment, "run_id": self.run_id}, file)
+        self._warn_of_strayed_artifacts(self._client, run.info.experiment_id)
         return self._client, self.run_id
 
     def _reopened(self, client: "MlflowClient") -> "Run | None":
@@ -143,46 +133,22 @@ class MlflowRun:
                 raise
             return None  # another store than last time
 
+    def _warn_of_strayed_artifacts(self, client: "MlflowClient", experiment: str) -> None:
+        database = database_of(self._uri)
+        folder = database and strayed(client.get_experiment(experiment).artifact_location, database)
+        if folder:
+            logger.warning(
+                "MLflow store %s was moved or copied and still keeps artifacts in %s; "
+                "'ultrarefiner relocate --tracking_uri %s' makes it use the folder beside it",
+                *(self._uri, folder, self._uri),
+            )
+
     def _report(self, error: Exception) -> None:
-        if not self._warned:
+        if self._warned:
+            return
+        self._warned = True
+        if isinstance(error, StoreError):
+            logger.warning("%s; %s", error, self._fallback)
+        else:
             reason = without_credentials(" ".join(str(error).split()))[:200]
             logger.warning("MLflow at %s fails (%s); %s", without_credentials(self._uri), reason, self._fallback)
-        self._warned = True
-
-
-def experiment_id(client: "MlflowClient", uri: str, name: str) -> str:
-    """Id of the experiment `name`, created where needed, also when another process creates it at the same moment."""
-    found = client.get_experiment_by_name(name)
-    if found is None:
-        try:
-            return client.create_experiment(name, artifact_location=artifact_location(uri, name))
-        except Exception:
-            found = client.get_experiment_by_name(name)
-            if found is None:
-                raise
-    return found.experiment_id
-
-
-def artifact_location(uri: str, experiment: str) -> str | None:
-    """Folder for artifacts beside a SQLite database (MLflow would use the working directory); None: the server's."""
-    database = _database(uri)
-    if database is None:
-        return None
-    return (database.parent / f"{database.stem}_artifacts" / quote(experiment, safe=" ")).as_uri()
-
-
-def prepare_database(uri: str) -> None:
-    """Create the folder of a SQLite database, which SQLite itself does not."""
-    database = _database(uri)
-    if database is not None:
-        database.parent.mkdir(parents=True, exist_ok=True)
-
-
-def without_credentials(text: str) -> str:
-    """The text with `user:password@` taken out of every address in it."""
-    return re.sub(r"(?<=://)[^/@\s]+@", "", text)
-
-
-def _database(uri: str) -> Path | None:
-    prefix = "sqlite:///"
-    return Path(uri.removeprefix(prefix)).absolute() if uri.startswith(prefix) else None

@@ -1,0 +1,161 @@
+"""MLflow's store: opened by one process at a time, made whole or not at all, and known to be unusable within seconds."""
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from filelock import FileLock, Timeout
+
+from ultrarefiner_monai.errors import DataError, one_line
+from ultrarefiner_monai.tracking.store_checks import (
+    ANOTHER,
+    PATIENCE_S,
+    check_database,
+    check_server,
+    database_of,
+)
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+PROCESS_DEFAULTS = {
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",  # seconds; MLflow's 120 s and 7 retries would hold a training up for minutes
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # the queue is sent again later anyway, and without a warning each time
+    "MLFLOW_DISABLE_TELEMETRY": "true",  # nothing about a medical project leaves the machine unasked
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",  # a bar a file, in the middle of the training's own
+}
+ARTIFACTS = "_artifacts"  # ends the name of the folder beside a database
+OPENING_S = 60.0  # of waiting for another process that makes the database, which takes it two seconds
+
+
+class StoreError(DataError):
+    """A store that cannot be opened; `reason` is what the message says between the store's name and the way out."""
+
+    reason = ""
+
+
+def open_store(uri: str, recording: bool = True) -> "MlflowClient":
+    """A client of the store at `uri`, which has all its tables by then.
+
+    A SQLite database is opened by one process at a time, and an absent one is made under another name first: MLflow's
+    migrations are no transaction, and two at once, or one that is killed, leave a database that never opens again.
+
+    Args:
+        uri: tracking URI.
+        recording: make a database that is absent, and insist that it can be written to.
+
+    Raises:
+        StoreError: the store cannot be opened; says which, why, and the way out.
+    """
+    for key, value in PROCESS_DEFAULTS.items():
+        os.environ.setdefault(key, value)
+    with _told(uri):
+        database = database_of(uri)
+        if database is None:
+            check_server(uri, _patience())
+        elif recording:
+            database.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(database.with_name(f".{database.name}.lock"), timeout=OPENING_S):
+                if not database.exists():
+                    _create(uri, database)
+                check_database(database, recording)
+                return _opened(uri)
+        else:
+            check_database(database, recording)
+        return _opened(uri)
+
+
+def check_store(uri: str) -> Path:
+    """The file of an existing SQLite store that can be written to.
+
+    Raises:
+        StoreError: it is none; says why, and the way out.
+    """
+    with _told(uri):
+        database = database_of(uri)
+        if database is None:
+            raise DataError("is no SQLite database; write sqlite:///FILE")
+        check_database(database, recording=True)
+        return database
+
+
+@contextmanager
+def _told(uri: str) -> Iterator[None]:
+    """Make one line, with the store's name, of whatever goes wrong."""
+    try:
+        yield
+    except DataError as error:
+        raise _error(uri, str(error)) from None
+    except Timeout:
+        raise _error(uri, f"has been opened by another process for {OPENING_S:.0f} s; {ANOTHER}") from None
+    except OSError as error:
+        reason = error.strerror or one_line(error)
+        raise _error(
+            uri, f"cannot be opened ({reason}: {error.filename}); make its folder writable, or {ANOTHER}"
+        ) from None
+    except Exception as error:  # each kind of store has its own
+        raise _error(uri, f"cannot be opened ({one_line(error)}); {ANOTHER}") from None
+
+
+def _error(uri: str, text: str) -> StoreError:
+    error = StoreError(without_credentials(f"MLflow store {uri} {text}"))
+    error.reason = without_credentials(text.partition(";")[0])
+    return error
+
+
+def _patience() -> float:
+    """Seconds to wait for a server's first answer: two, or what the user allows a request."""
+    name = "MLFLOW_HTTP_REQUEST_TIMEOUT"
+    return PATIENCE_S if os.environ[name] == PROCESS_DEFAULTS[name] else float(os.environ[name])
+
+
+def _create(uri: str, database: Path) -> None:
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+    from sqlalchemy.engine import make_url
+
+    partial = database.with_name(f".{database.name}.partial")
+    partial.unlink(missing_ok=True)  # of a process that was killed
+    address = make_url(uri).set(database=str(partial))
+    SqlAlchemyStore(str(address), artifacts_folder(database).as_uri()).engine.dispose()
+    partial.replace(database)
+
+
+def _opened(uri: str) -> "MlflowClient":
+    from mlflow.tracking import MlflowClient  # over a second: only a process that tracks pays for it
+
+    client = MlflowClient(uri)
+    client.search_experiments(max_results=1)  # opens it
+    return client
+
+
+def artifacts_folder(database: Path) -> Path:
+    """Where the artifacts of a SQLite database lie: beside it (MLflow would use the working directory)."""
+    return database.with_name(f"{database.stem}{ARTIFACTS}")
+
+
+def experiment_id(client: "MlflowClient", uri: str, name: str) -> str:
+    """Id of the experiment `name`, created where needed, also when another process creates it at the same moment."""
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        try:
+            return client.create_experiment(name, artifact_location=artifact_location(uri, name))
+        except Exception:
+            found = client.get_experiment_by_name(name)
+            if found is None:
+                raise
+    return found.experiment_id
+
+
+def artifact_location(uri: str, experiment: str) -> str | None:
+    """Folder for an experiment's artifacts beside a SQLite database; None: the server's."""
+    database = database_of(uri)
+    return None if database is None else (artifacts_folder(database) / quote(experiment, safe=" ")).as_uri()
+
+
+def without_credentials(text: str) -> str:
+    """The text with `user:password@` taken out of every address in it."""
+    return re.sub(r"(?<=://)[^/@\s]+@", "", text)

@@ -57,24 +57,24 @@ def read_label(path: str | Path, size: Size) -> np.ndarray:
     elif suffix:
         mask = read_mask(path)
     else:
-        raise DataError(f"{path.name}: no kind of label; expected {', '.join(LABEL_SUFFIXES)}")
+        raise DataError(f"{path}: no kind of label; expected {', '.join(LABEL_SUFFIXES)}")
     if mask.shape[::-1] != size:
         found, expected = ("{}x{}".format(*pair) for pair in (mask.shape[::-1], size))
-        raise DataError(f"{path.name}: a label of {found}, its image has {expected}; save it at the image's own size")
+        raise DataError(f"{path}: a label of {found}, its image has {expected}; save it at the image's own size")
     return mask
 
 
 def _plane(path: Path, values: np.ndarray, directions: np.ndarray | None) -> np.ndarray:
     """The mask (H, W) of values (W, H) or (W, H, 1), whose first two axes have these directions in space."""
     if values.ndim < 2 or values.shape[2:] not in ((), (1,)):
-        raise DataError(f"{path.name}: expected a plane (W, H) or (W, H, 1), found {values.shape}; save one slice")
+        raise DataError(f"{path}: expected a plane (W, H) or (W, H, 1), found {values.shape}; save one slice")
     if directions is not None:
         length = np.linalg.norm(directions, axis=1, keepdims=True)
         unit = directions / np.where(length > 0, length, 1)
         along = np.eye(*unit.shape)
         if min(np.abs(unit - along).max(), np.abs(unit + along).max()) > SLANT:
             raise DataError(
-                f"{path.name}: its axes are turned or mirrored against its image's ({unit.round(2).tolist()}); "
+                f"{path}: its axes are turned or mirrored against its image's ({unit.round(2).tolist()}); "
                 "save it in the geometry of the image"
             )
     return np.ascontiguousarray(values.reshape(values.shape[:2]).T != 0)
@@ -87,7 +87,7 @@ def _read_nrrd(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     except ImportError as error:
         raise DataError(f"NRRD needs pynrrd ({error}); run 'pip install pynrrd'") from None
     except Exception as error:  # a damaged file may fail in any way at all
-        raise DataError(f"{path.name}: cannot be read as NRRD ({one_line(error)}); save it again") from None
+        raise DataError(f"{path}: cannot be read as NRRD ({one_line(error)}); save it again") from None
     directions = header.get("space directions")
     if directions is None:
         return values, None
@@ -95,7 +95,7 @@ def _read_nrrd(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     directions = directions[~layers][:2]
     if str(header.get("space", "")).startswith(LEFT_HANDED):
         directions[:, 0] *= -1
-    return values.any(axis=tuple(np.flatnonzero(layers))) if layers.any() else values, directions
+    return np.asarray(values.any(axis=tuple(np.flatnonzero(layers)))) if layers.any() else values, directions
 
 
 def _nrrd_content(path: Path) -> tuple[np.ndarray, Any]:

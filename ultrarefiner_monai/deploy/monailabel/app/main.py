@@ -210,7 +210,8 @@ class MyApp(MONAILabelApp):
 
     def infer(self, request: dict[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
         """As MONAI Label does; a mistake in the request is told to the client in one line (status 400)."""
-        with told():
+        files = {str(request[key]): f"the {key} that was sent" for key in ("image", "label") if key in request}
+        with told({path: name for path, name in files.items() if is_upload(path)}):
             request = {"result_extension": MASK, **self.checked("infer", request)}
             self._check_files(request)
             return super().infer(request, datastore)
@@ -238,17 +239,25 @@ class MyApp(MONAILabelApp):
         with told():
             return super().next_sample(self.checked("activelearning", request))
 
+    @one_line_errors
     def train(self, request: dict[str, Any]) -> dict[str, Any]:
         """Train on one device: with several MONAI Label wants a configuration for them and else does nothing."""
         own = {key: value for key, value in request.items() if key != "gpus"}  # MONAI Label adds it to every task
+        return super().train({**self.checked("train", own), "multi_gpu": False})
 
-        def run() -> dict[str, Any]:
-            return super(MyApp, self).train({**self.checked("train", own), "multi_gpu": False})
+    def check_task(self, method: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        """As `checked`, of a task for the background; where a request is for all models, each has its own part of it."""
+        parts = {*self._trainers, *self._scoring_methods}
+        asked = self.checked(method, {key: value for key, value in request.items() if key not in parts})
+        if method == "train" and not self.datastore().datalist():
+            raise DataError("no labelled images to learn from: label some first")
+        return asked
 
-        if not self._server_mode:
-            return one_line_errors(run)()
-        with told():
-            return run()
+    def model_file(self, model: str, validate: bool = True) -> str | None:
+        """As MONAI Label does, but for a client that wants to replace it: weights need the card that belongs to them."""
+        if not validate:
+            raise HTTPException(status_code=403, detail="a model is replaced by a training, or by hand with its card")
+        return super().model_file(model)
 
 
 def check_tasks() -> None:
@@ -260,12 +269,12 @@ def check_tasks() -> None:
 
     @wraps(start)
     def run(method: str, request: Any = None, params: Any = None, **more: Any) -> Any:
-        app = app_instance()
-        sent = {key: value for key, value in (params or {}).items() if key not in app.info()["trainers"]}
         with told():
-            asked = app.checked(method, json.loads(json.dumps({**(request or {}), **sent})))
-            if method == "train" and not app.datastore().datalist():
-                raise DataError("no labelled images to learn from: label some first")
-        return start(method, request=asked, **more)
+            sent = json.loads(json.dumps({**(request or {}), **(params or {})}))  # plain values, as the task gets them
+            asked = app_instance().check_task(method, sent)
+            try:
+                return start(method, request=asked, **more)
+            except SystemExit as error:  # of a training that the client waits for
+                raise DataError(str(error)) from error
 
     AsyncTask.run = staticmethod(run)

@@ -1,7 +1,7 @@
 """The study folder of the server: its images, and their labels as PNG with 0 and 1."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -23,12 +23,15 @@ UNLISTED_SHOWN = 10
 
 
 @contextmanager
-def told() -> Iterator[None]:
-    """Tell the client a mistake in its request in one line (status 400)."""
+def told(names: Mapping[str, str] | None = None) -> Iterator[None]:
+    """Tell the client a mistake in its request in one line (status 400), with `names` in place of the server's paths."""
     try:
         yield
     except DataError as error:
-        raise HTTPException(status_code=400, detail=str(error)) from error
+        detail = str(error)
+        for path, name in (names or {}).items():
+            detail = detail.replace(path, name)
+        raise HTTPException(status_code=400, detail=detail) from error
 
 
 class Studies(LocalDatastore):
@@ -72,7 +75,7 @@ class Studies(LocalDatastore):
 
     def add_image(self, image_id: str, image_filename: str, image_info: dict[str, Any]) -> str:
         """As MONAI Label does, if the id is the name of a file that is not there yet, and the file an image."""
-        with told():
+        with told({image_filename: f"image '{image_id}'"}):
             if not is_plain(image_id):
                 raise DataError(f"image '{image_id}': expected a name without / and \\ that begins with no dot")
             if image_id in self.list_images():
@@ -87,7 +90,7 @@ class Studies(LocalDatastore):
         image = self.get_image_uri(image_id)
         if not image:
             raise HTTPException(status_code=404, detail=f"image '{image_id}': not in the study folder")
-        with told():
+        with told({label_filename: f"label of '{image_id}'"}):
             if not is_plain(label_tag):
                 raise DataError(f"tag '{label_tag}': expected a name without / and \\ that begins with no dot")
             mask = read_label(label_filename, size_of(image))

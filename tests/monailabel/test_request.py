@@ -80,7 +80,7 @@ def test_no_key_takes_an_expression(keys):
 
 
 def test_unknown_keys_are_refused_together_with_what_was_meant(keys):
-    with pytest.raises(DataError, match="unknown key 'treshold': did you mean 'threshold'.*; unknown key 'boxes'"):
+    with pytest.raises(DataError, match=r"unknown key 'treshold': did you mean 'threshold'.*; unknown key 'boxes'"):
         checked({"treshold": 0.4, "boxes": True, "box": True}, keys)
     with pytest.raises(DataError, match="unknown key 'epochs': did you mean 'max_epochs'"):
         checked({"epochs": 3}, TRAIN)

@@ -45,6 +45,7 @@ from ultrarefiner_monai.errors import DataError, did_you_mean, one_line_errors
 logger = logging.getLogger(__name__)
 
 KEYS = {"infer": BATCH, "batch_infer": BATCH, "train": TRAIN}
+ADDED = {"gpus", "local_rank"}  # to the request of a task, by MONAI Label on the task's way into a process of its own
 SCORED_AT_ONCE = 32  # images that a request for the next one scores by itself; the rest is left to the scoring task
 
 
@@ -242,8 +243,8 @@ class MyApp(MONAILabelApp):
     @one_line_errors
     def train(self, request: dict[str, Any]) -> dict[str, Any]:
         """Train on one device: with several MONAI Label wants a configuration for them and else does nothing."""
-        own = {key: value for key, value in request.items() if key != "gpus"}  # MONAI Label adds it to every task
-        return super().train({**self.checked("train", own), "multi_gpu": False})
+        asked = {key: value for key, value in request.items() if key not in ADDED}
+        return super().train({**self.checked("train", asked), "multi_gpu": False})
 
     def check_task(self, method: str, request: Mapping[str, Any]) -> dict[str, Any]:
         """As `checked`, of a task for the background; where a request is for all models, each has its own part of it."""

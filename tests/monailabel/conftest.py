@@ -3,12 +3,12 @@
 import os
 import socket
 import subprocess
-import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import requests
+from label_server import Server, until
+from PIL import Image
 from untrained import save_untrained
 
 from ultrarefiner_monai.data.phantom.phantom import PhantomSettings, generate_phantom
@@ -16,6 +16,7 @@ from ultrarefiner_monai.deploy.monailabel.export import export_monailabel
 
 PYTHON = "MONAILABEL_PYTHON"  # the interpreter of the server's environment, set by `make monailabel-test`
 START_S = 300
+KINDS = (".bmp", ".jpeg", ".tiff", ".PNG")  # of the last pictures of the server; the others are .png
 LORA_RANK = {"phase1": 0, "phase2": 2, "phase3": 0}
 TOLD = {
     "version": "0.1.0",
@@ -25,23 +26,6 @@ TOLD = {
     "epoch": 1,
     "metric": {"dice": 0.5},
 }
-
-
-@dataclass
-class Server:
-    """A running server: its address, its app, its pictures, its log and the models as they were exported."""
-
-    url: str
-    app: Path
-    pictures: Path
-    log: Path
-    models: dict[str, Path]
-
-    def post(self, path: str, **arguments) -> requests.Response:
-        return requests.post(f"{self.url}{path}", timeout=300, **arguments)
-
-    def get(self, path: str, **arguments) -> requests.Response:
-        return requests.get(f"{self.url}{path}", timeout=60, **arguments)
 
 
 @pytest.fixture(scope="session")
@@ -62,10 +46,15 @@ def server(models, tmp_path_factory):
         pytest.skip(f"no environment of MONAI Label ({PYTHON}); run 'make monailabel-test'")
     root = tmp_path_factory.mktemp("monailabel")
     settings = PhantomSettings(normal=0, lesions=1, size=(96, 120))
-    generate_phantom(root / "phantom", count=12, seed=3, settings=settings)
+    generate_phantom(root / "phantom", count=16, seed=3, settings=settings)
     for phase, model in models.items():
         export_monailabel(model, root / "apps", coarse=models["phase1"] if phase == "phase2" else None)
     app, pictures = root / "apps" / "monaibundle", root / "phantom" / "images"
+    for path, suffix in zip(sorted(pictures.iterdir())[-len(KINDS) :], KINDS, strict=True):
+        Image.open(path).save(path.with_suffix(suffix), quality=95)
+        path.unlink()
+    (pictures / "inner").mkdir()
+    Image.open(sorted(pictures.glob("*.png"))[0]).save(pictures / "inner" / "lower.png")
     with (root / "server.log").open("wb") as log:
         port = free_port()
         address = ("--host", "127.0.0.1", "--port", str(port))
@@ -90,11 +79,13 @@ def free_port() -> int:
 
 
 def wait_for(server: Server, process: subprocess.Popen) -> Server:
-    end = time.monotonic() + START_S
-    while time.monotonic() < end and process.poll() is None:
+    def answers():
+        if process.poll() is not None:
+            pytest.fail(f"the server did not start: {server.log.read_text(errors='replace')[-4000:]}")
         try:
-            server.get("/info/").raise_for_status()
-            return server
+            return server.get("/info/").ok
         except requests.RequestException:
-            time.sleep(1)
-    pytest.fail(f"the server did not start: {server.log.read_text(errors='replace')[-4000:]}")
+            return False
+
+    until(START_S, answers)
+    return server

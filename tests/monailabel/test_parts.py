@@ -3,88 +3,24 @@
 import json
 import math
 import shutil
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from ignite.engine import Engine
 from monai.data import MetaTensor
 from PIL import Image
-from torch import nn
 
 from ultrarefiner_monai.deploy.monailabel.parts import (
     AdjustedInferer,
     CoarseMapd,
-    KeepBetter,
     MaskForClientd,
-    MeanDice,
     options_of,
     preprocessing,
     uncertainty,
 )
 from ultrarefiner_monai.errors import DataError
-from ultrarefiner_monai.handlers import load_model, save_model
 from ultrarefiner_monai.models import load_segmenter
 from ultrarefiner_monai.networks.ultrarefiner import with_prompts
-
-
-class Scores:
-    """An evaluator that comes to one score after the other."""
-
-    def __init__(self, *scores):
-        self.scores = list(scores)
-        self.state = SimpleNamespace(metrics={})
-
-    def run(self):
-        self.state.metrics["dice"] = self.scores.pop(0)
-
-
-@pytest.fixture
-def bundle(tmp_path):
-    network = nn.Linear(1, 1, bias=False)
-    nn.init.constant_(network.weight, 0.0)
-    card = {"phase": "phase1", "coarse": {"variant": "tiny", "size": 64}, "dataset": "BUSI", "epoch": 9}
-    save_model(network, tmp_path / "models" / "model.pt", card)
-    return tmp_path
-
-
-def train(bundle, evaluator, pictures, epochs):
-    """A training whose weight is the number of its epochs."""
-    network = nn.Linear(1, 1, bias=False)
-    trainer = Engine(lambda engine, batch: nn.init.constant_(network.weight, float(engine.state.epoch)))
-    KeepBetter(str(bundle), network, evaluator, pictures).attach(trainer)
-    trainer.run([0], max_epochs=epochs)
-    kept = nn.Linear(1, 1, bias=False)
-    return load_model(kept, bundle / "models" / "model.pt"), kept.weight.item()
-
-
-def test_a_training_keeps_only_what_is_better_than_the_model_it_started_from(bundle):
-    before = json.loads((bundle / "models" / "model.json").read_text())
-    card, weight = train(bundle, Scores(0.4, 0.3, 0.4, 0.6, 0.5), pictures=2, epochs=4)
-    assert weight == card["epoch"] == 3
-    assert card["metric"] == {"dice": 0.6}
-    assert card["started_from"] == before["sha256"]
-    assert card["dataset"] == "BUSI"
-
-
-def test_a_training_that_betters_nothing_leaves_the_model_alone(bundle):
-    card, weight = train(bundle, Scores(0.4, 0.3, 0.4), pictures=2, epochs=2)
-    assert (weight, card["epoch"]) == (0.0, 9)
-    assert "started_from" not in card
-
-
-def test_a_training_without_validation_pictures_keeps_its_last_model(bundle):
-    card, weight = train(bundle, Scores(), pictures=0, epochs=2)
-    assert weight == card["epoch"] == 2
-    assert card["metric"] == {"dice": None}
-
-
-def test_dice_is_that_of_the_thresholded_logits_and_one_for_two_blank_masks():
-    logits = torch.tensor([[[[3.0, 0.5], [-1.0, -1.0]]], [[[-1.0, -1.0], [-1.0, -1.0]]]])
-    label = torch.tensor([[[[1.0, 0.0], [0.0, 0.0]]], [[[0.0, 0.0], [0.0, 0.0]]]])
-    MeanDice().attach(scored := Engine(lambda engine, batch: {"pred": logits[:batch], "label": label[:batch]}), "dice")
-    assert scored.run([2, 1]).metrics["dice"] == pytest.approx((2 / 3 + 1 + 2 / 3) / 3)
 
 
 def test_uncertainty_is_the_mean_entropy_in_bits():

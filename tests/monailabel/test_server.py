@@ -1,12 +1,10 @@
 """What a client of the server gets: the masks of `load_segmenter`, options, the next picture, trainings."""
 
 import json
-import time
-from io import BytesIO
 
 import numpy as np
 import pytest
-import requests
+from label_server import png
 from PIL import Image
 
 from ultrarefiner_monai.data.images import read_grey, read_mask
@@ -14,8 +12,6 @@ from ultrarefiner_monai.deploy.monailabel.parts import uncertainty
 from ultrarefiner_monai.models import load_segmenter
 
 pytestmark = pytest.mark.monailabel
-
-TRAINED_S = 300
 
 
 @pytest.fixture(scope="module")
@@ -41,33 +37,8 @@ def uploaded(tmp_path_factory):
     return folder / "drawn.png"
 
 
-def infer(server, phase, image=None, files=None, **params):
-    where = {"image": image} if image else {}
-    answer = server.post(
-        f"/infer/{phase}", params={**where, "output": "image"}, data={"params": json.dumps(params)}, files=files
-    )
-    assert answer.status_code == 200, answer.text
-    return np.asarray(Image.open(BytesIO(answer.content)))
-
-
 def upload(path):
     return {"file": (path.name, path.read_bytes(), "image/png")}
-
-
-def png(mask):
-    buffer = BytesIO()
-    Image.fromarray(mask.astype(np.uint8) * 255).save(buffer, format="PNG")
-    return buffer.getvalue()
-
-
-def put_label(server, image, mask):
-    answer = requests.put(
-        f"{server.url}/datastore/label",
-        params={"image": image, "tag": "final"},
-        files={"label": (f"{image}.png", png(mask), "image/png")},
-        timeout=60,
-    )
-    assert answer.status_code == 200, answer.text
 
 
 def test_info_names_the_models_with_their_label_and_their_options(server):
@@ -85,13 +56,13 @@ def test_info_names_the_models_with_their_label_and_their_options(server):
 @pytest.mark.parametrize("phase", ["phase1", "phase2", "phase3"])
 def test_a_picture_of_the_server_gets_the_mask_of_the_segmenter(phase, server, expected):
     path = sorted(server.pictures.glob("*.png"))[0]
-    mask = infer(server, phase, path.stem)
+    mask = server.infer(phase, path.stem)
     check_equal(mask, expected(phase, read_grey(path)) >= 0.5)
 
 
 @pytest.mark.parametrize("phase", ["phase1", "phase2", "phase3"])
 def test_an_uploaded_picture_gets_the_mask_of_the_segmenter(phase, server, expected, uploaded):
-    check_equal(infer(server, phase, files=upload(uploaded)), expected(phase, read_grey(uploaded)) >= 0.5)
+    check_equal(server.infer(phase, files=upload(uploaded)), expected(phase, read_grey(uploaded)) >= 0.5)
 
 
 def check_equal(mask, wanted):
@@ -108,16 +79,16 @@ def test_phase_2_refines_the_mask_that_came_with_the_request(server, expected, u
     coarse[12:38, 62:98] = True
     files = {**upload(uploaded), "label": ("coarse.png", png(coarse), "image/png")}
     wanted = expected("phase2", read_grey(uploaded), coarse.astype(np.float32)) >= 0.5
-    check_equal(infer(server, "phase2", files=files), wanted)
+    check_equal(server.infer("phase2", files=files), wanted)
     assert not np.array_equal(wanted, expected("phase2", read_grey(uploaded)) >= 0.5)
-    shown = infer(server, "phase2", files=files, show="coarse")
+    shown = server.infer("phase2", files=files, show="coarse")
     assert 2 * (shown & coarse).sum() / (shown.sum() + coarse.sum()) > 0.97
 
 
 def test_the_threshold_of_the_client_decides(server, expected, uploaded):
     probability = expected("phase3", read_grey(uploaded))
     threshold = float(np.quantile(probability, 0.8))
-    mask = infer(server, "phase3", files=upload(uploaded), threshold=threshold)
+    mask = server.infer("phase3", files=upload(uploaded), threshold=threshold)
     np.testing.assert_array_equal(mask, probability >= np.float32(threshold))
     assert mask.sum() != (probability >= 0.5).sum()
 
@@ -131,17 +102,18 @@ def test_the_prompts_of_the_client_decide_and_do_not_stay(server, expected, uplo
     (tmp_path / "model.json").write_text(json.dumps(card))
     other = load_segmenter(tmp_path / "model.pt")(grey)
     threshold = float(np.median(other))
-    mask = infer(
-        server, "phase3", files=upload(uploaded), box=False, positive_points=2, negative_points=0, threshold=threshold
+    mask = server.infer(
+        "phase3", files=upload(uploaded), box=False, positive_points=2, negative_points=0, threshold=threshold
     )
     np.testing.assert_array_equal(mask, other >= np.float32(threshold))
     usual = expected("phase3", grey) >= np.float32(threshold)
     assert not np.array_equal(mask, usual)
-    np.testing.assert_array_equal(infer(server, "phase3", files=upload(uploaded), threshold=threshold), usual)
+    np.testing.assert_array_equal(server.infer("phase3", files=upload(uploaded), threshold=threshold), usual)
 
 
 @pytest.mark.parametrize(
-    ("params", "said"), [({"threshold": 2}, "from 0 to 1"), ({"box": False, "mask": False}, "switched off")]
+    ("params", "said"),
+    [({"threshold": 2}, "of at least 0 and at most 1"), ({"box": False, "mask": False}, "switched off")],
 )
 def test_an_option_that_makes_no_sense_is_refused_and_the_server_goes_on(params, said, server, uploaded):
     params = {"positive_points": 0, "negative_points": 0, **params}
@@ -158,39 +130,32 @@ def test_a_file_that_is_no_picture_is_refused_in_one_line(server):
 
 
 def test_a_label_is_kept_as_it_was_sent(server):
-    image = unlabelled(server)[-1]
-    mask = np.zeros(read_grey(server.pictures / f"{image}.png").shape, dtype=bool)
+    image = server.unlabelled()[-1]
+    mask = np.zeros(read_grey(server.picture(image)).shape, dtype=bool)
     mask[5:20, 3:40] = True
-    put_label(server, image, mask)
-    answer = server.get("/datastore/label", params={"label": image, "tag": "final"})
-    np.testing.assert_array_equal(np.asarray(Image.open(BytesIO(answer.content))) > 0, mask)
-    assert image not in unlabelled(server)
-
-
-def unlabelled(server):
-    objects = server.get("/datastore/", params={"output": "all"}).json()["objects"]
-    return sorted(image for image, found in objects.items() if "final" not in found.get("labels", {}))
+    server.put_label(image, mask)
+    np.testing.assert_array_equal(server.label(image), mask)
+    assert image not in server.unlabelled()
 
 
 @pytest.mark.parametrize("phase", ["phase1", "phase2", "phase3"])
 def test_the_next_picture_is_the_one_the_model_is_least_certain_of(phase, server, expected):
-    images = unlabelled(server)
-    wanted = {image: uncertainty(expected(phase, read_grey(server.pictures / f"{image}.png"))) for image in images}
+    images = server.unlabelled()
+    wanted = {image: uncertainty(expected(phase, read_grey(server.picture(image)))) for image in images}
     for image in sorted(wanted, key=wanted.__getitem__, reverse=True)[:2]:
         answer = server.post(f"/activelearning/uncertainty_{phase}").json()
         assert (answer["id"], answer["uncertainty"]) == (image, pytest.approx(wanted[image], abs=1e-5))
-        put_label(server, image, np.ones(read_grey(server.pictures / f"{image}.png").shape, dtype=bool))
+        server.put_label(image, np.ones(read_grey(server.picture(image)).shape, dtype=bool))
 
 
 @pytest.mark.parametrize("phase", ["phase1", "phase2", "phase3"])
 def test_a_training_ends_and_what_is_served_then_is_its_model(phase, server):
     paths = sorted(server.pictures.glob("*.png"))
     for path in paths[:5]:
-        put_label(server, path.stem, read_mask(server.pictures.parent / "masks" / path.name))
-    model = server.app / "model" / phase / "models" / "model.pt"
+        server.put_label(path.stem, read_mask(server.truth(path.stem)))
+    model = server.model(phase)
     before = json.loads(model.with_suffix(".json").read_text())
-    assert server.post(f"/train/{phase}", json={"max_epochs": 1, "val_split": -1}).ok
-    task = wait_for_training(server)
+    task = server.train(phase, max_epochs=1, val_split=-1)
     assert task["status"] == "DONE", "\n".join(task["details"])
     after = json.loads(model.with_suffix(".json").read_text())
     assert after["started_from"] == before["sha256"] != after["sha256"]
@@ -198,14 +163,4 @@ def test_a_training_ends_and_what_is_served_then_is_its_model(phase, server):
     segment = load_segmenter(model)
     grey = read_grey(picture)
     probability = segment(grey, load_segmenter(server.models["phase1"])(grey)) if phase == "phase2" else segment(grey)
-    check_equal(infer(server, phase, picture.stem), probability >= 0.5)
-
-
-def wait_for_training(server):
-    end = time.monotonic() + TRAINED_S
-    while time.monotonic() < end:
-        task = server.get("/train/").json()
-        if task["status"] not in ("SUBMITTED", "RUNNING"):
-            return task
-        time.sleep(1)
-    pytest.fail("the training did not end")
+    check_equal(server.infer(phase, picture.stem), probability >= 0.5)

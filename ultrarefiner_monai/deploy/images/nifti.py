@@ -27,7 +27,7 @@ class NiftiFile(ImageFile):
     """
 
     def __init__(self, path: Path) -> None:
-        image = _read_nifti(path)
+        image = read_nifti(path)
         self.header, self.affine, self.shape = image.header, image.affine, image.shape
         unit = MILLIMETRES.get(image.header.get_xyzt_units()[0])  # spacing is known where the header states a unit
         along_row, down_column = (float(zoom) for zoom in image.header.get_zooms()[:2])
@@ -35,7 +35,7 @@ class NiftiFile(ImageFile):
 
     def frames(self) -> Iterator[np.ndarray]:
         """As `ImageFile.frames`."""
-        values = np.asarray(_read_nifti(self.path).dataobj).reshape(self.shape[:2]).T
+        values = np.asarray(read_nifti(self.path).dataobj).reshape(self.shape[:2]).T
         try:
             white = white_of(values)
         except DataError as error:
@@ -46,7 +46,7 @@ class NiftiFile(ImageFile):
         yield grey
 
 
-def _read_nifti(path: Path) -> "Nifti1Image":
+def read_nifti(path: Path) -> "Nifti1Image":
     """The plane in a NIfTI file, completely read, since only that finds every damage."""
     import nibabel
     from nibabel.filebasedimages import ImageFileError

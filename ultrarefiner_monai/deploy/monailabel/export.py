@@ -20,6 +20,7 @@ from ultrarefiner_monai.systems import Stage, find_stage
 
 APP = "monaibundle"  # the name of MONAI Label's own app for bundles, which serves the exported ones too
 TEMPLATES = Path(__file__).with_name("app")
+APP_CODE = ("main.py", "studies.py")
 SERVED = ("inference", "train")
 NOT_SERVED = ("evaluate.json", "multi_gpu_train.json")  # they change a train.json that the server's replaces
 MISREAD = ("classification", "detection", "deepedit", "deepgrow")  # what a server takes a model for by its name
@@ -70,7 +71,8 @@ def export_monailabel(
         target.parent.mkdir(parents=True)
         for suffix in (".pt", ".json"):
             shutil.copyfile(Path(coarse).with_suffix(suffix), target.with_suffix(suffix))
-    shutil.copyfile(TEMPLATES / "main.py", out / APP / "main.py")
+    for file in APP_CODE:
+        shutil.copyfile(TEMPLATES / file, out / APP / file)
     for file in ("requirements.txt", "torchvision_schemas.py", "torchvision_schemas.pth"):
         shutil.copyfile(TEMPLATES / file, out / file)
     return COMMANDS.format(out=out, app=APP)
@@ -101,7 +103,8 @@ def _make_servable(folder: Path, card: Mapping[str, Any]) -> None:
     for file in NOT_SERVED:
         (folder / "configs" / file).unlink()
     shutil.rmtree(folder / PACKAGE.name)
-    names = names_in(json.dumps([inference, train])) | names_of(system, "builder", "adjuster")
+    code = [(TEMPLATES / file).read_text(encoding="utf-8") for file in APP_CODE]
+    names = names_in("\n".join((json.dumps([inference, train]), *code))) | names_of(system, "builder", "adjuster")
     for target in (folder, folder.parents[1]):
         copy_files(closure(names), target)
     (folder / "docs" / "README.md").write_text(to_markdown(describe(folder / MODEL)) + USE, encoding="utf-8")

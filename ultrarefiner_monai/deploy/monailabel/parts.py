@@ -4,7 +4,6 @@ Nothing here imports MONAI Label. A served bundle is a folder with `models/model
 feeds that of the model, `models/<stage>/model.pt`, the network that proposes what is refined.
 """
 
-import logging
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
@@ -13,27 +12,22 @@ from typing import Any
 
 import numpy as np
 import torch
-from ignite.engine import Engine, Events
-from ignite.metrics import Average
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import Compose, ConcatItemsd, MapTransform, Transform
 from torch import Tensor, nn
 
-from ultrarefiner_monai.data.images import read_grey, read_mask
+from ultrarefiner_monai.data.images import read_grey
+from ultrarefiner_monai.deploy.monailabel.labels import read_label
 from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.masks import THRESHOLD, check_threshold
-from ultrarefiner_monai.metrics.segmentation import segmentation_metrics
 from ultrarefiner_monai.models.card import build_network, read_card, value_at
 from ultrarefiner_monai.models.ensemble import Ensemble, entropy
 from ultrarefiner_monai.models.inferers import AutocastInferer, OutputsInferer
-from ultrarefiner_monai.models.weights import save_model
 from ultrarefiner_monai.networks.letterbox import undo_letterbox
 from ultrarefiner_monai.systems import Stage, find_stage
 from ultrarefiner_monai.transforms.letterboxd import Letterboxd
-from ultrarefiner_monai.transforms.load import LoadGreyd, LoadMaskd
-
-logger = logging.getLogger(__name__)
+from ultrarefiner_monai.transforms.load import LoadGreyd
 
 MODEL = Path("models", "model.pt")
 
@@ -78,9 +72,23 @@ def preprocessing(bundle: str | Path, labelled: bool = False) -> Compose:
         steps.append(CoarseMapd("coarse", str(coarse), request=not labelled))
         keys.append("coarse")
     if labelled:
-        steps.append(LoadMaskd("label"))
+        steps.append(LoadLabeld("label"))
     steps.append(Letterboxd([*keys, "label"] if labelled else keys, card_of(bundle)["image_size"], binary_keys="label"))
     return Compose([*steps, ConcatItemsd(keys, "image")] if coarse is not None else steps)
+
+
+class LoadLabeld(MapTransform):
+    """Read a label, a path, as the mask (1, H, W) of the image under `image`: float32 in {0, 1}.
+
+    Raises:
+        DataError: it cannot be read or does not lie on its image.
+    """
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return a copy of `data` with the labels read."""
+        height, width = data["image"].shape[1:]
+        masks = {key: read_label(data[key], (width, height)) for key in self.key_iterator(data)}
+        return {**data, **{key: MetaTensor(torch.from_numpy(mask)[None].float()) for key, mask in masks.items()}}
 
 
 class CoarseMapd(MapTransform):
@@ -92,7 +100,7 @@ class CoarseMapd(MapTransform):
         request: whether a path under `label` is a mask of the request; in training it is the truth.
 
     Raises:
-        DataError: no mask came and there is no network.
+        DataError: no mask came and there is no network, or the mask is of no use.
     """
 
     def __init__(self, keys: KeysCollection, model: str, request: bool) -> None:
@@ -105,7 +113,7 @@ class CoarseMapd(MapTransform):
         image = data["image"]
         if self.request and isinstance(data.get("label"), str):
             height, width = image.shape[1:]
-            coarse = read_mask(data["label"], size=(width, height)).astype(np.float32)
+            coarse = read_label(data["label"], (width, height)).astype(np.float32)
         elif self.model.is_file():
             coarse = _ensemble(self.model)(image[0].as_subclass(Tensor).numpy()).probability
         else:
@@ -200,76 +208,3 @@ def _ensemble(model: Path, coarse: Path | None = None) -> Ensemble:
 @lru_cache(maxsize=4)
 def _read_ensemble(model: Path, coarse: Path | None, changed: int) -> Ensemble:
     return Ensemble(model, coarse)
-
-
-def prepare_batch(bundle: str | Path, training: bool) -> Callable[..., tuple]:
-    """What takes a batch apart for the network and the loss, which in training wants the parts of several outputs."""
-    extra = {"return_parts": True} if training and len(stage_of(bundle).outputs) > 1 else {}
-
-    def prepare(batch: Mapping[str, Any], device: Any = None, non_blocking: bool = False, **_: Any) -> tuple:
-        image, label = (batch[key].to(device, non_blocking=non_blocking) for key in ("image", "label"))
-        return image, label, (), extra
-
-    return prepare
-
-
-def dice_of(output: Mapping[str, Tensor]) -> Tensor:
-    """Dice (B, 1), as ignite's `Average` takes it, of logits `pred` (B, 1, S, S) and masks `label`; 1 if both are blank."""
-    masks = output["pred"].as_subclass(Tensor) >= 0, output["label"].as_subclass(Tensor)
-    return segmentation_metrics(*masks)["dice"].nan_to_num(nan=1.0)[:, None]
-
-
-class MeanDice(Average):
-    """Mean of `dice_of` over all images; a plain number, which MONAI's engines want."""
-
-    def __init__(self) -> None:
-        super().__init__(dice_of)
-
-    def compute(self) -> float:
-        """The mean so far."""
-        return float(super().compute())
-
-
-class KeepBetter:
-    """Let a training in the server replace `model.pt` only by a model that is better on the validation images.
-
-    The model that the training starts from is scored first. Where there are no validation images the last model is kept.
-
-    Args:
-        bundle: the served folder.
-        network: what is trained.
-        evaluator: scores the validation images; has the metric `dice`.
-        images: number of validation images.
-    """
-
-    def __init__(self, bundle: str, network: nn.Module, evaluator: Any, images: int) -> None:
-        self.bundle = Path(bundle)
-        self.network = network
-        self.evaluator = evaluator
-        self.images = images
-        self.best = 0.0
-
-    def attach(self, trainer: Engine) -> None:
-        """Score at the start and after each epoch of `trainer`; attach it after what loads the weights."""
-        if self.images:
-            trainer.add_event_handler(Events.STARTED | Events.EPOCH_COMPLETED, self._keep_if_better)
-        else:
-            trainer.add_event_handler(Events.COMPLETED, lambda engine: self._save(engine.state.epoch, None))
-
-    def _keep_if_better(self, trainer: Engine) -> None:
-        self.evaluator.run()
-        score, epoch = float(self.evaluator.state.metrics["dice"]), trainer.state.epoch
-        if epoch == 0:  # before the training
-            self.best = score
-            logger.info("validation Dice %.4f before the training", score)
-            return
-        better = score > self.best
-        logger.info("validation Dice %.4f after epoch %d: %s", score, epoch, "kept" if better else "not kept")
-        if better:
-            self.best = score
-            self._save(epoch, score)
-
-    def _save(self, epoch: int, score: float | None) -> None:
-        card = card_of(self.bundle)
-        card |= {"continued_on": "labels of a MONAI Label server", "started_from": card.pop("sha256")}
-        save_model(self.network, self.bundle / MODEL, {**card, "epoch": epoch, "metric": {"dice": score}})

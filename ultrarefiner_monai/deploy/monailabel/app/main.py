@@ -1,33 +1,56 @@
 """MONAI Label app that serves exported UltraRefiner bundles: inference, training, and the most uncertain image next."""
 
+import inspect
+import json
 import logging
-import sys
-from importlib import import_module
+from collections.abc import Mapping, Sequence
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import monailabel
 from fastapi import HTTPException
+from monailabel.config import settings
 from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.infer_v2 import InferTask
 from monailabel.interfaces.tasks.scoring import ScoringMethod
 from monailabel.interfaces.tasks.strategy import Strategy
 from monailabel.interfaces.tasks.train import TrainTask
+from monailabel.interfaces.utils.app import app_instance
 from monailabel.tasks.activelearning.first import First
 from monailabel.tasks.activelearning.random import Random
 from monailabel.tasks.infer.bundle import BundleInferTask
 from monailabel.tasks.train.bundle import BundleTrainTask
+from monailabel.utils.async_tasks.task import AsyncTask
+from monailabel.utils.others.generic import device_list, device_map
+from monailabel.utils.sessions import SessionInfo, Sessions
+from studies import Studies, told
+
+from ultrarefiner_monai.deploy.monailabel.parts import card_of, predict_file, uncertainty
+from ultrarefiner_monai.deploy.monailabel.request import (
+    BATCH,
+    COMMON,
+    MASK,
+    SESSION,
+    TRAIN,
+    checked,
+    device_key,
+    is_upload,
+    option_keys,
+)
+from ultrarefiner_monai.deploy.monailabel.training import usable
+from ultrarefiner_monai.errors import DataError, did_you_mean, one_line_errors
 
 logger = logging.getLogger(__name__)
 
+KEYS = {"infer": BATCH, "batch_infer": BATCH, "train": TRAIN}
+ADDED = {"gpus", "local_rank"}  # to the request of a task, by MONAI Label on the task's way into a process of its own
 SCORED_AT_ONCE = 32  # images that a request for the next one scores by itself; the rest is left to the scoring task
 
 
 def scores(bundle: str, datastore: Datastore, limit: int | None = None) -> dict[str, float]:
     """Uncertainty of the unlabelled images, each noted with the model that it is of; `limit`: how many may be new."""
-    from ultrarefiner_monai.deploy.monailabel.parts import card_of
-
     key, model = f"uncertainty_{Path(bundle).name}", card_of(bundle)["sha256"]
     images = datastore.get_unlabeled_images()
     noted = {image: datastore.get_image_info(image).get(key, {}) for image in images}
@@ -41,9 +64,6 @@ def scores(bundle: str, datastore: Datastore, limit: int | None = None) -> dict[
 
 def score(bundle: str, image: str) -> float:
     """Uncertainty of an image file; 0 where it cannot be predicted, which the log tells."""
-    from ultrarefiner_monai.deploy.monailabel.parts import predict_file, uncertainty
-    from ultrarefiner_monai.errors import DataError
-
     try:
         return uncertainty(predict_file(bundle, image))
     except DataError as error:
@@ -79,6 +99,42 @@ class UncertaintyScoring(ScoringMethod):
         return scores(self.bundle, datastore)
 
 
+class Inference(BundleInferTask):
+    """A bundle's masks; no client chooses another file of weights."""
+
+    def __init__(self, bundle: str, conf: dict[str, str]) -> None:
+        super().__init__(bundle, conf)
+        if self.is_valid():
+            del self._config["model_filename"]
+
+
+class Training(BundleTrainTask):
+    """A training of a bundle's model with the labels that can be used."""
+
+    def config(self) -> dict[str, Any]:
+        """The keys of a request that have an effect, with their defaults."""
+        return {"device": device_list(), "max_epochs": 50, "val_split": 0.2}
+
+    def _fetch_datalist(self, request: dict[str, Any], datastore: Datastore) -> list[dict[str, str]]:
+        return usable(super()._fetch_datalist(request, datastore))
+
+    def _partition_datalist(
+        self, datalist: Sequence[Any], request: dict[str, Any], shuffle: bool = False
+    ) -> tuple[Sequence[Any], Sequence[Any] | None]:
+        parts = super()._partition_datalist(datalist, request, shuffle)
+        if not parts[0]:
+            raise DataError(f"val_split {request['val_split']}: nothing left to learn from; choose a smaller one")
+        return parts
+
+
+class PlainSessions(Sessions):
+    """Sessions whose names lead to no other folder."""
+
+    def get_session(self, session_id: str, update_ts: bool = True, fetch_cache: bool = True) -> SessionInfo | None:
+        """As MONAI Label does; None for what cannot be a session's name."""
+        return super().get_session(session_id, update_ts, fetch_cache) if SESSION.fullmatch(session_id) else None
+
+
 class MyApp(MONAILabelApp):
     """Serve the bundles in `model/`, or those that `--conf models NAME,NAME` names."""
 
@@ -88,9 +144,10 @@ class MyApp(MONAILabelApp):
         wanted = [name.strip() for name in conf["models"].split(",")] if "models" in conf else found
         if unknown := [name for name in wanted if name not in found]:
             raise SystemExit(f"models {', '.join(unknown)}: not in {folder}, which has {', '.join(found) or 'none'}")
+        if "://" in studies:
+            raise SystemExit(f"studies {studies}: expected a folder of images")
         self.bundles = {name: str(folder / name) for name in wanted}
-        sys.path.append(str(folder.parent))
-        import_module("ultrarefiner_monai")  # the app's, before a task finds the one of its bundle
+        check_tasks()
         super().__init__(
             app_dir=app_dir,
             studies=studies,
@@ -100,13 +157,21 @@ class MyApp(MONAILabelApp):
             version=monailabel.__version__,
         )
 
+    def init_datastore(self) -> Datastore:
+        """The study folder."""
+        reload, read_only = settings.MONAI_LABEL_DATASTORE_AUTO_RELOAD, settings.MONAI_LABEL_DATASTORE_READ_ONLY
+        return Studies(self.studies, reload, read_only)
+
+    def _load_sessions(self, load: bool = False) -> Sessions | None:
+        return PlainSessions(settings.MONAI_LABEL_SESSION_PATH, settings.MONAI_LABEL_SESSION_EXPIRY) if load else None
+
     def init_infers(self) -> dict[str, InferTask]:
         """One task a bundle."""
-        return {name: BundleInferTask(path, self.conf) for name, path in self.bundles.items()}
+        return {name: Inference(path, self.conf) for name, path in self.bundles.items()}
 
     def init_trainers(self) -> dict[str, TrainTask]:
         """One task a bundle."""
-        return {name: BundleTrainTask(path, self.conf) for name, path in self.bundles.items()}
+        return {name: Training(path, self.conf) for name, path in self.bundles.items()}
 
     def init_strategies(self) -> dict[str, Strategy]:
         """MONAI Label's own, and the uncertainty of each bundle."""
@@ -117,17 +182,100 @@ class MyApp(MONAILabelApp):
         """The uncertainty of each bundle."""
         return {f"uncertainty_{name}": UncertaintyScoring(path) for name, path in self.bundles.items()}
 
+    def checked(self, method: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        """A copy of a request with values of the right kind.
+
+        Args:
+            method: "infer", "batch_infer", "train", "scoring" or "activelearning".
+            request: as the client sent it, and MONAI Label completed it.
+
+        Raises:
+            DataError: it names a model, an image or a key that is unknown, or a value that does not fit.
+        """
+        kind, known = {
+            "infer": ("model", self._infers),
+            "batch_infer": ("model", self._infers),
+            "train": ("model", self._trainers),
+            "scoring": ("method", self._scoring_methods),
+            "activelearning": ("strategy", self._strategies),
+        }[method]
+        name = str(request.get(kind))
+        if name not in known:
+            raise DataError(f"unknown {kind} '{name}': {did_you_mean(name, known)}")
+        keys = [*KEYS.get(method, COMMON)]
+        if kind == "model":
+            keys.append(device_key([*device_map(), *device_map().values()]))
+        if known is self._infers:
+            keys += option_keys(card_of(self.bundles[name]))
+        return {kind: name, **checked({key: value for key, value in request.items() if key != kind}, keys)}
+
     def infer(self, request: dict[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
         """As MONAI Label does; a mistake in the request is told to the client in one line (status 400)."""
-        from ultrarefiner_monai.errors import DataError
-
-        try:
+        files = {str(request[key]): f"the {key} that was sent" for key in ("image", "label") if key in request}
+        with told({path: name for path, name in files.items() if is_upload(path)}):
+            request = {"result_extension": MASK, **self.checked("infer", request)}
+            self._check_files(request)
             return super().infer(request, datastore)
-        except DataError as error:
-            raise HTTPException(status_code=400, detail=str(error)) from error
 
+    def _check_files(self, request: Mapping[str, Any]) -> None:
+        """Raise DataError where a request names a file that is neither the server's nor came with it."""
+        image, label = request.get("image"), request.get("label")
+        sessions = Path(self._sessions.store_path).resolve() if self._sessions else None
+        in_session = sessions is not None and sessions in Path(str(image)).resolve().parents
+        if not (image in self.datastore().list_images() or in_session or is_upload(str(image))):
+            raise DataError(f"image '{image}': not in the study folder; GET /datastore/?output=all lists what is")
+        if label is not None and not is_upload(str(label)):
+            raise DataError(f"label '{label}': expected a mask that is sent as a file")
+
+    def infer_wsi(self, request: dict[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
+        """Refused: the models take whole images."""
+        raise HTTPException(status_code=400, detail="no model here takes whole-slide images; use /infer/<model>")
+
+    def batch_infer(self, request: dict[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
+        """On one device: without a GPU MONAI Label's choice among several fails."""
+        return super().batch_infer({**self.checked("batch_infer", request), "multi_gpu": False}, datastore)
+
+    def next_sample(self, request: dict[str, Any]) -> dict[str, Any]:
+        """As MONAI Label does, if there is such a strategy."""
+        with told():
+            return super().next_sample(self.checked("activelearning", request))
+
+    @one_line_errors
     def train(self, request: dict[str, Any]) -> dict[str, Any]:
         """Train on one device: with several MONAI Label wants a configuration for them and else does nothing."""
-        if not self.datastore().datalist():
-            raise SystemExit("no labelled pictures to learn from: label some first")
-        return super().train({**request, "multi_gpu": False})
+        asked = {key: value for key, value in request.items() if key not in ADDED}
+        return super().train({**self.checked("train", asked), "multi_gpu": False})
+
+    def check_task(self, method: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        """As `checked`, of a task for the background; where a request is for all models, each has its own part of it."""
+        parts = {*self._trainers, *self._scoring_methods}
+        asked = self.checked(method, {key: value for key, value in request.items() if key not in parts})
+        if method == "train" and not self.datastore().datalist():
+            raise DataError("no labelled images to learn from: label some first")
+        return asked
+
+    def model_file(self, model: str, validate: bool = True) -> str | None:
+        """As MONAI Label does, but for a client that wants to replace it: weights need the card that belongs to them."""
+        if not validate:
+            raise HTTPException(status_code=403, detail="a model is replaced by a training, or by hand with its card")
+        return super().model_file(model)
+
+
+def check_tasks() -> None:
+    """Let the tasks that MONAI Label does in the background be checked before they are, while their client still listens.
+
+    There is no other place between a request and its task.
+    """
+    start = inspect.unwrap(AsyncTask.run)
+
+    @wraps(start)
+    def run(method: str, request: Any = None, params: Any = None, **more: Any) -> Any:
+        with told():
+            sent = json.loads(json.dumps({**(request or {}), **(params or {})}))  # plain values, as the task gets them
+            asked = app_instance().check_task(method, sent)
+            try:
+                return start(method, request=asked, **more)
+            except SystemExit as error:  # of a training that the client waits for
+                raise DataError(str(error)) from error
+
+    AsyncTask.run = staticmethod(run)

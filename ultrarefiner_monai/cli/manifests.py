@@ -2,11 +2,10 @@
 
 import sys
 import time
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ultrarefiner_monai.data.datasets import FIVE
 from ultrarefiner_monai.data.manifests.manifest import Manifest, load_manifest, shipped_manifest
@@ -28,7 +27,7 @@ class Manifests:
         root: Location | None = None,
         inventory: Location | None = None,
         out: str = "data_manifests",
-        folds: int | str = 5,
+        folds: int | Literal["official"] = 5,
         seed: int = 42,
         test_fraction: float = 0.2,
         exclude_duplicates: bool = False,
@@ -51,20 +50,18 @@ class Manifests:
             skip_bad: leave out images whose files are missing or unreadable, in place of refusing the release.
             report: folder for NAME/duplicates.json and NAME/duplicates.html, the pairs of near-duplicates.
             workers: threads that read files; one a core by default.
-            cache: reuse what is known of files by their content; False reads everything.
+            cache: reuse what is known of files by their content, kept below XDG_CACHE_HOME; false reads everything.
         """
         from ultrarefiner_monai.data.manifests.splits import Options
         from ultrarefiner_monai.data.releases.fact_cache import cache_folder
         from ultrarefiner_monai.data.releases.release import read_release
 
-        if not isinstance(cache, bool):
-            raise DataError(f"--cache {cache}: expected True or False; XDG_CACHE_HOME moves the cache")
         read = partial(read_release, cache=cache_folder() if cache else None, workers=workers, skip_bad=skip_bad)
-        write = partial(_write, Options(folds, seed, test_fraction), exclude_duplicates, Path(str(out)), report)
+        write = partial(_write, Options(folds, seed, test_fraction), exclude_duplicates, Path(out), report)
         failed = []
         for one in FIVE if name == "ALL" else (name,):
             try:
-                write(read(one, _location(root), _location(inventory)))
+                write(read(one, root, inventory))
             except DataError as error:
                 failed.append(error)
         if failed:
@@ -89,7 +86,7 @@ class Manifests:
         """
         from ultrarefiner_monai.data.integrity.verification import verify
 
-        report = verify(_path(name), _location(root), allow_missing, workers, progress="verifying")
+        report = verify(_path(name), root, allow_missing, workers, progress="verifying")
         print(report.table())
         _write_json(json, report.document())
         if report.faults:
@@ -122,8 +119,8 @@ class Manifests:
             from ultrarefiner_monai.data.manifests.figure import save_figure
             from ultrarefiner_monai.data.releases.readers import find_root
 
-            folder = None if root is None else find_root(manifest.name, _location(root))
-            log_figure(manifest, save_figure(manifest, folder, str(figure)), tracking_uri)
+            folder = None if root is None else find_root(manifest.name, root)
+            log_figure(manifest, save_figure(manifest, folder, figure), tracking_uri)
             print(f"wrote {figure}")
 
     def diff(self, a: str, b: str, json: str | None = None) -> None:
@@ -188,14 +185,7 @@ def log_figure(manifest: Manifest, path: str | Path, tracking_uri: str | None = 
 
 def _path(name: str) -> Path:
     """Manifest file meant by a dataset's name or by a path."""
-    return Path(str(name)) if str(name).endswith(".json") else shipped_manifest(str(name))
-
-
-def _location(given: Any) -> Any:
-    """Where files lie, as the data package takes it; fire reads a folder named 2024 as a number."""
-    if isinstance(given, Mapping):
-        return {str(name): str(one) for name, one in given.items()}
-    return given if given is None else str(given)
+    return Path(name) if name.endswith(".json") else shipped_manifest(name)
 
 
 def _write(options: "Options", exclude_duplicates: bool, out: Path, report: str | None, release: "Release") -> None:
@@ -213,12 +203,12 @@ def _write(options: "Options", exclude_duplicates: bool, out: Path, report: str 
     for line in incomplete(release):
         print(line)
     if report:
-        folder = Path(str(report)) / release.name
+        folder = Path(report) / release.name
         write_report(release.pairs, None if release.root is None else partial(resolve, release.root), folder)
         print(f"wrote {folder / 'duplicates.html'}")
 
 
 def _write_json(path: str | None, document: Any) -> None:
     if path:
-        write_output("report", str(path), json_text(document).encode())
+        write_output("report", path, json_text(document).encode())
         print(f"wrote {path}")

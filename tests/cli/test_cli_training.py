@@ -3,10 +3,9 @@
 import json
 from pathlib import Path
 
-import fire
 import pytest
 
-from ultrarefiner_monai.cli import VERBS
+from ultrarefiner_monai.cli import run
 from ultrarefiner_monai.cross_validation.engines import LocalEngine
 from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.systems.system import System
@@ -27,12 +26,12 @@ def asked(monkeypatch):
 
 @pytest.mark.parametrize("names", ["BUSI,BUSBRA", "[BUSI,BUSBRA]", "BUSI, BUSBRA,BUSI"])
 def test_each_of_several_data_sets_has_a_cross_validation_of_its_own(names, asked, capsys):
-    fire.Fire(VERBS, ["cv", names, "data", "--out", "results", "--seed", "1"])
+    run(["cv", names, "data", "--out", "results", "--seed", "1"])
     assert [(cv.dataset, cv.data_root, cv.out) for cv in asked["cvs"]] == [
         ("BUSI", "data", Path("results/BUSI")),
         ("BUSBRA", "data", Path("results/BUSBRA")),
     ]
-    assert all(cv.shared == {"seed": 1} for cv in asked["cvs"])
+    assert all(cv.values["phase2"] == {"seed": 1} for cv in asked["cvs"])
     assert capsys.readouterr().out.split("\n")[:4] == ["BUSI", "| table |", "BUSBRA", "| table |"]
 
 
@@ -46,29 +45,29 @@ def test_each_of_several_data_sets_has_a_cross_validation_of_its_own(names, aske
     ],
 )
 def test_results_of_a_data_set_go_into_a_folder_of_its_name_unless_told_otherwise(words, folders, asked):
-    fire.Fire(VERBS, ["cv", *words, "--data_root", "data"])
+    run(["cv", *words, "--data_root", "data"])
     assert [cv.out.as_posix() for cv in asked["cvs"]] == folders
     assert isinstance(asked["engine"], LocalEngine)
 
 
 def test_options_of_ray_reach_it(asked):
     pytest.importorskip("ray")
-    fire.Fire(VERBS, ["cv", "BUSI", "data", "--engine", "ray", "--address", "node1:6379", "--num_cpus", "4"])
+    run(["cv", "BUSI", "data", "--engine", "ray", "--address", "node1:6379", "--num_cpus", "4"])
     assert (asked["engine"].address, asked["engine"].num_cpus) == ("node1:6379", 4)
 
 
 def test_options_of_ray_without_it_are_refused(asked):
     with pytest.raises(DataError, match="num_cpus: only for the engine 'ray'"):
-        fire.Fire(VERBS, ["cv", "BUSI", "data", "--num_cpus", "4"])
+        run(["cv", "BUSI", "data", "--num_cpus", "4"])
     assert not asked
 
 
 def test_one_command_line_sets_the_networks_of_all_stages(asked, tmp_path):
-    (tmp_path / "settings.json").write_text(json.dumps({"phase1": {"epochs": 3}}))
+    (tmp_path / "settings.json").write_text(json.dumps({"phase1": {"epochs": "3", "amp": "False"}}))
     words = f"--sam_variant lite_medsam --coarse_variant tiny --seed 1 --settings {tmp_path}/settings.json"
-    fire.Fire(VERBS, ["cv", "BUSI", "data", *words.split()])
+    run(["cv", "BUSI", "data", *words.split()])
     assert asked["cvs"][0].values == {
-        "phase1": {"variant": "tiny", "seed": 1, "epochs": 3},
+        "phase1": {"variant": "tiny", "seed": 1, "epochs": 3, "amp": False},
         "phase2": {"variant": "lite_medsam", "seed": 1},
         "phase3": {"variant": "lite_medsam", "coarse_variant": "tiny", "seed": 1},
     }
@@ -78,7 +77,7 @@ def test_one_command_line_sets_the_networks_of_all_stages(asked, tmp_path):
 @pytest.mark.parametrize("verb", [["cv", "BUSI", "data"], ["quickstart"]])
 def test_an_unknown_system_is_refused(verb, asked):
     with pytest.raises(DataError, match="unknown system 'ultrarefine': did you mean 'ultrarefiner'"):
-        fire.Fire(VERBS, [*verb, "--system", "ultrarefine"])
+        run([*verb, "--system", "ultrarefine"])
     assert not asked
 
 
@@ -89,7 +88,7 @@ def test_the_demonstration_takes_an_untrained_sam_where_there_are_no_weights(
     found, variant, asked, monkeypatch, capsys
 ):
     monkeypatch.setattr(System, "find_weights", lambda _: {"LiteMedSAM": found})
-    fire.Fire(VERBS, ["quickstart", "--out", "results"])
+    run(["quickstart", "--out", "results"])
     (cv,) = asked["cvs"]
     assert (cv.dataset, cv.data_root, cv.out, cv.folds) == ("PHANTOM", None, Path("results"), [0])
     small = {"batch_size": 8, "epochs": 2}

@@ -8,9 +8,9 @@ import sys
 import time
 from pathlib import Path
 
-import fire
 import pytest
 
+from ultrarefiner_monai.cli import run
 from ultrarefiner_monai.cli.manifests import Manifests, log_figure
 from ultrarefiner_monai.data.manifests.manifest import load_manifest, shipped_manifest
 from ultrarefiner_monai.errors import DataError
@@ -199,14 +199,8 @@ def test_places_named_like_numbers_are_folders(release: Path, tmp_path: Path, mo
     release.rename(tmp_path / "2024")
     monkeypatch.chdir(tmp_path)
     for number, place in enumerate(("2024", "{BUS: 2024}")):
-        fire.Fire(Manifests, ["build", "BUS", "--root", place, "--folds", "3", "--out", str(number)])
+        run(["manifests", "build", "BUS", "--root", place, "--folds", "3", "--out", str(number)])
     assert (tmp_path / "0/BUS.json").read_bytes() == (tmp_path / "1/BUS.json").read_bytes()
-
-
-def test_a_cache_that_is_neither_on_nor_off_is_refused(release: Path, tmp_path: Path) -> None:
-    for word in ("false", "somewhere"):
-        with pytest.raises(DataError, match=f"--cache {word}: expected True or False; XDG_CACHE_HOME moves the cache"):
-            fire.Fire(Manifests, ["build", "BUS", "--root", str(release), "--cache", word, "--out", str(tmp_path)])
 
 
 def test_same_bytes_on_another_locale_and_hash_seed(release: Path, tmp_path: Path) -> None:
@@ -239,10 +233,10 @@ sys.exit(", ".join({{"torch", "monai", "ignite"}} & set(sys.modules)) or None)
 def test_help_starts_within_a_second() -> None:
     """Measured in processor time, which other processes on the machine do not lengthen."""
     program = """
-import sys, time, fire
-from ultrarefiner_monai.cli.manifests import Manifests
+import sys, time
+from ultrarefiner_monai.cli import run
 try:
-    fire.Fire(Manifests, ["build", "--help"], "ultrarefiner manifests")
+    run(["manifests", "build", "--help"])
 except SystemExit:
     pass
 heavy = {"torch", "monai", "sklearn", "scipy", "numpy"} & set(sys.modules)

@@ -171,7 +171,7 @@ def test_the_page_of_the_documentation_is_that_of_the_table():
 def test_a_shared_key_goes_to_the_stages_that_have_it():
     shared = {"sam_variant": "lite_medsam", "coarse_variant": "tiny", "coarse_size": 64, "sam_size": 128}
     shared |= {"seed": 1, "fusion": "mean", "normal_share": 0.1, "allow_missing": "true"}
-    common = {"seed": 1, "allow_missing": "true"}
+    common = {"seed": 1, "allow_missing": True}
     assert stage_values(find_system(), shared, {"phase3": {"coarse_size": 96, "epochs": 2}}) == {
         "phase1": {"variant": "tiny", "image_size": 64, "normal_share": 0.1, **common},
         "phase2": {"variant": "lite_medsam", "image_size": 128, "fusion": "mean", **common},

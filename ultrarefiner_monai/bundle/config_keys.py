@@ -1,5 +1,6 @@
 """The keys of a running configuration: mistyped ones, which MONAI would ignore, are refused, and values read as meant."""
 
+import gc
 import inspect
 from functools import reduce
 from operator import or_
@@ -7,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from monai.bundle import ConfigParser
+from monai.bundle import ConfigParser, ConfigWorkflow
 
 from ultrarefiner_monai.errors import DataError, one_line, one_line_errors
 from ultrarefiner_monai.systems import Stage, find_stage
@@ -63,6 +64,19 @@ def running_parser() -> ConfigParser:
             return owner
         frame = frame.f_back
     raise RuntimeError("only meaningful inside an expression of a configuration")
+
+
+def configuration_folder() -> Path | None:
+    """Folder of the files that the running configuration was read from; None where it is not a workflow's.
+
+    A parser does not remember its files, the workflow that it belongs to does.
+    """
+    parser = running_parser()
+    for owner in gc.get_referrers(parser):  # the workflow, or the dictionary of its attributes
+        attributes = vars(owner) if isinstance(owner, ConfigWorkflow) else owner
+        if isinstance(attributes, dict) and attributes.get("parser") is parser and "config_root_path" in attributes:
+            return Path(attributes["config_root_path"]).resolve()
+    return None
 
 
 def _files_of(parser: ConfigParser, stage: Stage) -> tuple[str, ...]:

@@ -67,7 +67,9 @@ def evaluation_facts(plan: Plan, split: str, images: int) -> dict[str, Any]:
         "models": {stage: file_sha256(path) for stage, path in plan.models.items()},
     }
     if split == EXTERNAL:
-        facts["overlap"] = overlap_with_training(plan.trained_on, plan.manifest.split(EXTERNAL, 0))
+        facts["overlap"] = overlap_with_training(
+            plan.trained_on, plan.manifest.split(EXTERNAL, 0), plan.request.manifests
+        )
     return facts
 
 

@@ -1,8 +1,9 @@
 """Where a bundle, its project and its results are, from whatever directory a run is started."""
 
-import sys
 from pathlib import Path
 
+from ultrarefiner_monai.bundle.config_keys import configuration_folder
+from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.shipped import PACKAGE, shipped
 
 BUNDLES = shipped("bundles")
@@ -11,32 +12,42 @@ BUNDLES = shipped("bundles")
 def bundle_root(name: str) -> str:
     """Folder of the bundle `name` ("phase1", "phase2", "phase3").
 
-    The folder of the configuration on the command line comes first, so that an exported copy of a bundle works where it is;
-    then the bundle that the package is part of, then the bundle that comes with the package.
+    The bundle of the running configuration's files comes first, so that an exported copy of a bundle works where it is; then
+    the bundle that the package is part of, then the bundle that comes with the package.
 
     Raises:
         SystemExit: neither is a bundle; says where it was looked for.
     """
-    candidates = [path.resolve().parent.parent for path in _config_files_on_command_line()]
-    exported = [PACKAGE.parent] if (PACKAGE.parent / "configs" / "metadata.json").is_file() else []
-    for candidate in [*candidates, *exported, BUNDLES / name]:
-        if (candidate / "configs").is_dir():
+    running = configuration_folder()
+    for candidate in [*([running.parent] if running else ()), PACKAGE.parent, BUNDLES / name]:
+        if (candidate / "configs" / "metadata.json").is_file():
             return str(candidate)
     raise SystemExit(
         f"bundle {name}: no folder with configs/ at {BUNDLES / name}; run from a checkout or name a bundle_root"
     )
 
 
-def _config_files_on_command_line() -> list[Path]:
-    """Existing files named by `--config_file` (one path, or MONAI's list notation)."""
-    values = []
-    for position, argument in enumerate(sys.argv):
-        if argument == "--config_file" and position + 1 < len(sys.argv):
-            values.append(sys.argv[position + 1])
-        elif argument.startswith("--config_file="):
-            values.append(argument.split("=", 1)[1])
-    names = [part.strip(" '\"") for value in values for part in value.strip("[]").split(",")]
-    return [Path(name) for name in names if Path(name).is_file()]
+def check_code(bundle: str) -> None:
+    """Refuse to run a bundle that has a copy of this package with other code than its own.
+
+    Raises:
+        DataError: the process had imported another copy before the bundle's configuration was read.
+    """
+    own = Path(bundle, PACKAGE.name).resolve()
+    files = () if own == PACKAGE else own.rglob("*.py")
+    for file in files:
+        used = PACKAGE / file.relative_to(own)
+        if not used.is_file() or used.read_bytes() != file.read_bytes():
+            raise DataError(
+                f"{bundle}: this process has imported another {PACKAGE.name}, of {PACKAGE.parent}, whose "
+                f"{used.relative_to(PACKAGE)} is not the bundle's; run the bundle in a process that begins with it"
+            )
+
+
+def manifests_of(bundle: str) -> Path:
+    """Folder of the manifests that come with a bundle: its own where it was exported, else the package's."""
+    own = Path(bundle, PACKAGE.name, "_shipped", "data_manifests")
+    return own if own.is_dir() else shipped("data_manifests")
 
 
 def project_root(bundle: str) -> Path:

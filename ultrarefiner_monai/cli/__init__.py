@@ -2,9 +2,12 @@
 
 import os
 import sys
+from collections.abc import Sequence
 
 import fire
 
+from ultrarefiner_monai import __version__
+from ultrarefiner_monai.cli.command_line import UsageError, command
 from ultrarefiner_monai.cli.deploy import Export, predict
 from ultrarefiner_monai.cli.manifests import Manifests
 from ultrarefiner_monai.cli.reports import compare, report
@@ -28,13 +31,29 @@ VERBS = {
 }
 
 
+def run(words: Sequence[str]) -> None:
+    """Do what the words of a command line say.
+
+    Raises:
+        UsageError: they are no command, and nothing was done.
+        DataError: another mistake of the user's.
+    """
+    if list(words) == ["--version"]:
+        print(f"ultrarefiner {__version__}")
+        return
+    fire.Fire(VERBS, command(VERBS, words), name="ultrarefiner")
+
+
 def main() -> None:
-    """Run a verb; a mistake of the user's ends in one line on standard error and exit status 1."""
+    """Run a verb; a mistake of the user's ends in one line on standard error and exit status 2 or 1."""
     try:
         try:
-            fire.Fire(VERBS, name="ultrarefiner")
+            run(sys.argv[1:])
         finally:
             sys.stdout.flush()
+    except UsageError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
     except DataError as error:
         sys.exit(str(error))
     except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Literal
 
 from ultrarefiner_monai.masks import THRESHOLD
 
@@ -11,9 +12,9 @@ def predict(
     *paths: str,
     model: str | Sequence[str],
     out: str = "predictions",
-    format: str = "png",
+    format: Literal["png", "nifti", "dicom-seg"] = "png",
     probability: bool = False,
-    uncertainty: str | None = None,
+    uncertainty: Literal["entropy", "std"] | None = None,
     overlay: bool = False,
     threshold: float = THRESHOLD,
     coarse: str | Sequence[str] | None = None,
@@ -26,7 +27,7 @@ def predict(
 
     Args:
         paths: files, folders and patterns; PNG, JPEG, TIFF, BMP, DICOM and NIfTI. Of a folder its images, not their masks.
-        model: model.pt, its folder, or a folder of fold0, fold1, ... whose probabilities are averaged.
+        model: model.pt, its folder, or a folder of fold0, fold1, ... whose probabilities are averaged; several in brackets.
         out: folder to write.
         format: "png", "nifti", or "dicom-seg" for DICOM files.
         probability: write probability maps.
@@ -42,10 +43,9 @@ def predict(
     from ultrarefiner_monai.deploy.predict.outputs import Outputs
     from ultrarefiner_monai.deploy.predict.prediction import predict as segment
 
-    outputs = Outputs(Path(str(out)), format, threshold, probability, uncertainty, overlay)
-    words = [str(path) for path in paths]
+    outputs = Outputs(Path(out), format, threshold, probability, uncertainty, overlay)
     summary = segment(
-        words,
+        paths,
         model,
         outputs,
         coarse=coarse,
@@ -65,7 +65,7 @@ def _exporter(kind: str, writes: str) -> Callable[..., None]:
     def verb(self: "Export", model: str, out: str, overwrite: bool = False) -> None:
         from ultrarefiner_monai.deploy.export import formats as export
 
-        _tell(getattr(export, f"export_{kind}")(str(model), str(out), overwrite))
+        _tell(getattr(export, f"export_{kind}")(model, out, overwrite))
 
     verb.__doc__ = f"""Write {writes}.
 
@@ -98,7 +98,7 @@ class Export:
         """
         from ultrarefiner_monai.deploy.export.bundle import export_bundle
 
-        _tell([export_bundle(Path(str(model)), Path(str(out)), zip)])
+        _tell([export_bundle(Path(model), Path(out), zip)])
 
     def monailabel(self, model: str, out: str, name: str | None = None, coarse: str | None = None) -> None:
         """Write the app that serves a model in MONAI Label, or add the model to it, and print the commands that run it.
@@ -111,7 +111,7 @@ class Export:
         """
         from ultrarefiner_monai.deploy.monailabel.export import export_monailabel
 
-        print(export_monailabel(str(model), str(out), name, coarse))
+        print(export_monailabel(model, out, name, coarse))
 
 
 def _tell(files: Sequence[Path]) -> None:

@@ -2,27 +2,24 @@
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ultrarefiner_monai.data.datasets import FIVE
 from ultrarefiner_monai.data.manifests.items import side_of
 from ultrarefiner_monai.data.manifests.manifest import Manifest, load_manifest, shipped_manifest
 from ultrarefiner_monai.data.releases.roots import Location
-from ultrarefiner_monai.errors import DataError, did_you_mean
+from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.files import json_text, write_output
 
 if TYPE_CHECKING:
     from ultrarefiner_monai.data.manifests.splits import Options
     from ultrarefiner_monai.data.releases.copies.pairs import CopyPair
     from ultrarefiner_monai.data.releases.release import Release
-
-
-NEAR_DUPLICATES, COPIES = GROUPS = ("near_duplicates", "copies")  # what stays together beside patients
 
 
 class Manifests:
@@ -43,13 +40,13 @@ class Manifests:
         class_column: str | None = None,
         split_column: str | None = None,
         fold_column: str | None = None,
-        folds: int | str = 5,
+        folds: int | Literal["official"] = 5,
         seed: int = 42,
         test_fraction: float = 0.2,
         exclude_duplicates: bool = False,
         skip_bad: bool = False,
         report: str | None = None,
-        group: str = NEAR_DUPLICATES,
+        group: Literal["near_duplicates", "copies"] = "near_duplicates",
         workers: int | None = None,
         cache: bool = True,
     ) -> None:
@@ -80,7 +77,7 @@ class Manifests:
                 images are searched for crops, zooms, rotations and mirror images of each other, which takes minutes.
             group: "near_duplicates" keeps those together, "copies" also what that search finds.
             workers: threads that read files; one a core by default.
-            cache: reuse what is known of files by their content; False reads everything.
+            cache: reuse what is known of files by their content, kept below XDG_CACHE_HOME; false reads everything.
         """
         from ultrarefiner_monai.data.manifests.splits import Options
         from ultrarefiner_monai.data.releases.fact_cache import cache_folder
@@ -88,30 +85,19 @@ class Manifests:
         from ultrarefiner_monai.data.releases.release import read_release
 
         names = (image_column, patient_column, class_column, split_column, fold_column)
-        columns = {what: str(told) for what, told in zip(COLUMNS, names, strict=True) if told is not None}
+        columns = {what: told for what, told in zip(COLUMNS, names, strict=True) if told is not None}
         if columns and table is None:
             raise DataError(f"--{next(iter(columns))}_column names a column of a table; give --table FILE, too")
-        folder, mask_folder = (None if given is None else str(given) for given in (images, masks))
-        own = OwnOptions(folder, mask_folder, None if table is None else Path(str(table)), columns)
-        if group not in GROUPS:
-            raise DataError(f"--group {group}: {did_you_mean(str(group), GROUPS)}")
-        if not isinstance(cache, bool):
-            raise DataError(f"--cache {cache}: expected True or False; XDG_CACHE_HOME moves the cache")
-        read = partial(
-            read_release,
-            cache=cache_folder() if cache else None,
-            workers=workers,
-            skip_bad=skip_bad,
-            own=own,
-            mask=mask,
-        )
+        own = OwnOptions(images, masks, None if table is None else Path(table), columns)
+        known = cache_folder() if cache else None
+        read = partial(read_release, cache=known, workers=workers, skip_bad=skip_bad, own=own, mask=mask)
         write = partial(_write, Options(folds, seed, test_fraction), exclude_duplicates, report, group, workers)
-        every = FIVE if name == "ALL" else (str(name),)
-        paths = _outputs(str(out), every)
+        every = FIVE if name == "ALL" else (name,)
+        paths = _outputs(out, every)
         failed = []
         for one, path in zip(every, paths, strict=True):
             try:
-                write(path, read(one, _location(root), _location(inventory)))
+                write(path, read(one, root, inventory))
             except DataError as error:
                 failed.append(error)
         if failed:
@@ -139,7 +125,7 @@ class Manifests:
         """
         from ultrarefiner_monai.data.integrity.verification import verify
 
-        report = verify(_path(name), _location(root), allow_missing, workers, "verifying", copies)
+        report = verify(_path(name), root, allow_missing, workers, "verifying", copies)
         print(report.table())
         _write_json(json, report.document())
         if report.faults:
@@ -172,8 +158,8 @@ class Manifests:
             from ultrarefiner_monai.data.manifests.figure import save_figure
             from ultrarefiner_monai.data.releases.readers import find_root
 
-            folder = None if root is None else find_root(manifest.name, _location(root))
-            log_figure(manifest, save_figure(manifest, folder, str(figure)), tracking_uri)
+            folder = None if root is None else find_root(manifest.name, root)
+            log_figure(manifest, save_figure(manifest, folder, figure), tracking_uri)
             print(f"wrote {figure}")
 
     def diff(self, a: str, b: str, json: str | None = None) -> None:
@@ -238,14 +224,7 @@ def log_figure(manifest: Manifest, path: str | Path, tracking_uri: str | None = 
 
 def _path(name: str) -> Path:
     """Manifest file meant by a dataset's name or by a path."""
-    return Path(str(name)) if str(name).endswith(".json") else shipped_manifest(str(name))
-
-
-def _location(given: Any) -> Any:
-    """Where files lie, as the data package takes it; fire reads a folder named 2024 as a number."""
-    if isinstance(given, Mapping):
-        return {str(name): str(one) for name, one in given.items()}
-    return given if given is None else str(given)
+    return Path(name) if name.endswith(".json") else shipped_manifest(name)
 
 
 def _outputs(out: str, names: Sequence[str]) -> list[Path]:
@@ -275,9 +254,9 @@ def _write(
     from ultrarefiner_monai.data.releases.release import further_copies, incomplete
     from ultrarefiner_monai.data.releases.roots import resolve
 
-    searched = group == COPIES or (report and release.root is not None)
+    searched = group == "copies" or (report and release.root is not None)
     found = further_copies(release, workers) if searched else None
-    if found and group == COPIES:
+    if found and group == "copies":
         release, found = replace(release, found=found), ()
     write_manifest(build_document(release, options, exclude_duplicates), path)
     print(f"wrote {path}")
@@ -287,7 +266,7 @@ def _write(
     if found:
         print(_note(load_manifest(path), found))
     if report:
-        folder = Path(str(report)) / release.name
+        folder = Path(report) / release.name
         write_report(release.pairs, None if release.root is None else partial(resolve, release.root), folder, found)
         print(f"wrote {folder / 'duplicates.html'}")
 
@@ -304,5 +283,5 @@ def _note(manifest: Manifest, found: Sequence["CopyPair"]) -> str:
 
 def _write_json(path: str | None, document: Any) -> None:
     if path:
-        write_output("report", str(path), json_text(document).encode())
+        write_output("report", path, json_text(document).encode())
         print(f"wrote {path}")

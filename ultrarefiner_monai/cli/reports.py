@@ -1,12 +1,14 @@
 """Verbs that tell what was found: the report of a cross-validation and the comparison of two."""
 
+from typing import Literal
+
 from ultrarefiner_monai.files import json_text, write_output
 
 
 def report(
     study: str,
     out: str | None = None,
-    format: str = "html",
+    format: Literal["html", "json", "csv"] = "html",
     data_root: str | None = None,
     manifest: str | None = None,
     seed: int = 0,
@@ -23,7 +25,7 @@ def report(
     """
     from ultrarefiner_monai.reports.report import report as write
 
-    print(f"wrote {write(str(study), out and str(out), format, data_root and str(data_root), manifest, seed)}")
+    print(f"wrote {write(study, out, format, data_root, manifest, seed)}")
 
 
 def compare(a: str, b: str, phase: str | None = None, json: str | None = None, seed: int = 0) -> None:
@@ -39,8 +41,8 @@ def compare(a: str, b: str, phase: str | None = None, json: str | None = None, s
     from ultrarefiner_monai.reports.compare import compare as compared
     from ultrarefiner_monai.reports.compare import comparison_text
 
-    document = compared(str(a), str(b), phase, seed)
+    document = compared(a, b, phase, seed)
     print(comparison_text(document))
     if json:
-        write_output("comparison", str(json), json_text(document).encode())
+        write_output("comparison", json, json_text(document).encode())
         print(f"wrote {json}")

@@ -4,7 +4,7 @@ import importlib.metadata
 import os
 import platform
 import sys
-from dataclasses import fields
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,30 +23,44 @@ PACKAGES = (
 FOLDS = {"same": "the same fold", "all": "all folds"}
 
 
-def phantom(out: str = "data/PHANTOM", count: int = 60, seed: int = 42, **settings: Any) -> None:
+def phantom(
+    out: str = "data/PHANTOM",
+    count: int = 60,
+    seed: int = 42,
+    normal: float | None = None,
+    malignant: float | None = None,
+    lesions: int | None = None,
+    views: int | None = None,
+    size: Sequence[int] | None = None,
+    marks: float | None = None,
+) -> None:
     """Write the synthetic data set: OUT/images, OUT/masks, OUT/cases.csv.
 
     Args:
         out: folder to write; must not hold anything yet.
         count: number of pictures.
         seed: decides everything.
-        settings: --normal and --malignant (shares of the patients), --lesions and --views (most of them a patient),
-            --size 150,260 (least and greatest side in pixels), --marks (share of pictures with burnt-in text).
+        normal: share of the patients without a lesion.
+        malignant: share of the patients with a malignant lesion.
+        lesions: most lesions of a patient.
+        views: most pictures of a patient.
+        size: least and greatest side in pixels, such as 150,260.
+        marks: share of pictures with burnt-in text.
     """
     from ultrarefiner_monai.data.phantom.phantom import PhantomSettings, generate_phantom
     from ultrarefiner_monai.errors import DataError
 
-    known = [field.name for field in fields(PhantomSettings)]
-    if unknown := sorted(settings.keys() - set(known)):
-        raise DataError(f"--{unknown[0]}: no such setting of the phantom; expected one of {', '.join(known)}")
-    folder = Path(str(out))
+    settings: dict[str, Any] = {"normal": normal, "malignant": malignant, "lesions": lesions, "views": views}
+    settings |= {"size": size and tuple(size), "marks": marks}
+    folder = Path(out)
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise DataError(f"{folder} is not an empty folder; name another --out or remove it")
-    generate_phantom(folder, count, seed, PhantomSettings(**settings))
+    given = {name: value for name, value in settings.items() if value is not None}
+    generate_phantom(folder, count, seed, PhantomSettings(**given))
     print(f"wrote {count} pictures to {folder}")
 
 
-def bundles(out: str = "") -> None:
+def bundles(out: str | None = None) -> None:
     """Say where the bundles are that came with this package.
 
     Args:
@@ -55,10 +69,10 @@ def bundles(out: str = "") -> None:
     from ultrarefiner_monai.errors import DataError
     from ultrarefiner_monai.shipped import FOLDERS, copy_shipped, shipped
 
-    if not out:
+    if out is None:
         print(shipped("bundles"))
         return
-    target = Path(str(out))
+    target = Path(out)
     if taken := [str(target / name) for name in FOLDERS if (target / name).exists()]:
         raise DataError(f"{taken[0]}: already there; name another --out or remove it")
     copy_shipped(target)

@@ -1,10 +1,12 @@
 """Verbs that train: the demonstration and the cross-validation."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from ultrarefiner_monai.cli.command_line import UsageError
+from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.files import read_json
 from ultrarefiner_monai.systems import DEFAULT, System, find_system
 from ultrarefiner_monai.systems.keys import stage_values
@@ -30,14 +32,14 @@ def quickstart(out: str = "runs/quickstart", system: str = DEFAULT) -> None:
 
 
 def cv(
-    dataset: str | Sequence[str],
+    dataset: Sequence[str],
     data_root: str,
-    out: str = "",
-    folds: Sequence[int] | int | None = None,
-    phases: Sequence[str] | str | None = None,
-    only_folds: Sequence[int] | int | None = None,
-    settings: dict[str, dict[str, Any]] | str = "",
-    engine: str = "local",
+    out: str | None = None,
+    folds: Sequence[int] | None = None,
+    phases: Sequence[str] | None = None,
+    only_folds: Sequence[int] | None = None,
+    settings: Mapping[str, Mapping[str, Any]] | str | None = None,
+    engine: Literal["local", "ray"] = "local",
     address: str | None = None,
     num_cpus: int | None = None,
     system: str = DEFAULT,
@@ -62,24 +64,18 @@ def cv(
     """
     _conduct(
         find_system(system),
-        _folders(_names(dataset), out),
-        str(data_root),
-        folds=_listed(folds),
-        settings=_read_settings(settings) if isinstance(settings, str) else settings,
+        _folders(list(dict.fromkeys(dataset)), out),
+        data_root,
+        folds=folds,
+        settings=_read_settings(settings) if isinstance(settings, str) else settings or {},
         shared=shared,
-        stages=(phases,) if isinstance(phases, str) else phases,
-        only_folds=_listed(only_folds),
+        stages=phases,
+        only_folds=only_folds,
         engine={"name": engine, "address": address, "num_cpus": num_cpus},
     )
 
 
-def _names(dataset: str | Sequence[str]) -> list[str]:
-    """Names of data sets, as a sequence or as text: BUSI,BUSBRA or [BUSI,BUSBRA]."""
-    names = dataset.strip("[]").split(",") if isinstance(dataset, str) else dataset
-    return list(dict.fromkeys(str(name).strip() for name in names))
-
-
-def _folders(names: list[str], out: str) -> dict[str, Path]:
+def _folders(names: list[str], out: str | None) -> dict[str, Path]:
     """Where each data set's results go."""
     if len(names) == 1:
         return {names[0]: Path(out or f"runs/{names[0]}")}
@@ -87,26 +83,25 @@ def _folders(names: list[str], out: str) -> dict[str, Path]:
 
 
 def _read_settings(path: str) -> dict[str, dict[str, Any]]:
-    return read_json(path, dict, '--settings names a file such as {"phase1": {"epochs": 50}}') if path else {}
-
-
-def _listed(value: Sequence[int] | int | None) -> list[int] | None:
-    return None if value is None else [value] if isinstance(value, int) else list(value)
+    return read_json(path, dict, '--settings names a file such as {"phase1": {"epochs": 50}}')
 
 
 def _conduct(
     system: System,
     folders: dict[str, Path],
     data_root: str | None,
-    folds: list[int] | None,
-    settings: dict[str, dict[str, Any]],
+    folds: Sequence[int] | None,
+    settings: Mapping[str, Mapping[str, Any]],
     shared: dict[str, Any],
     stages: Sequence[str] | None = None,
-    only_folds: list[int] | None = None,
+    only_folds: Sequence[int] | None = None,
     engine: dict[str, Any] | None = None,
 ) -> None:
     """Cross-validate each data set in its folder and print its table."""
-    stage_values(system, shared, settings)  # a mistake is told in a moment, before torch is loaded
+    try:
+        stage_values(system, shared, settings)  # a mistake is told in a moment, before torch is loaded
+    except DataError as error:
+        raise UsageError(str(error)) from None
     from ultrarefiner_monai.cross_validation.conduct import conduct, make_engine
     from ultrarefiner_monai.cross_validation.tasks import CrossValidation
 

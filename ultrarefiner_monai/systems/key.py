@@ -11,7 +11,7 @@ from typing import Any, Literal
 from ultrarefiner_monai.errors import DataError
 
 Kind = Literal["whole number", "number", "truth value", "text", "path", "file", "choice", "device"]
-WORDS = {"true": True, "false": False}
+WORDS = {"true": True, "false": False, "yes": True, "no": False, "1": True, "0": False}  # in any case
 EXPECTED = {"truth value": "true or false", "text": "text", "file": "an existing file", "device": "cpu, cuda or cuda:N"}
 BOUNDS: dict[str, tuple[Callable[[float, float], bool], str]] = {
     "above": (operator.gt, "above"),

@@ -74,9 +74,9 @@ At the top of a stage's `train.json`; `--key value` on the command line override
 `train.json`, and `inference.json` has those of the keys that a prediction needs. Every other key of these files is a component
 (`plan`, `network_def`, `optimizer`, ...), of which single parts can be set: `--optimizer#weight_decay 0.05`.
 
-All keys are checked before a run does anything. `true` and `false` are read in any case; a whole number has no decimal point;
-a value whose default is null may be null (`None` on the command line). An expression of MONAI (`$...`, `@...`) is checked once
-it has its value.
+All keys are checked before a run does anything. `true`, `false`, `yes` and `no` are read in any case; a whole number has no
+decimal point; a value whose default is null may be null (`None` on the command line). An expression of MONAI (`$...`, `@...`)
+is checked once it has its value.
 
 This page is written by `python -m ultrarefiner_monai.systems.keys > docs/reference/keys.md`.
 """
@@ -159,7 +159,7 @@ def stage_values(
     settings: Mapping[str, Mapping[str, Any]],
     taken: Mapping[str, str] | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """The keys that each stage of a cross-validation is given, checked, and as they were typed.
+    """The keys that each stage of a cross-validation is given, as they are meant.
 
     Args:
         system: its system.
@@ -188,12 +188,14 @@ def stage_values(
     wrong += [_unknown_shared(key, system, meant) for key in shared if key not in {**meant, **taken}]
     for key, value in shared.items():
         for stage, target in meant.get(key, {}).items():
-            values[stage][target] = value
-            wrong += [f"{key}{line.removeprefix(target)}" for line in complaints(stage, {target: value}, own[stage])]
+            found, problems = _checked(stage, {target: value}, own[stage])
+            values[stage] |= found
+            wrong += [f"{key}{line.removeprefix(target)}" for line in problems]
     for stage in own:
         free = {key: value for key, value in settings.get(stage, {}).items() if key not in taken}
-        values[stage] |= free
-        wrong += [f"{stage}: {line}" for line in complaints(stage, free, own[stage])]
+        found, problems = _checked(stage, free, own[stage])
+        values[stage] |= found
+        wrong += [f"{stage}: {line}" for line in problems]
     if wrong:
         raise DataError(shown(dict.fromkeys(wrong), SHOWN_PROBLEMS, "; "))
     return values

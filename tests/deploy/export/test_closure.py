@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from ultrarefiner_monai.bundle.paths import BUNDLES
+from ultrarefiner_monai.data.releases.readers import READERS
 from ultrarefiner_monai.deploy.export.bundle import DEMONSTRATION
 from ultrarefiner_monai.deploy.export.closure import closure, copy_files, names_in, names_of
 from ultrarefiner_monai.shipped import PACKAGE
@@ -55,6 +56,11 @@ def check_that_all_are_imported(files, folder):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == str(folder / NAME / "__init__.py")
+
+
+def test_modules_that_are_imported_by_name_travel_too():
+    """A bundle once came without the readers of the data sets, and could not train where the package was not installed."""
+    assert {f"data.releases.readers.{name}" for name in READERS.values()} <= modules(of_bundle("phase1"))
 
 
 def test_a_bundle_of_a_real_data_set_has_nothing_of_the_demonstration_nor_of_the_tools(tmp_path):

@@ -60,7 +60,7 @@ def find_data(request: Request, fold: int, substitutions: Substitutions) -> Foun
         DataError: no such data set, fold or folder, or files that are absent or faulty.
     """
     name, epochs = request.dataset, request.epochs
-    manifest = read_manifest(name, request.manifest, fold)
+    manifest = read_manifest(name, request.manifest, fold, request.manifests)
     if request.data_root is not None and not Path(request.data_root).exists():
         raise DataError(f"data root {request.data_root}: no such folder; --data_root names the release of {name}")
     found = request.data_root or default_place(request.project, name)
@@ -72,7 +72,7 @@ def find_data(request: Request, fold: int, substitutions: Substitutions) -> Foun
         if request.mode == "train" and short < epochs:
             substitutions.add(f"{short} epochs in place of {epochs}")
             epochs = short
-        name, manifest = "PHANTOM", read_manifest("PHANTOM", None, fold)
+        name, manifest = "PHANTOM", read_manifest("PHANTOM", None, fold, request.manifests)
     embedded = request.data_root is None and name == "PHANTOM"
     folder = make_phantom(request.project / "data" / "PHANTOM") if embedded else Path(str(found)).resolve()
     root = find_root(name, folder)
@@ -92,13 +92,13 @@ def find_data(request: Request, fold: int, substitutions: Substitutions) -> Foun
     return FoundData(name, manifest, root, shown_folder, absent, excluded, embedded, epochs)
 
 
-def read_manifest(dataset: str, path: str | None, fold: int) -> Manifest:
-    """The manifest of `dataset`, from `path` or as shipped.
+def read_manifest(dataset: str, path: str | None, fold: int, folder: Path | None = None) -> Manifest:
+    """The manifest of `dataset`, from the file `path`, or as shipped in `folder`.
 
     Raises:
         DataError: unknown data set, unreadable manifest, another data set's manifest, or a fold it does not have.
     """
-    manifest = load_manifest(path or shipped_manifest(dataset))
+    manifest = load_manifest(path or shipped_manifest(dataset, folder))
     if manifest.name != dataset:
         raise DataError(f"manifest {path} is of {manifest.name}, asked for {dataset}; set dataset to {manifest.name}")
     if fold not in range(manifest.num_folds):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ultrarefiner_monai.bundle.config_keys import running_parser
-from ultrarefiner_monai.bundle.paths import results_root
+from ultrarefiner_monai.bundle.paths import check_code, results_root
 from ultrarefiner_monai.bundle.preflight.data import FoundData, find_data
 from ultrarefiner_monai.bundle.preflight.plan import Plan
 from ultrarefiner_monai.bundle.preflight.provenance import EXTERNAL, check_models, external_origin
@@ -36,7 +36,9 @@ def make_plan(stage: str, **differing: Any) -> Plan:
     parser = running_parser()
     wanted = {field.name for field in fields(Request)} | set(find_stage(stage)[1].own_keys)
     keys = {key: parser.get_parsed_content(key) for key in wanted - differing.keys() if key in parser.get()}
-    return decide(Request.of(stage, keys | differing))
+    request = Request.of(stage, keys | differing)
+    check_code(request.bundle_root)
+    return decide(request)
 
 
 def decide(request: Request) -> Plan:

@@ -69,19 +69,21 @@ def external_origin(request: Request) -> dict[str, Any]:
     return origin
 
 
-def overlap_with_training(origin: dict[str, Any], items: Sequence[Item]) -> dict[str, Any]:
+def overlap_with_training(
+    origin: dict[str, Any], items: Sequence[Item], manifests: Path | None = None
+) -> dict[str, Any]:
     """Which of `items` look like an image that the model has learnt from, or that its best epoch was chosen on.
 
     Images are compared by their perceptual hashes, mirrored or not (`perceptual_hashes`); ids are
     not, since releases number their images alike. The model's manifest is known by its hash alone: the shipped one of that
-    name counts where its hash is equal.
+    name counts where its hash is equal, from the folder `manifests` or as shipped.
 
     Returns:
         `checked`, the `reason` why not (else None), and `images`: `{"id", "like"}`, the id of an item and of the
         training image, for each pair.
     """
     try:
-        trained = _same_manifest(origin)
+        trained = _same_manifest(origin, manifests)
     except DataError as error:
         return {"checked": False, "reason": str(error), "images": []}
     seen = [*trained.training, *trained.normal]
@@ -111,8 +113,8 @@ def describe_overlap(overlap: dict[str, Any], images: int) -> str | None:
     )
 
 
-def _same_manifest(origin: dict[str, Any]) -> Manifest:
-    manifest = load_manifest(shipped_manifest(origin["dataset"]))
+def _same_manifest(origin: dict[str, Any], folder: Path | None) -> Manifest:
+    manifest = load_manifest(shipped_manifest(origin["dataset"], folder))
     if manifest.sha256 != origin["manifest_sha256"]:
         raise DataError(
             f"the model was trained with manifest {origin['manifest_sha256'][:12]} of {origin['dataset']}, "

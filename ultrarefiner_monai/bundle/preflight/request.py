@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from ultrarefiner_monai.bundle.paths import project_root, results_root
+from ultrarefiner_monai.bundle.paths import manifests_of, project_root, results_root
 from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.systems import Stage, System, find_stage
 
@@ -80,6 +80,11 @@ class Request:
     def project(self) -> Path:
         """Folder that holds `bundles/`, `data/` and the MLflow store."""
         return project_root(self.bundle_root)
+
+    @property
+    def manifests(self) -> Path:
+        """Folder of the manifests that the bundle comes with."""
+        return manifests_of(self.bundle_root)
 
     @property
     def cascade(self) -> bool:

@@ -112,14 +112,18 @@ def available(manifest: Manifest, root: Root) -> tuple[Manifest, dict[str, int]]
     return replace(manifest, **kept), dict(sorted(absent.items()))
 
 
-def shipped_manifest(name: str) -> Path:
-    """Path of `data_manifests/NAME.json`, of the checkout or the installed package, or below the current folder."""
+def shipped_manifest(name: str, folder: Path | None = None) -> Path:
+    """Path of `NAME.json` in `folder`, by default the checkout's or the package's, or in `data_manifests` where one is.
+
+    Raises:
+        DataError: there is none.
+    """
     check_name(name)
-    folders = (shipped("data_manifests"), Path("data_manifests"))
-    for folder in folders:
-        if (folder / f"{name}.json").is_file():
-            return folder / f"{name}.json"
-    known = {*DATASETS, *(path.stem for folder in folders for path in folder.glob("*.json"))}
+    folders = (folder or shipped("data_manifests"), Path("data_manifests"))
+    for place in folders:
+        if (place / f"{name}.json").is_file():
+            return place / f"{name}.json"
+    known = {*DATASETS, *(path.stem for place in folders for path in place.glob("*.json"))}
     near = did_you_mean(name, sorted(known - {name}))
     raise DataError(
         f"no manifest data_manifests/{name}.json: build it with `ultrarefiner manifests build {name} --root ...`"

@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python benchmarks/predict_samples.py SAMPLES MODEL WORK
 
-SAMPLES is a folder of releases (their masks are files like others here), MODEL a `model.pt`, WORK an empty folder for the
+SAMPLES is a folder of releases (a pattern takes their masks as well), MODEL a `model.pt`, WORK an empty folder for the
 rewritten files and the masks. Writes predict_samples.json beside this file: files, modes, faults and seconds of each set, and
 how many masks equal those of the files as stored. An alpha channel, and a palette of an image without colour, must change
 nothing; one bit a pixel may.
@@ -67,9 +67,9 @@ def rewrite(files: list[Path], samples: Path, folder: Path, change: Callable[[Im
 
 
 def measured(source: Path, model: Path, out: Path) -> dict[str, object]:
-    """Predict a folder; what came out."""
+    """Predict all pictures below a folder, masks among them; what came out."""
     started = time.perf_counter()
-    summary = predict([str(source)], str(model), Outputs(out))
+    summary = predict(str(source / "**" / "*.*"), str(model), Outputs(out))
     seconds = time.perf_counter() - started
     modes = Counter(Image.open(path).mode for path in source.rglob("*") if path.suffix.lower() in SUFFIXES)
     sizes = sum(Image.open(out / str(row["mask"])).size == Image.open(str(row["file"])).size for row in summary.rows)

@@ -9,7 +9,8 @@ from PIL import Image
 
 from ultrarefiner_monai.bundle.paths import BUNDLES
 from ultrarefiner_monai.bundle.preflight import Request, decide
-from ultrarefiner_monai.bundle.preflight.data import FoundData, find_images, make_phantom
+from ultrarefiner_monai.bundle.preflight.data import FoundData, find_data, find_images, make_phantom
+from ultrarefiner_monai.bundle.preflight.request import Substitutions
 from ultrarefiner_monai.data.manifests import load_manifest, shipped_manifest
 from ultrarefiner_monai.data.phantom import generate_phantom
 from ultrarefiner_monai.errors import DataError
@@ -74,7 +75,7 @@ def test_a_training_on_turned_images_says_so(tmp_path, caplog):
     manifest = json.loads(shipped_manifest("PHANTOM").read_text())
     told = "turned as their EXIF orientation says, 2 images: p0001_1, p0001_2"
     (tmp_path / "PHANTOM.json").write_text(json.dumps({**manifest, "warnings": [told, "another"]}))
-    plan(tmp_path, dataset="PHANTOM", manifest=str(tmp_path / "PHANTOM.json"), strict=False)
+    find_data(request(tmp_path, dataset="PHANTOM", manifest=str(tmp_path / "PHANTOM.json")), 0, Substitutions(False))
     assert [line for line in caplog.messages if "another" in line or "EXIF" in line] == [f"PHANTOM: {told}"]
 
 

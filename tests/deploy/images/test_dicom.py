@@ -252,6 +252,22 @@ def test_damaged_files_are_told_in_one_line(tmp_path):
             list(DicomFile(tmp_path / f"{name}.dcm").frames())
 
 
+@pytest.mark.parametrize("bare", [False, True])
+def test_only_one_kind_of_error_comes_from_damaged_files(bare, tmp_path):
+    rng = np.random.default_rng(1)
+    path = write_dicom(tmp_path / "a.dcm", GREY, SequenceOfUltrasoundRegions=[region(0.01, 0.02)], PixelSpacing=[1, 1])
+    whole = (without_preamble(path) if bare else path).read_bytes()
+    for _ in range(300):
+        damaged = bytearray(whole)
+        for place in rng.integers(0 if bare else 128, len(whole), 2):
+            damaged[place] = rng.integers(256)
+        path.write_bytes(damaged)
+        try:
+            list(DicomFile(path).frames())
+        except DataError as error:
+            assert str(error).startswith(str(path)) and "\n" not in str(error)
+
+
 def test_a_file_with_fewer_frames_than_it_says_gives_those_it_has_at_most(tmp_path):
     path = write_dicom(tmp_path / "a.dcm", np.stack([GREY, GREY]), NumberOfFrames=3)
     with pytest.raises(DataError, match="cannot be read as a DICOM image"):

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from ultrarefiner_monai.data.images import read_grey
-from ultrarefiner_monai.deploy.images.find import find_files, open_image_file, stem
+from ultrarefiner_monai.deploy.images.find import find_files, is_dicom, open_image_file, stem
 from ultrarefiner_monai.deploy.images.nifti import NiftiFile
 from ultrarefiner_monai.errors import DataError
 
@@ -162,3 +162,36 @@ def test_damaged_niftis_are_told(tmp_path):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(DataError, match=rf"{name}: cannot be read as NIfTI \(.*\); copy it again from its source$"):
             list(open_image_file(Path(tmp_path / name)).frames())
+
+
+def test_only_one_kind_of_error_comes_from_damaged_files(tmp_path):
+    """Pillow raises errors of many classes: for such TIFFs a TypeError when their pages are counted."""
+    rng = np.random.default_rng(0)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture = Image.fromarray(rng.integers(0, 255, (12, 16), dtype=np.uint8))
+    picture.save(tmp_path / "a.png", exif=exif)
+    picture.save(tmp_path / "b.jpg", exif=exif)
+    picture.save(tmp_path / "c.tif", tiffinfo=exif, save_all=True, append_images=[picture])
+    refused = 0
+    for path in sorted(tmp_path.iterdir()):
+        whole = path.read_bytes()
+        for _ in range(100):
+            damaged = bytearray(whole)
+            for place in rng.integers(0, len(whole), 3):
+                damaged[place] = rng.integers(256)
+            path.write_bytes(damaged)
+            try:
+                list(open_image_file(path).frames())
+            except DataError as error:
+                refused += 1
+                assert str(error).startswith(str(path)) and "\n" not in str(error)
+    assert refused > 50
+
+
+def test_a_file_that_may_not_be_opened_is_no_dicom(tmp_path, monkeypatch):
+    (tmp_path / "IM1").write_bytes(bytes(128) + b"DICM")
+    monkeypatch.setattr(Path, "open", lambda *_: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
+    assert not is_dicom(tmp_path / "IM1")
+    with pytest.raises(DataError, match=r"IM1: cannot be read as an image \(.*Permission denied.*\)"):
+        list(open_image_file(tmp_path / "IM1").frames())

@@ -151,6 +151,76 @@ def test_all_builds_what_is_there_and_names_the_rest(release: Path, tmp_path: Pa
     assert [path.name for path in (tmp_path / "m").iterdir()] == ["BUS.json"]
 
 
+def test_out_may_be_the_file_itself(release: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    Manifests().build("BUS", str(release), out=str(tmp_path / "m/my.split.JSON"), folds=3)
+    assert capsys.readouterr().out.startswith(f"wrote {tmp_path}/m/my.split.JSON\n")
+    assert [path.name for path in (tmp_path / "m").iterdir()] == ["my.split.JSON"]
+    Manifests().build("BUS", str(release), out=str(tmp_path / "folder"), folds=3)
+    assert (tmp_path / "folder/BUS.json").read_bytes() == (tmp_path / "m/my.split.JSON").read_bytes()
+
+
+def test_one_file_is_not_taken_for_several_manifests(release: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        DataError, match=r"--out .*all\.json: one file for the manifests of BUSI, BUSBRA, .*; name a folder"
+    ):
+        Manifests().build("ALL", str(release.parent), out=str(tmp_path / "all.json"))
+    (tmp_path / "old.json").mkdir()
+    with pytest.raises(DataError, match=r"--out .*old\.json: a folder is there; name a file, or move the folder away"):
+        Manifests().build("BUS", str(release), out=str(tmp_path / "old.json"))
+    assert not (tmp_path / "all.json").exists() and not any((tmp_path / "old.json").iterdir())
+
+
+@pytest.fixture
+def own_data(release: Path) -> Path:
+    """The same pictures as somebody's own data, with a table of patients."""
+    (release / "original").rename(release / "images")
+    (release / "GT").rename(release / "masks")
+    rows = [f"{number:06};p{number // 2}" for number in range(8)]
+    (release / "who.csv").write_text("\n".join(["Bild;Frau", *rows]))
+    return release
+
+
+def test_own_data_are_built_shown_and_verified_by_their_name(
+    own_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    columns = {"image_column": "Bild", "patient_column": "Frau"}
+    Manifests().build("2024", str(own_data), table=str(own_data / "who.csv"), folds=2, test_fraction=0.25, **columns)
+    Manifests().verify("2024", str(own_data))
+    Manifests().show("2024")
+    assert "2024: 8 of 8 items present, 0 faults" in capsys.readouterr().out
+    manifest = load_manifest(shipped_manifest("2024"))
+    assert {item["patient"] for item in manifest.items()} == {"p0", "p1", "p2", "p3"}
+    assert {item["group"] for item in manifest.items()} == {"000000", "000002", "000004", "000006"}
+    assert manifest.header["warnings"] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "told"),
+    [
+        ("MYSET", {"patient_column": "Frau"}, "--patient_column names a column of a table; give --table FILE, too"),
+        ("MYSET", {"folds": "official"}, "MYSET: 8 of 8 images have no place in a published split, 000000"),
+        (
+            "BUS",
+            {"images": "images"},
+            "BUS: a known release, read as published; --images, --masks, --table are for data",
+        ),
+        ("MYSET", {"mask": "dark"}, "--mask dark: expected one of alpha, inverted, half, nonzero"),
+        ("MYSET", {"masks": "../GT"}, r"MYSET: --masks: path '\.\./GT' leaves the dataset root"),
+        ("bus-bra", {}, "unknown dataset 'bus-bra': did you mean 'BUSBRA'"),
+    ],
+)
+def test_what_own_data_cannot_be_asked_for(name: str, options: dict, told: str, own_data: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=told):
+        Manifests().build(name, str(own_data), out=str(tmp_path / "m"), **options)
+    assert not (tmp_path / "m").exists()
+
+
+def test_an_inventory_is_of_a_known_release(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"MYSET is none of BUSI, .*: give --root FOLDER"):
+        Manifests().build("MYSET", inventory=str(tmp_path))
+
+
 def test_near_duplicates_are_reported_and_left_out(release: Path, tmp_path: Path) -> None:
     from PIL import Image
 

@@ -160,7 +160,7 @@ def test_incomplete_releases_are_restricted_and_counted(document: dict, tmp_path
 def test_unknown_names_and_manifests_not_built_yet() -> None:
     with pytest.raises(DataError, match="unknown dataset 'busbra': did you mean 'BUSBRA'"):
         shipped_manifest("busbra")
-    with pytest.raises(DataError, match="unknown dataset 'Image Net': expected one of BUSI, .* or a name of your own"):
+    with pytest.raises(DataError, match=r"unknown dataset 'Image Net': expected one of BUSI, .* or a name of your own"):
         shipped_manifest("Image Net")
     with pytest.raises(DataError, match=r"no manifest data_manifests/BUSBRAA\.json: .*\(did you mean 'BUSBRA'\?\)"):
         shipped_manifest("BUSBRAA")

@@ -4,6 +4,7 @@ One row an image; the columns are those of `COLUMNS`. Several masks are separate
 Building from a release's files and from its inventory gives the same bytes.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 from ultrarefiner_monai.data.releases.readers import reader
@@ -31,20 +32,21 @@ OFFICIAL = ("", "test", *map(str, range(1, 11)))
 
 def read_inventory(name: str, path: str | Path) -> list[Record]:
     """Records of the dataset `name` from the CSV file `path`; every malformed row is named in one `DataError`."""
+    identify = reader(name).identify
     header, *lines = read_lines(Path(path)) or [[]]
     if missing := [column for column in COLUMNS if column not in header]:
         raise DataError(f"inventory {path}: expected columns {', '.join(COLUMNS)}; missing {', '.join(missing)}")
     records, problems = [], []
     for line, values in enumerate(lines, start=2):
         try:
-            records.append(_record(name, header, values))
+            records.append(_record(name, identify, header, values))
         except ValueError as error:
             problems.append(f"line {line}: {error}")
     raise_problems(f"inventory {path}", problems)
     return records
 
 
-def _record(name: str, header: list[str], values: list[str]) -> Record:
+def _record(name: str, identify: Callable[[str], str], header: list[str], values: list[str]) -> Record:
     if len(values) != len(header):
         raise DataError(f"expected {len(header)} values, found {len(values)}")
     row = dict(zip(header, values, strict=True))
@@ -61,7 +63,7 @@ def _record(name: str, header: list[str], values: list[str]) -> Record:
         )
     return Record(
         source=Source(
-            id=reader(name).identify(row["image"]),
+            id=identify(row["image"]),
             image=row["image"],
             masks=masks,
             label=row["label"],

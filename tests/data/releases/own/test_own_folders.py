@@ -1,6 +1,5 @@
 """Folders of images and masks, and masks beside their images: which belongs to which."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -154,7 +153,7 @@ def test_links_are_not_followed_and_said(tmp_path: Path) -> None:
     names(tmp_path / "elsewhere", "a.png")
     (tmp_path / "data").mkdir()
     for folder in ("images", "masks"):
-        os.symlink(tmp_path / "elsewhere", tmp_path / "data" / folder)
+        (tmp_path / "data" / folder).symlink_to(tmp_path / "elsewhere")
     with pytest.raises(DataError, match="links to folders are not followed: images, masks"):
         listed(tmp_path / "data")
 

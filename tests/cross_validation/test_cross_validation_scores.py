@@ -1,10 +1,12 @@
 """Scores of hand-made rows."""
 
 import math
+from pathlib import Path
 
 import pytest
 
 from ultrarefiner_monai.cross_validation.scores import markdown, summary
+from ultrarefiner_monai.metrics.scores_file import read_rows
 
 METRICS = ("dice", "iou", "hd95", "precision", "recall")
 
@@ -58,6 +60,12 @@ def test_a_count_of_dice_is_told_where_some_image_has_none():
     head, _, first, *_ = markdown(summary(rows)).splitlines()
     assert "| delta_dice | n_dice | coarse_iou | refined_iou | n_iou |" in head
     assert first.startswith("| phase2 | 0 | 2 | 0.5000 | 0.6000 | +0.1000 | 1 |")
+
+
+def test_the_published_table_follows_from_its_rows():
+    results = Path(__file__).resolve().parents[2] / "docs" / "results"
+    rows = read_rows(results / "busbra_sample_cv.csv")
+    assert markdown(summary(rows)) in (results / "busbra_sample.md").read_text(encoding="utf-8")
 
 
 def test_markdown_has_a_line_each_and_signs_only_on_differences():

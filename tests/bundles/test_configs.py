@@ -231,6 +231,21 @@ def test_resume_goes_on_after_the_last_epoch(small_release, tmp_path):
     assert [line["step"] for line in lines if "train_loss" in line] == [1, 2]
 
 
+def test_a_resumed_training_with_other_batches_keeps_the_shape_of_its_schedule(small_release, tmp_path):
+    keys = {"variant": "tiny", "image_size": 64, "log_model": False, **small_release}
+    keys["tracking_uri"] = f"sqlite:///{tmp_path}/m.db"
+
+    def rates(folder):
+        lines = [json.loads(line) for line in (tmp_path / folder / "metrics.jsonl").read_text().splitlines()]
+        return {line["step"]: line["lr_0"] for line in lines if "lr_0" in line}
+
+    run_bundle("phase1", "train", epochs=4, batch_size=2, output_dir=str(tmp_path / "whole"), **keys)
+    run_bundle("phase1", "train", epochs=2, batch_size=1, output_dir=str(tmp_path / "cut"), **keys)
+    run_bundle("phase1", "train", epochs=4, batch_size=2, resume="true", output_dir=str(tmp_path / "cut"), **keys)
+    whole, cut = rates("whole"), rates("cut")
+    assert (cut[3], cut[4]) == pytest.approx((whole[3], whole[4])) and whole[4] == pytest.approx(0)
+
+
 def test_embeddings_are_computed_once(small_cv, small_release, tmp_path, monkeypatch):
     from ultrarefiner_monai.networks import Sam
 

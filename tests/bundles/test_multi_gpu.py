@@ -24,6 +24,16 @@ def test_two_processes_train(phase, small_cv, small_release, tmp_path):
     command = [*torchrun, "-m", "monai.bundle", "run", "--config_file", str(configs), *options(keys)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
+    if phase == "phase1":  # and one goes on alone, with twice the iterations an epoch
+        config = str(BUNDLES / phase / "configs" / "train.json")
+        command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", config]
+        command += options(keys | {"epochs": 2, "resume": "true"})
+        alone = subprocess.run(command, capture_output=True, text=True, timeout=300)
+        assert alone.returncode == 0, alone.stderr[-2000:]
+        assert "2 iterations an epoch until epoch 1, 4 from now on" in alone.stdout + alone.stderr
+        lines = [json.loads(line) for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
+        assert [line["lr_0"] for line in lines if line["step"] == 2 and "lr_0" in line] == [pytest.approx(0)]
+        return
     card = json.loads((tmp_path / "out" / "model.json").read_text())
     assert card["epoch"] == 1
     rows = (tmp_path / "out" / "per_image.csv").read_text().splitlines()

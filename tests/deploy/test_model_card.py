@@ -49,7 +49,22 @@ def test_scores_are_means_where_defined_with_the_number_of_images(run):
     assert metrics["validation"]["means"] == pytest.approx(
         {"coarse_dice": 0.375, "refined_dice": 0.75, "refined_hd95": 10}
     )
-    assert metrics["test"] == {"images": 1, "means": {"coarse_dice": 0.25, "refined_dice": 0.5}}
+    assert metrics["validation"]["n"] == {"coarse_dice": 2, "refined_dice": 2, "refined_hd95": 1}
+    assert metrics["test"]["means"] == {"coarse_dice": 0.25, "refined_dice": 0.5}
+    assert (metrics["test"]["images"], metrics["test"]["n"]) == (1, {"coarse_dice": 1, "refined_dice": 1})
+
+
+def test_the_means_of_a_metric_are_over_the_same_images(run):
+    (run.parent / "test").mkdir()
+    lines = ["id,patient,class,coarse_dice,refined_dice,coarse_hd95,refined_hd95"]
+    lines += ["x,1,benign,0.5,0.5,8,4", "y,2,benign,0.5,0,30,nan", "z,3,benign,0,0.5,nan,50"]
+    (run.parent / "test" / "per_image.csv").write_text("\n".join(lines) + "\n")
+    test = describe(run)["metrics"]["test"]
+    assert test["means"] == pytest.approx(
+        {"coarse_dice": 1 / 3, "refined_dice": 1 / 3, "coarse_hd95": 8, "refined_hd95": 4}
+    )
+    assert test["n"] == {"coarse_dice": 3, "refined_dice": 3, "coarse_hd95": 1, "refined_hd95": 1}
+    assert "| coarse_hd95 | 8.0000 (n 1) |" in to_markdown(describe(run))
 
 
 def test_scores_of_a_later_epoch_are_not_the_models(run):
@@ -62,7 +77,7 @@ def test_the_page_warns_and_names_no_folder_of_the_machine(run, tmp_path):
     card = describe(run)
     page = to_markdown(card)
     assert "Not for clinical use." in page.splitlines()[2]
-    assert "validation (2 images" in page and "| refined_dice | 0.7500 |" in page
+    assert "validation (2 images" in page and "| refined_dice | 0.7500 (n 2) |" in page
     for told in ("ab" * 32, "medsam.pth", "10.5281/zenodo.8231412", "BUSI", "Apache-2.0"):
         assert told in page
     told = json.loads((run.parent / "executed_config.json").read_text())

@@ -14,7 +14,9 @@ import pytest
 import torch
 from ignite.engine import Engine, Events
 from torch import nn
+from torch.utils.data import DataLoader
 
+from ultrarefiner_monai.bundle.optimizers import cosine, warm_polynomial
 from ultrarefiner_monai.handlers import CheckpointError, CheckpointHandler, CompareMasks, load_model, save_model
 
 CARD = {"phase": 3, "prompts": {"box": True, "points": [1, 1]}}
@@ -196,6 +198,68 @@ def test_other_settings_are_refused_by_name(start):
     other = {"phase": 3, "prompts": {"box": False, "points": [1, 1]}}
     with pytest.raises(CheckpointError, match=r"made with prompts.box = True, expected False"):
         start(epochs=2, resume=True, card=other)
+
+
+def scheduled(folder, make_schedule, batches, epochs, images=(1, 2, 3)):
+    """A trainer of so many iterations an epoch, the rates it used, and its handler."""
+    network = nn.Linear(1, 1)
+    optimizer = torch.optim.SGD(network.parameters(), lr=1.0)
+    schedule = make_schedule(optimizer, epochs * batches)
+    rates = []
+
+    def step(engine, batch):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+
+    trainer, evaluator = Engine(step), Engine(lambda engine, batch: None)
+    evaluator.data_loader = DataLoader(images)
+    trainer.state.max_epochs, trainer.state.epoch_length = epochs, batches
+    handler = CheckpointHandler(folder, {"optimizer": optimizer, "lr_scheduler": schedule}, network, CARD)
+    handler.attach(trainer, evaluator)
+    return trainer, handler, rates
+
+
+@pytest.mark.parametrize("make_schedule", [cosine, warm_polynomial])
+@pytest.mark.parametrize(("before", "after"), [(6, 3), (2, 8), (4, 4)])
+def test_a_schedule_goes_on_by_epochs_whatever_their_length(tmp_path, caplog, make_schedule, before, after):
+    whole, _, expected = scheduled(tmp_path / "whole", make_schedule, after, epochs=4)
+    whole.run(range(after), max_epochs=4)
+    first, handler, _ = scheduled(tmp_path / "cut", make_schedule, before, epochs=4)
+    first.add_event_handler(Events.EPOCH_COMPLETED(once=2), lambda engine: engine.terminate())
+    first.run(range(before), max_epochs=4)
+    second, handler, rates = scheduled(tmp_path / "cut", make_schedule, after, epochs=4)
+    assert handler.restore(second)
+    second.run(range(after))
+    assert rates == pytest.approx(expected[2 * after :])
+    told = [record.getMessage() for record in caplog.records if "iterations an epoch" in record.getMessage()]
+    assert len(told) == (before != after)
+    assert before == after or f"{before} iterations an epoch until epoch 2, {after} from now on" in told[0]
+
+
+def test_a_schedule_of_epochs_does_not_care_and_one_that_cannot_follow_is_refused(tmp_path):
+    def halving(optimizer, steps):
+        return torch.optim.lr_scheduler.StepLR(optimizer, step_size=5, gamma=0.5)
+
+    first, _, _ = scheduled(tmp_path, halving, 6, epochs=2)
+    first.run(range(6), max_epochs=1)
+    second, handler, _ = scheduled(tmp_path, halving, 3, epochs=2)
+    with pytest.raises(
+        CheckpointError, match=r"6 iterations an epoch until epoch 1, 3 from now on, which lr_scheduler"
+    ):
+        handler.restore(second)
+    by_epoch = torch.load(handler.last, weights_only=True)
+    by_epoch["state"]["lr_scheduler"]["last_epoch"] = 1
+    torch.save(by_epoch, handler.last)
+    assert handler.restore(second)
+
+
+def test_a_best_epoch_of_other_images_is_refused(tmp_path):
+    first, _, _ = scheduled(tmp_path, cosine, 2, epochs=2)
+    first.run(range(2), max_epochs=1)
+    second, handler, _ = scheduled(tmp_path, cosine, 2, epochs=2, images=range(5))
+    with pytest.raises(CheckpointError, match="validated on 3 images, expected 5: the best epoch"):
+        handler.restore(second)
 
 
 def test_a_state_of_other_objects_is_refused(start):

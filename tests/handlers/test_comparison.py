@@ -65,6 +65,20 @@ def test_means_deltas_and_counts_by_hand(tmp_path):
     )
 
 
+def test_all_outputs_of_a_metric_are_over_the_same_images(tmp_path, caplog):
+    """HD95 by hand: outlines of masks of 2 and 4 of 10 rows are 2 rows apart; a blank mask has none."""
+    images = [image("both", 4, 2, 4), image("lost by refining", 4, 8, 0), image("missed at first", 4, 0, 5)]
+    with caplog.at_level(logging.INFO, "ultrarefiner_monai"):
+        metrics = evaluate(tmp_path, images)
+    assert (metrics["coarse_hd95"], metrics["refined_hd95"], metrics["delta_hd95"]) == (2, 0, -2)
+    assert metrics["n_hd95"] == 1 and metrics["n_dice"] == 3
+    assert metrics["coarse_hd95_undefined"] == metrics["refined_hd95_undefined"] == 1
+    assert metrics["delta_hd95_undefined"] == 2
+    assert metrics["refined_dice"] - metrics["coarse_dice"] == pytest.approx(metrics["delta_dice"])
+    table = {line.split()[0]: line.split() for line in caplog.messages[-1].splitlines()}
+    assert table["hd95"] == ["hd95", "(px)", "2.0000", "0.0000", "▲", "-2.0000", "1", "1", "1"]
+
+
 def test_names_of_the_metrics(tmp_path):
     """Configurations, reports and the tracker rely on them."""
     means = (
@@ -81,11 +95,13 @@ def test_names_of_the_metrics(tmp_path):
     )
     stages = ("coarse", "refined", "delta")
     names = {f"{stage}_{name}{end}" for stage in stages for name in means for end in ("", "_undefined")}
+    names |= {f"n_{name}" for name in means}
     names |= {f"{stage}_{name}" for stage in stages for name in ("lesion_sensitivity", "ece", "ece_lesion")}
     lesions_only = evaluate(tmp_path, [image("a", 4, 2, 4)])
     assert set(lesions_only) == names | {"lesions", "worse_share", "better_share"}
     normals = {f"false_positive_{name}{end}" for name in ("rate", "area") for end in ("", "_undefined")}
-    assert set(evaluate(tmp_path, IMAGES)) - set(lesions_only) == {f"{s}_{n}" for s in stages for n in normals}
+    counts = {"n_false_positive_rate", "n_false_positive_area"}
+    assert set(evaluate(tmp_path, IMAGES)) - set(lesions_only) == counts | {f"{s}_{n}" for s in stages for n in normals}
 
 
 def test_the_csv_has_a_row_an_image_with_undefined_as_nan(tmp_path):

@@ -89,14 +89,17 @@ def test_a_resumed_run_adds_to_the_log(make_run, tmp_path):
 def test_the_last_table_shows_the_best_and_the_last_epoch(make_run, tmp_path, caplog):
     for epoch, dice in enumerate((0.5, 0.75, 0.7, 0.9), start=1):  # the fourth is of an earlier, longer run
         numbers = {"val_coarse_dice": 0.5, "val_refined_dice": dice, "val_delta_dice": dice - 0.5}
-        append_record(tmp_path, {"step": epoch, **numbers, "val_refined_hd95": math.nan if epoch == 3 else 12.0})
+        distance = (
+            {"val_refined_hd95": math.nan, "val_n_hd95": 0} if epoch == 3 else {"val_refined_hd95": 12, "val_n_hd95": 5}
+        )
+        append_record(tmp_path, {"step": epoch, **numbers, **distance})
     ended = {"epochs": {"done": 3, "planned": 3}, "best": {"metric": "refined_dice", "value": 0.75, "epoch": 2}}
     with caplog.at_level(logging.INFO, "ultrarefiner_monai"):
         start(make_run, tmp_path, epochs=1, results=lambda: ended)
     assert caplog.messages[-1].splitlines()[1:] == [
-        "epoch       coarse_dice refined_dice refined_hd95 delta_dice",
-        "best     2       0.5000       0.7500      12.0000     0.2500",
-        "last     3       0.5000       0.7000    undefined     0.2000",
+        "epoch       coarse_dice refined_dice refined_hd95 delta_dice  n_hd95",
+        "best     2       0.5000       0.7500      12.0000     0.2500       5",
+        "last     3       0.5000       0.7000    undefined     0.2000       0",
     ]
 
 

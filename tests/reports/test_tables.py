@@ -30,7 +30,7 @@ def test_estimates_are_those_of_images_where_defined():
     assert (table["images"], table["patients"], table["unit"]) == (3, 3, "px")
     assert table["changes"] == {"worse_share": 0.5, "better_share": 0.5}
     assert line["coarse"]["value"] == pytest.approx(0.7) and line["coarse"]["images"] == 2
-    assert line["refined"]["value"] == pytest.approx(0.7) and line["refined"]["images"] == 3
+    assert line["refined"]["value"] == pytest.approx(0.75) and line["refined"]["images"] == 2
     assert line["delta"]["value"] == pytest.approx(0.05) and line["delta"]["patients"] == 2
     assert line["undefined"] == {"coarse": 1, "refined": 0} and line["p"] == 1.0
 
@@ -58,8 +58,9 @@ def test_three_outputs_and_what_the_last_gains_over_the_first():
     table = output_table(rows, tests=True)
     line = metric_of(table, "dice")
     values = {name: line[name]["value"] for name in ("unet", "step1", "step2", "delta")}
-    assert values == pytest.approx({"unet": 0.6, "step1": 0.4, "step2": 0.75, "delta": 0.15})
-    assert line["undefined"] == {"unet": 0, "step1": 1, "step2": 0} and line["p"] == 0.5  # both of two rise
+    assert values == pytest.approx({"unet": 0.5, "step1": 0.4, "step2": 0.75, "delta": 0.25})
+    assert {line[name]["images"] for name in values} == {1}
+    assert line["undefined"] == {"unet": 0, "step1": 1, "step2": 0} and line["p"] == 1.0  # one pair says nothing
     assert table["changes"] == {"worse_share": 0.0, "better_share": 1.0}
 
 
@@ -102,6 +103,7 @@ def test_folds_mean_and_deviation():
     assert lines[0]["coarse_dice"] == pytest.approx(0.6) and lines["mean"]["images"] == 4
     assert lines["mean"]["refined_dice"] == pytest.approx((0.7 + 0.9 + 0.9) / 3)
     assert lines["sd"]["coarse_dice"] == pytest.approx(math.sqrt(2 * (0.2 / 3) ** 2 + (0.4 / 3) ** 2) / math.sqrt(2))
+    assert [lines[fold]["n_dice"] for fold in lines] == [2, 1, 1, 4, 4]
     assert [place_of(one) for one in rows] == ["out-of-fold"] * 3 + ["test", "out-of-fold"]
 
 

@@ -84,7 +84,7 @@ def write_summary(
     summary = {
         name: {"value": value, "n": count_of(name, metrics, images)}
         for name, value in finite(metrics).items()
-        if not name.endswith("_undefined") and name != "lesions"
+        if not name.endswith("_undefined") and not name.startswith("n_") and name != "lesions"
     }
     content = {
         **facts,
@@ -100,8 +100,10 @@ def count_of(name: str, metrics: Mapping[str, float], images: int) -> int:
     """How many images (for the sensitivity: lesions) the metric `name` is taken from."""
     if name.endswith("lesion_sensitivity"):
         return int(metrics["lesions"])
-    source = "delta_dice" if name in ("worse_share", "better_share") else name
-    return images - int(metrics.get(f"{source}_undefined", 0))
+    if name in ("worse_share", "better_share"):
+        name = "delta_dice"
+    counts = [count for count in metrics if count.startswith("n_") and name.endswith(count[1:])]
+    return int(metrics[max(counts, key=len)]) if counts else images  # n_boundary_iou, not n_iou
 
 
 def _warn(facts: Mapping[str, Any]) -> None:

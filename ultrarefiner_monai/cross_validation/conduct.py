@@ -99,7 +99,7 @@ def _sum_up(cv: CrossValidation, tracker: Tracker) -> str:
     write_atomically(cv.out / "summary.md", (table + "\n").encode())
     for line in lines:
         if line["fold"] in ("mean", "sd", "test"):
-            numbers = {name: value for name, value in line.items() if isinstance(value, float)}
+            numbers = {name: value for name, value in line.items() if isinstance(value, float) or name.startswith("n_")}
             tracker.log_metrics(
                 {f"{line['phase']}_{name}_{line['fold']}": value for name, value in numbers.items()}, step=0
             )

@@ -1,5 +1,6 @@
 """Scores of a finished cross-validation, read from its prediction maps at every file's own size."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,15 @@ from ultrarefiner_monai.data.manifests.items import Item, masks_of
 from ultrarefiner_monai.data.predictions.index import PredictionIndex
 from ultrarefiner_monai.data.predictions.maps import read_map
 from ultrarefiner_monai.data.releases.roots import Root, resolve
-from ultrarefiner_monai.metrics.scores import Row, outputs_of, score_image, short_columns, summarise_rows
+from ultrarefiner_monai.metrics.scores import (
+    Row,
+    outputs_of,
+    over_folds,
+    score_image,
+    short_columns,
+    summarise_rows,
+    told_columns,
+)
 
 TEST = "test"
 COLUMNS = ("dataset", "id", "image", "patient", "class", "fold", "phase")
@@ -84,13 +93,14 @@ def score_prediction(prediction: Prediction, dataset: str, maps: Tensor, truth: 
 
 
 def summary(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """One line a stage and fold, then the mean and deviation over folds, then the test set."""
+    """One line a stage and fold, then the mean and deviation over folds (`over_folds`), then the test set."""
     lines = []
     for phase in sorted({row["phase"] for row in rows}):
         of_phase = [row for row in rows if row["phase"] == phase]
         folds = sorted({row["fold"] for row in of_phase} - {TEST})
         by_fold = [_line(of_phase, phase, fold) for fold in folds]
-        lines += [*by_fold, *_over_folds(phase, by_fold), _line(of_phase, phase, TEST)]
+        over = over_folds(by_fold, columns_of(of_phase)) if by_fold else []
+        lines += [*by_fold, *({"phase": phase, **line} for line in over), _line(of_phase, phase, TEST)]
     return lines
 
 
@@ -101,25 +111,19 @@ def _line(rows: Sequence[Row], phase: str, fold: int | str) -> dict[str, Any]:
 
 
 def columns_of(rows: Sequence[Row]) -> list[str]:
-    """Columns of the summary: Dice, IoU and HD95 of every output, the change of Dice and the shares of changed images."""
+    """Columns of the summary: Dice, IoU and HD95 of every output with their counts, the change of Dice, the shares of changes."""
     outputs = list(dict.fromkeys(name for row in rows for name in outputs_of(row)))
     shares = SHARES if len(outputs) > 1 else ()
     return [*(f"{output}_{metric}" for output, metric in short_columns(outputs)), *shares]
 
 
-def _over_folds(phase: str, lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    if len(lines) < 2:
-        return []
-    names = [name for name in lines[0] if name not in HEAD]
-    head = {"phase": phase, "images": sum(line["images"] for line in lines)}
-    means = {name: float(np.mean([line[name] for line in lines])) for name in names}
-    deviations = {name: float(np.std([line[name] for line in lines], ddof=1)) for name in names}
-    return [{**head, "fold": "mean", **means}, {**head, "fold": "sd", **deviations}]
-
-
 def markdown(lines: Sequence[dict[str, Any]]) -> str:
-    """The summary as a Markdown table: Dice, IoU, HD95 in pixels, shares of images changed by more than 0.02 Dice."""
-    names = list(dict.fromkeys(name for line in lines for name in line if name not in HEAD))
+    """The summary as a Markdown table: Dice, IoU, HD95 in pixels, shares of images changed by more than 0.02 Dice.
+
+    Means are over all images of their line, or over as many as a column such as `n_hd95` says.
+    """
+    names = [f"{output}_{metric}" for output, metric in told_columns(lines)]
+    names += [name for name in SHARES if any(name in line for line in lines)]
     head = (*HEAD, *(SHARES.get(name, name) for name in names))
     table = [" | ".join(head).join(("| ", " |")), "|" + " --- |" * len(head)]
     for line in lines:
@@ -131,6 +135,10 @@ def markdown(lines: Sequence[dict[str, Any]]) -> str:
 def _cell(line: dict[str, Any], name: str) -> str:
     if name not in line:
         return ""
+    if name.startswith("n_"):
+        return str(line[name])
+    if math.isnan(line[name]):
+        return "–"
     if name in SHARES:
         return f"{100 * line[name]:.1f} %"
     sign = "+" if "delta" in name and line["fold"] != "sd" else ""

@@ -1,7 +1,7 @@
 """The card of a trained model, complete: what decides its predictions, where it comes from, how well it did, its limits."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from ultrarefiner_monai.data.releases.readers import info
 from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.files import json_or_empty, without_folders
 from ultrarefiner_monai.masks import THRESHOLD
+from ultrarefiner_monai.metrics.scores import over_same_images
 from ultrarefiner_monai.metrics.scores_file import PER_IMAGE, read_rows
 from ultrarefiner_monai.models.card import read_card
 from ultrarefiner_monai.systems import Stage, find_system
@@ -103,9 +104,13 @@ def to_markdown(card: Mapping[str, Any]) -> str:
     plain = {name: value for name, value in card["network"].items() if name not in network}
     metrics = []
     for name, table in card["metrics"].items():
-        means = {key: None if value is None else f"{value:.4f}" for key, value in table["means"].items()}
+        counts = table.get("n", {})
+        means = {
+            key: None if value is None else f"{value:.4f}" + (f" (n {counts[key]})" if key in counts else "")
+            for key, value in table["means"].items()
+        }
         images = "images not counted" if table["images"] is None else f"{table['images']} images"
-        metrics.append(f"{name} ({images}, means where defined):\n\n{_table(means)}")
+        metrics.append(f"{name} ({images}, means over the n where every output is defined):\n\n{_table(means)}")
     sections = {
         "Data": [_table(data | {"manifest SHA-256": f"`{card.get('manifest_sha256')}`"})]
         + [
@@ -126,7 +131,7 @@ def to_markdown(card: Mapping[str, Any]) -> str:
 
 
 def _metrics(folder: Path, stage: Stage, best: Mapping[str, float | None]) -> dict[str, dict[str, Any]]:
-    """Means, over the images where they are defined, of each table of scores in a run's folder that is of the best weights.
+    """Means, over the `n` images where every output has them, of each table of scores of the best weights in a run's folder.
 
     A training writes its table at each validation: where the last one was not the best, only the best metric is known.
     """
@@ -138,14 +143,25 @@ def _metrics(folder: Path, stage: Stage, best: Mapping[str, float | None]) -> di
         except DataError:
             continue
         scores = [key for key in (rows[0] if rows else ()) if key.startswith(prefixes)]
-        columns = {key: np.array([row[key] for row in rows]) for key in scores}
+        columns = _over_same_images({key: np.array([row[key] for row in rows]) for key in scores}, stage.outputs)
         means = {key: float(np.nanmean(column)) for key, column in columns.items() if not np.isnan(column).all()}
+        counts = {key: int(np.isfinite(columns[key]).sum()) for key in means}
         differences = [
             abs(means.get(key, math.inf) - (math.inf if value is None else value)) for key, value in best.items()
         ]
         if name != "validation" or (best and all(one < TOLERANCE for one in differences)):
-            found[name] = {"images": len(rows), "means": means}
+            found[name] = {"images": len(rows), "means": means, "n": counts}
     return found
+
+
+def _over_same_images(columns: Mapping[str, np.ndarray], outputs: Sequence[str]) -> dict[str, np.ndarray]:
+    """The columns in their order, each with NaN where the same score of another output is undefined."""
+    by_score: dict[str, dict[str, np.ndarray]] = {}
+    for output in outputs:
+        for key in (key for key in columns if key.startswith(f"{output}_")):
+            by_score.setdefault(key.removeprefix(f"{output}_"), {})[key] = columns[key]
+    shared = {key: column for same in by_score.values() for key, column in over_same_images(same).items()}
+    return {key: shared[key] for key in columns}
 
 
 def _table(values: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from ignite.engine import Engine, Events
 from torch import nn
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from ultrarefiner_monai.devices import gather, is_main, rank
 from ultrarefiner_monai.handlers.random_states import capture_random_states, reseed_transforms, restore_random_states
@@ -95,14 +96,17 @@ class CheckpointHandler:
             False, with a log line, where there is none yet: the training starts from the beginning.
 
         Raises:
-            CheckpointError: damaged without a fallback, made under other settings, or of other objects.
+            CheckpointError: damaged without a fallback, made under other settings, of other objects, or validated on another
+            number of images.
         """
         path, found = self._read_newest()
         if found is None:
             logger.info("no checkpoint in %s: the training starts from the beginning", self.output_dir)
             return False
         compare_card(path, found["card"], self.card)
+        self._compare_validation(path, found)
         self._load_objects(trainer, found, path)
+        self._keep_schedule(trainer, found, path)
         self._epoch, self.best_metric, self.best_epoch = found["epoch"], found["best_metric"], found["best_epoch"]
         self._pending_random = found["random"]
         if self._evaluator is not None and self.best_epoch >= 0:
@@ -124,6 +128,35 @@ class CheckpointHandler:
             if is_main():  # out of the way, or the next save would rotate it over the good one
                 self.last.replace(self.output_dir / "checkpoint.damaged.pt")
         return self.previous, read_torch(self.previous)
+
+    def _compare_validation(self, path: Path, found: dict[str, Any]) -> None:
+        """The best metric so far means nothing on other images."""
+        before, now = found.get("validated"), self._validated()
+        if before is not None and now is not None and before != now:
+            raise CheckpointError(
+                f"{path} was validated on {before} images, expected {now}: the best epoch of both cannot be told; "
+                "start anew or restore the list of items"
+            )
+
+    def _validated(self) -> int | None:
+        """Number of images of a validation; None where it is not known."""
+        dataset = getattr(getattr(self._evaluator, "data_loader", None), "dataset", None)
+        return None if dataset is None else len(dataset)
+
+    def _keep_schedule(self, trainer: Engine, found: dict[str, Any], path: Path) -> None:
+        """Let schedules of iterations go on at the epoch, though it is longer or shorter: other batches, processes or items."""
+        before, now = found.get("epoch_length"), trainer.state.epoch_length
+        if before is None or now is None or before == now:
+            return
+        for name, schedule in self.state.items():
+            if not isinstance(schedule, LRScheduler) or schedule.last_epoch != found["epoch"] * before:
+                continue  # it counts epochs
+            lengths = f"{before} iterations an epoch until epoch {found['epoch']}, {now} from now on"
+            if not isinstance(schedule, LambdaLR):
+                raise CheckpointError(f"{path}: {lengths}, which {name} cannot follow; restore the batch size")
+            logger.warning("%s: %s; the learning rate follows the same curve over the epochs", path, lengths)
+            schedule.last_epoch = found["epoch"] * now - 1
+            schedule.step()
 
     def _objects(self, trainer: Engine) -> dict[str, Any]:
         scaler = getattr(trainer, "scaler", None)
@@ -174,6 +207,8 @@ class CheckpointHandler:
                 "state": {name: _plain(item.state_dict()) for name, item in self._objects(trainer).items()},
                 "card": _plain(self.card),
                 "epoch": trainer.state.epoch,
+                "epoch_length": trainer.state.epoch_length,
+                "validated": self._validated(),
                 "best_metric": self.best_metric,
                 "best_epoch": self.best_epoch,
                 "random": states,

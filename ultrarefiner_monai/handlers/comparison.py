@@ -40,10 +40,10 @@ class CompareMasks:
     """Scores every image's masks at the file's own size.
 
     Into `engine.state.metrics` go `<output>_<metric>` of each output and, where there are two or more,
-    `delta_<metric>` (last - first, of images where both are defined):
+    `delta_<metric>` (last - first):
 
-    - means over the images where they are defined, with `<name>_undefined` counts, of what `segmentation_metrics` returns:
-      dice, iou, precision, recall, specificity, hd95, assd, nsd, boundary_iou, false_lesions;
+    - means over the `n_<metric>` images where every output has the metric, with `<name>_undefined` counts, of what
+      `segmentation_metrics` returns: dice, iou, precision, recall, specificity, hd95, assd, nsd, boundary_iou, false_lesions;
     - `lesion_sensitivity`, the share of all `lesions` that are found;
     - `ece` and `ece_lesion`, the calibration errors of all pixels and of those in and near lesions;
     - where there are images without a lesion, `false_positive_rate` and `false_positive_area` of those.
@@ -107,7 +107,7 @@ def comparison_table(metrics: Mapping[str, float], images: int, unit: str = "px"
     head = f"{'metric':<20} " + " ".join(f"{output:>8}" for output in outputs)
     if len(outputs) == 1:
         return "\n".join([f"{images} images", f"{head} {'n':>5}", *lines])
-    legend = f"{images} images; ▲ better, ▼ worse, delta over the n images (lesions) where both are defined"
+    legend = f"{images} images; ▲ better, ▼ worse, all of a line over the n images (lesions) where every output has it"
     head += f"   {'delta':>8} {'n':>5}  undefined ({', '.join(outputs)})"
     shares = (
         f"Dice lower by more than {CHANGE}: {100 * metrics['worse_share']:.1f} % of images, "
@@ -117,16 +117,14 @@ def comparison_table(metrics: Mapping[str, float], images: int, unit: str = "px"
 
 
 def _line(metrics: Mapping[str, float], outputs: Sequence[str], name: str, images: int, unit: str) -> str:
-    """A metric's line; its `n` are the images, or lesions, that the last column is taken from."""
+    """A metric's line; its `n` are the images, or lesions, that it is taken from."""
     units = dict.fromkeys(DISTANCES, unit) | {"nsd": f"{NSD_TOLERANCE:g} px"}
     label = f"{name} ({units[name]})" if name in units else name
     means = " ".join(f"{metrics[f'{output}_{name}']:>{max(8, len(output))}.4f}" for output in outputs)
-    paired = len(outputs) > 1
-    source = f"{'delta' if paired else outputs[0]}_{name}"
-    n = metrics["lesions"] if "sensitivity" in name else images - metrics.get(f"{source}_undefined", 0)
-    if not paired:
+    n = metrics["lesions"] if "sensitivity" in name else metrics.get(f"n_{name}", images)
+    if len(outputs) == 1:
         return f"{label:<20} {means} {n:>5.0f}"
-    delta = metrics[source]
+    delta = metrics[f"delta_{name}"]
     undefined = " ".join(f"{metrics.get(f'{output}_{name}_undefined', 0):>4.0f}" for output in outputs)
     return f"{label:<20} {means} {_mark(name, delta)} {delta:>+8.4f} {n:>5.0f}  {undefined}"
 

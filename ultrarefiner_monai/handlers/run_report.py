@@ -120,13 +120,16 @@ def final_table(report: Mapping[str, Any], epochs: Mapping[int, Mapping[str, Any
     if not outputs:
         return ""
     validated = [epoch for epoch, numbers in epochs.items() if epoch <= until and f"val_{outputs[0]}_dice" in numbers]
-    names = [f"{output}_{name}" for output in (*outputs, "delta") for name in SHORT]
+    names = [f"{output}_{name}" for output in (*outputs, "delta") for name in SHORT] + ["n_dice", "n_hd95"]
     shown = [name for name in names if f"val_{name}" in epochs[best]]
     widths = [max(len(name), 7) for name in shown]
     lines = ["epoch       " + " ".join(f"{name:>{width}}" for name, width in zip(shown, widths, strict=True))]
     for title, epoch in (("best", best), ("last", max(validated))):
         values = (epochs[epoch].get(f"val_{name}") for name in shown)
-        texts = ("undefined" if value is None else f"{value:.4f}" for value in values)
+        texts = (
+            "undefined" if value is None else f"{value:.0f}" if name.startswith("n_") else f"{value:.4f}"
+            for name, value in zip(shown, values, strict=True)
+        )
         cells = (f"{text:>{width}}" for text, width in zip(texts, widths, strict=True))
         lines.append(f"{title} {epoch:>5}  " + " ".join(cells))
     return "\n".join(lines)

@@ -1,7 +1,8 @@
 """Scores of one image's masks, and their summary over images.
 
 The masks that a stage predicts are its outputs: the first is the baseline, the last is what users get. A column is
-`<output>_<metric>`; where there are two outputs or more, `delta_<metric>` is last - first.
+`<output>_<metric>`; where there are two outputs or more, `delta_<metric>` is last - first. All means of a metric are over
+the same images, those where every output has it, and `n_<metric>` counts them.
 """
 
 import logging
@@ -28,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 COLUMNS = (*MEANS, "lesions_found", "false_lesions", *FALSE_POSITIVES)  # of an output in the table of images
 SHORT = ("dice", "iou", "hd95")  # what tables with little room show of an output
+NO_OUTPUTS = ("delta", "n")  # begin the name of a column that is of all outputs
 # Means of a summary and the columns they are taken from; those of normals only where the truth of some image is blank.
 OF_IMAGES = {name: name for name in (*MEANS, "false_lesions")}
 OF_NORMALS = {"false_positive_rate": "false_positive", "false_positive_area": "false_positive_area"}
@@ -40,14 +42,49 @@ Row = dict[str, Any]
 
 def outputs_of(names: Iterable[str]) -> list[str]:
     """The outputs that a row, a summary or a table's columns have a Dice of, in order."""
-    return [name.removesuffix("_dice") for name in names if name.endswith("_dice") and name != "delta_dice"]
+    found = [name.removesuffix("_dice") for name in names if name.endswith("_dice")]
+    return [name for name in found if name not in NO_OUTPUTS]
+
+
+def over_folds(lines: Sequence[Mapping[str, Any]], names: Iterable[str]) -> list[dict[str, Any]]:
+    """Mean and deviation (n - 1) of folds' means over the folds that have them, and their counts together.
+
+    Args:
+        lines: one a fold, with `images`.
+        names: of the columns to take.
+
+    Returns:
+        Two lines, whose `fold` is "mean" and "sd"; none of fewer than two folds.
+    """
+    if len(lines) < 2:
+        return []
+    names = list(names)
+    head = {name: sum(line[name] for line in lines) for name in names if name.startswith("n_")}
+    head = {"images": sum(line["images"] for line in lines)} | head
+    values = {name: [line[name] for line in lines if not math.isnan(line[name])] for name in names if name not in head}
+    means = {name: float(np.mean(found)) if found else math.nan for name, found in values.items()}
+    deviations = {name: float(np.std(found, ddof=1)) if len(found) > 1 else math.nan for name, found in values.items()}
+    return [{"fold": "mean", **head, **means}, {"fold": "sd", **head, **deviations}]
 
 
 def short_columns(outputs: Sequence[str]) -> list[tuple[str, str]]:
-    """Output (or "delta") and metric of each column of a table with little room, by metric."""
-    paired = [("delta", "dice")] if len(outputs) > 1 else []
-    dice, *others = ([(output, metric) for output in outputs] for metric in SHORT)
-    return [*dice, *paired, *(column for metric in others for column in metric)]
+    """Output (or "delta", "n") and metric of each column of a table with little room, by metric."""
+    paired = {"dice": ("delta", "n")} if len(outputs) > 1 else {}
+    return [(output, metric) for metric in SHORT for output in (*outputs, *paired.get(metric, ("n",)))]
+
+
+def told_columns(lines: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """The `short_columns` to show of lines that hold `images`, means and counts.
+
+    A count is told where it is not that of the images in some line; that of HD95, which no missed lesion has, always.
+    """
+    outputs = list(dict.fromkeys(name for line in lines for name in outputs_of(line)))
+    return [
+        (output, metric)
+        for output, metric in short_columns(outputs)
+        if any(f"{output}_{metric}" in line for line in lines)
+        and (output != "n" or metric == "hd95" or any(line.get(f"n_{metric}", 0) < line["images"] for line in lines))
+    ]
 
 
 def score_image(
@@ -92,22 +129,25 @@ def calibrate_image(pred: Tensor, truth: Tensor) -> np.ndarray:
 
 
 def summarise_rows(rows: Sequence[Row]) -> dict[str, float]:
-    """Means, counts of undefined values, lesions found and shares of changed images over the rows of `score_image`.
+    """Means, counts, lesions found and shares of changed images over the rows of `score_image`.
 
-    Where images have distances in pixels and in mm, those in pixels count as undefined. Columns that the rows do not
-    have are left out.
+    `<output>_<metric>` and `delta_<metric>` are means over the `n_<metric>` images where every output has the metric;
+    `<output>_<metric>_undefined` are the images where that one does not (of delta: where some output does not). Where images
+    have distances in pixels and in mm, those in pixels count as undefined. Columns that the rows do not have are left out.
     """
     outputs = outputs_of(rows[0]) if rows else []
     normals = any(row.get("lesions") == 0 for row in rows)
-    columns = {
-        f"{output}_{name}": column(rows, f"{output}_{source}")
-        for name, source in (OF_IMAGES | OF_NORMALS if normals else OF_IMAGES).items()
-        for output in outputs
-        if f"{output}_{source}" in rows[0]
-    }
+    columns: dict[str, np.ndarray] = {}
+    counts: dict[str, int] = {}
+    for name, source in (OF_IMAGES | OF_NORMALS if normals else OF_IMAGES).items():
+        found = {one: column(rows, f"{one}_{source}") for one in outputs if f"{one}_{source}" in rows[0]}
+        counts |= {f"{output}_{name}_undefined": int(np.isnan(values).sum()) for output, values in found.items()}
+        shared = over_same_images(found)
+        columns |= {f"{output}_{name}": values for output, values in shared.items()}
+        counts |= {f"n_{name}": int(np.isfinite(values).sum()) for values in list(shared.values())[:1]}
     deltas = _deltas(columns, outputs)
     summary = summarise({name: torch.from_numpy(values) for name, values in (columns | deltas).items()})
-    return summary | _lesions_found(rows, outputs) | _changes(deltas.get("delta_dice"))
+    return summary | counts | _lesions_found(rows, outputs) | _changes(deltas.get("delta_dice"))
 
 
 def summarise_calibration(sums: np.ndarray, outputs: Sequence[str]) -> dict[str, float]:
@@ -135,6 +175,12 @@ def column(rows: Sequence[Row], name: str) -> np.ndarray:
     if name.endswith(DISTANCES):
         values[[row.get("unit", "px") != unit_of(rows) for row in rows]] = math.nan
     return values
+
+
+def over_same_images(values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """A metric's values (N,) by output, NaN for every image of which some output has none: what means are comparable of."""
+    undefined = np.isnan(list(values.values())).any(axis=0)
+    return {output: np.where(undefined, math.nan, one) for output, one in values.items()}
 
 
 def unit_of(rows: Sequence[Row]) -> str:

@@ -8,7 +8,7 @@ from jinja2 import Environment, PackageLoader
 
 from ultrarefiner_monai.colours import of_case
 from ultrarefiner_monai.metrics.boundaries import NSD_TOLERANCE
-from ultrarefiner_monai.metrics.scores import CHANGE, LOWER_IS_BETTER, Row, outputs_of, short_columns
+from ultrarefiner_monai.metrics.scores import CHANGE, LOWER_IS_BETTER, Row, outputs_of, told_columns
 from ultrarefiner_monai.metrics.segmentation import DISTANCES
 from ultrarefiner_monai.reports.cases import CaseGroup
 from ultrarefiner_monai.reports.plots import Drawing, forest, learning_curve, reliability_diagram, scatter
@@ -38,7 +38,7 @@ def page(
         loader=PackageLoader("ultrarefiner_monai.reports"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {"number": number, "interval": interval, "p": p_value, "percent": percent, "label": label}
-    environment.filters |= {"joined": joined, "in_words": in_words, "outputs": outputs_of, "columns": short_columns}
+    environment.filters |= {"joined": joined, "in_words": in_words, "columns": told_columns}
     last, curves = document["phases"][-1], document["curves"]
     of_last = [row for row in rows if row["phase"] == last]
     weights = {name: name.removeprefix("weight_") for name in _logged(curves) if name.startswith("weight_")}

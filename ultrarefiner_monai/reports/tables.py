@@ -12,7 +12,16 @@ from typing import Any, NamedTuple, TypedDict
 import numpy as np
 
 from ultrarefiner_monai.cross_validation.scores import TEST
-from ultrarefiner_monai.metrics.scores import CHANGE, Row, column, outputs_of, summarise_rows, unit_of
+from ultrarefiner_monai.metrics.scores import (
+    CHANGE,
+    Row,
+    column,
+    outputs_of,
+    over_folds,
+    over_same_images,
+    summarise_rows,
+    unit_of,
+)
 from ultrarefiner_monai.metrics.segmentation import MEANS
 from ultrarefiner_monai.reports.statistics import mean_by_patient, ratio_by_patient, signed_rank
 from ultrarefiner_monai.systems import all_stages
@@ -66,8 +75,8 @@ def output_table(rows: Sequence[Row], seed: int = 0, tests: bool = False) -> Tab
 
     Returns:
         `images`, `patients`, `unit` of distances, `changes` (shares of images whose Dice falls or rises by more than
-        0.02), and a list of `metrics`: `metric`, an estimate for each output and `delta`, and the `undefined` images of
-        each output.
+        0.02), and a list of `metrics`: `metric`, an estimate for each output and `delta`, all over the images where every
+        output has the metric, and the `undefined` images of each output.
     """
     patients = [row["patient"] for row in rows]
     outputs, names = outputs_of(rows[0]), rows[0].keys()
@@ -115,22 +124,14 @@ def size_of(row: Row, cuts: Sequence[float]) -> str:
 
 
 def fold_table(rows: Sequence[Row]) -> list[Table]:
-    """Means of each fold's validation images, then the mean and deviation (n - 1) over folds."""
+    """Means of each fold's validation images and their counts, then the mean and deviation (n - 1) over folds."""
     lines: list[Table] = []
     for fold, chosen in _split([row for row in rows if place_of(row) == OUT_OF_FOLD], lambda row: row["fold"]):
         summary = summarise_rows(chosen)
         numbers = {name: value for name, value in summary.items() if not name.endswith("_undefined")}
         lines.append({"fold": fold, "images": len(chosen), **numbers})
-    if len(lines) < 2:
-        return lines
-    over: dict[str, Callable[[Any], Any]] = {"mean": np.mean, "sd": lambda values: np.std(values, ddof=1)}
-    names = [name for name in lines[0] if name not in ("fold", "images")]
-    head = {"images": sum(line["images"] for line in lines)}
-    over_folds = [
-        {"fold": word, **head, **{name: float(take([line[name] for line in lines])) for name in names}}
-        for word, take in over.items()
-    ]
-    return lines + over_folds
+    names = [name for name in lines[0] if name not in ("fold", "images")] if lines else []
+    return lines + over_folds(lines, names)
 
 
 def worse_table(rows: Sequence[Row], cuts: Sequence[float]) -> Table:
@@ -167,6 +168,7 @@ def _line(
 ) -> Table:
     values = {output: column(rows, f"{output}_{name}") for output in outputs if f"{output}_{name}" in rows[0]}
     line: Table = {"metric": name, "undefined": {output: int(np.isnan(one).sum()) for output, one in values.items()}}
+    values = over_same_images(values)
     values |= _delta(values, outputs)
     line |= {output: asdict(mean_by_patient(one, patients, seed)) for output, one in values.items()}
     return line | {"p": signed_rank(values["delta"], patients)} if tests and "delta" in values else line

@@ -85,9 +85,9 @@ class Server:
         return until(TRAINED_S, lambda: (task := self.get("/train/").json())["status"] in ("DONE", "ERROR") and task)
 
 
-def png(mask: np.ndarray) -> bytes:
+def png(mask: np.ndarray, lesion: int = 255) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(mask.astype(np.uint8) * 255).save(buffer, format="PNG")
+    Image.fromarray(mask.astype(np.uint8) * np.uint8(lesion)).save(buffer, format="PNG")
     return buffer.getvalue()
 
 

@@ -1,7 +1,9 @@
 """The app's folder and the commands, and what is refused; no server needed."""
 
 import json
+import os
 import shutil
+import subprocess
 
 import pytest
 
@@ -17,6 +19,7 @@ def test_models_are_added_to_one_app_with_their_weights_unchanged(models, tmp_pa
     assert f"-r {tmp_path / 'requirements.txt'}" in told
     folder = tmp_path / "monaibundle" / "model"
     assert sorted(path.name for path in folder.iterdir()) == ["phase1", "phase2"]
+    assert {path.name for path in folder.parent.glob("*.py")} == {"main.py", "studies.py"}
     for phase in ("phase1", "phase2"):
         assert (folder / phase / "models" / "model.pt").read_bytes() == models[phase].read_bytes()
         assert (folder / phase / "ultrarefiner_monai" / "deploy" / "monailabel" / "parts.py").is_file()
@@ -50,3 +53,25 @@ def test_a_model_that_is_there_is_not_overwritten(models, tmp_path):
         export_monailabel(models["phase3"], tmp_path, name="phase1")
     shutil.rmtree(tmp_path / "monaibundle" / "model" / "phase1")
     export_monailabel(models["phase3"], tmp_path, name="phase1")
+
+
+@pytest.mark.monailabel
+@pytest.mark.slow
+def test_no_requirement_has_been_withdrawn(models, tmp_path):
+    """A release that its authors have yanked installs with a warning of pip's, which needs the index."""
+    python = os.environ.get("MONAILABEL_PYTHON")
+    if not python:
+        pytest.skip("no environment of MONAI Label (MONAILABEL_PYTHON); run 'make monailabel-test'")
+    export_monailabel(models["phase1"], tmp_path)
+    options = (
+        "--dry-run",
+        "--ignore-installed",
+        "--no-deps",
+        "--quiet",
+        "--requirement",
+        tmp_path / "requirements.txt",
+    )
+    done = subprocess.run([python, "-m", "pip", "install", *options], capture_output=True, text=True, timeout=900)
+    if done.returncode:
+        pytest.skip(f"pip cannot reach an index: {done.stderr.strip().splitlines()[-1]}")
+    assert "yanked" not in done.stderr

@@ -1,6 +1,7 @@
 """Labels as programs send them, what the server keeps of them, and what a training makes of them."""
 
 import gzip
+import io
 import json
 import os
 import shutil
@@ -9,7 +10,7 @@ import subprocess
 import nibabel
 import numpy as np
 import pytest
-from label_server import png
+from label_server import png, until
 from PIL import Image
 
 pytestmark = pytest.mark.monailabel
@@ -70,11 +71,21 @@ def nrrd(values, space="left-posterior-superior", directions="(1,0,0) (0,1,0) (0
     return f"NRRD0004\n{lines}\n".encode() + values.astype(np.uint8).tobytes(order="F")
 
 
+def palette(mask):
+    """PNG whose values are indices of colours, as some painting programs write it."""
+    image = Image.fromarray(mask).convert("P")
+    image.putpalette([0, 0, 0, 255, 0, 0])
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
 RIGHT_FRONT = {"space": "right-anterior-superior"}
 LEFT_FRONT = {"space": "left-anterior-superior", "directions": "(-1,0,0) (0,1,0) (0,0,1)"}
 SENT = {
-    "0 and 1.png": png,
-    "inverted palette.png": lambda mask: png(mask),
+    "0 and 1.png": lambda mask: png(mask, lesion=1),
+    "0 and 255.png": png,
+    "indices of colours.png": palette,
     "a plane.nii.gz": lambda mask: nifti(mask.T),
     "as MONAI writes it.nii.gz": lambda mask: nifti(mask.T[..., None], np.eye(4)),
     "three segments.nii.gz": lambda mask: nifti((mask.T * np.arange(1, len(mask.T) + 1)[:, None]).astype(np.int16)),
@@ -88,18 +99,6 @@ SENT = {
         kinds="list domain domain domain",
     ),
 }
-SENT["inverted palette.png"] = lambda mask: _palette(mask)
-
-
-def _palette(mask):
-    """PNG whose values are indices of colours, as some painting programs write it."""
-    import io
-
-    image = Image.fromarray(mask).convert("P")
-    image.putpalette([0, 0, 0, 255, 0, 0])
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG")
-    return buffer.getvalue()
 
 
 @pytest.mark.parametrize("name", SENT)
@@ -153,7 +152,7 @@ def test_what_does_not_lie_on_the_image_is_refused_and_the_label_stays(name, ser
     answer = server.send_label(image, name, content(mask))
     assert answer.status_code == 400
     assert said in answer.json()["detail"]
-    assert "/tmp" not in answer.json()["detail"].replace("/etc", "")
+    assert "/tmp" not in answer.json()["detail"]  # what the server calls the file is no business of the client's
     np.testing.assert_array_equal(server.label(image), mask)
 
 
@@ -198,3 +197,15 @@ def test_png_nifti_and_nrrd_are_trained_on_and_the_model_before_can_be_put_back(
     for file in kept.iterdir():  # as the guide says
         shutil.copyfile(file, model.parent / file.name)
     np.testing.assert_array_equal(server.infer("phase1", asked), mask)
+
+
+def test_a_training_that_a_client_waits_for_tells_that_no_label_is_of_use(server, only_these_labels):
+    image = server.unlabelled()[0]
+    (server.pictures / "labels" / "final" / f"{image}.png").write_bytes(png(np.ones((4, 5))))
+    until(30, lambda: image not in server.unlabelled())
+    answer = server.post("/train/phase1", params={"run_sync": True}, json={"max_epochs": 1})
+    assert (answer.status_code, "no label to learn from" in answer.json()["detail"]) == (400, True)
+    server.delete("/datastore/label", params={"id": image, "tag": "final"})
+    until(30, lambda: image in server.unlabelled())
+    answer = server.post("/train/phase1", json={"max_epochs": 1})
+    assert (answer.status_code, "label some first" in answer.json()["detail"]) == (400, True)

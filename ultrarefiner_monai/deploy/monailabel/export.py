@@ -47,7 +47,7 @@ def export_monailabel(
 
     Args:
         model: `model.pt` with its card beside it.
-        out: folder to write: `monaibundle/` with `main.py`, this package's code as far as it is needed and
+        out: folder to write: `monaibundle/` with the app, this package's code as far as it is needed and
             `model/<name>/`, and what the server's environment needs.
         name: what clients call the model; None is its stage.
         coarse: `model.pt` of the stage that feeds the model's: it proposes what is refined where a request brings no mask.

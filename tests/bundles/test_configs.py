@@ -246,6 +246,44 @@ def test_a_resumed_training_with_other_batches_keeps_the_shape_of_its_schedule(s
     assert (cut[3], cut[4]) == pytest.approx((whole[3], whole[4])) and whole[4] == pytest.approx(0)
 
 
+def test_a_finished_training_is_replaced_only_when_asked(small_release, tmp_path):
+    """A second run once replaced model, scores and report without a word."""
+    keys = {"variant": "tiny", "image_size": 64, "batch_size": 4, "epochs": 1, **small_release}
+    keys |= {"output_dir": str(tmp_path / "out"), "tracking_uri": f"sqlite:///{tmp_path}/m.db"}
+    run_bundle("phase1", "train", **keys)
+    before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    with pytest.raises(SystemExit, match=r"out: holds a finished training of 1 of 1 epochs; go on with it by --resume"):
+        run_bundle("phase1", "train", seed=1, **keys)
+    assert {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()} == before
+    run_bundle("phase1", "train", seed=1, overwrite="true", **keys)
+    assert json.loads((tmp_path / "out" / "executed_config.json").read_text())["seed"] == 1
+    lines = (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()
+    assert len([line for line in lines if "train_loss" in line]) == 1
+
+
+def test_scores_and_maps_of_another_model_are_replaced_only_when_asked(small_cv, small_release, tmp_path):
+    given = {"variant": "tiny", "image_size": 64, "batch_size": 4, "data_root": small_release["data_root"]}
+    given |= {"manifest": small_release["manifest"], "output_dir": str(tmp_path / "out")}
+    scoring = {"dataset": "PHANTOM", "tracking_uri": f"sqlite:///{tmp_path}/m.db", "split": "val", **given}
+    predicting = {"dataset_name": "PHANTOM", "split": "val", **given}
+    models = [small_cv.folder("phase1", fold) / "model.pt" for fold in (0, 1)]
+    for name, keys, said in (("evaluate", scoring, "scores"), ("inference", predicting, "maps")):
+        for _ in range(2):  # the same again changes nothing
+            run_bundle("phase1", name, checkpoint=str(models[0]), **keys)
+        with pytest.raises(SystemExit, match=f"holds the {said} of (an)?other models?; --overwrite true replaces them"):
+            run_bundle("phase1", name, checkpoint=str(models[1]), fold=1, **keys)
+        run_bundle("phase1", name, checkpoint=str(models[1]), fold=1, overwrite=True, **keys)
+
+
+def test_masks_are_replaced_only_when_asked(small_cv, picture, tmp_path):
+    keys = {"variant": "tiny", "image_size": 64, "checkpoint": str(small_cv.folder("phase1", 0) / "model.pt")}
+    keys |= {"images": str(picture), "predictions_dir": str(tmp_path / "masks")}
+    run_bundle("phase1", "inference", **keys)
+    with pytest.raises(SystemExit, match=rf"{picture.stem}\.png: already there; --overwrite true replaces"):
+        run_bundle("phase1", "inference", **keys)
+    run_bundle("phase1", "inference", overwrite=True, **keys)
+
+
 def test_embeddings_are_computed_once(small_cv, small_release, tmp_path, monkeypatch):
     from ultrarefiner_monai.networks import Sam
 

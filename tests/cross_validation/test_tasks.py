@@ -21,6 +21,7 @@ from ultrarefiner_monai.cross_validation.engines import LocalEngine
 from ultrarefiner_monai.cross_validation.tasks import CrossValidation
 from ultrarefiner_monai.data.predictions.index import PredictionIndex
 from ultrarefiner_monai.errors import DataError
+from ultrarefiner_monai.files import write_json
 
 
 def test_out_of_fold_maps_cover_every_training_image_once(small_cv):
@@ -166,14 +167,16 @@ def test_tasks_leave_out_what_is_done_and_folds_of_others(small_release, tmp_pat
 
 def test_a_mistake_in_one_does_not_stop_the_other(small_cv, small_release, tmp_path):
     shared = {**small_cv.shared, "tracking_uri": f"sqlite:///{tmp_path / 'mlruns.db'}"}
-    (tmp_path / "broken.npz").touch()
-    wrong = {"phase1": {**small_cv.settings["phase1"], "pretrained": str(tmp_path / "broken.npz")}}
+    wrong = CrossValidation("PHANTOM", small_release["data_root"], tmp_path / "wrong", None, shared, small_cv.settings)
+    for fold in (0, 1):
+        write_json(wrong.folder("phase1", fold) / "settings.json", wrong.overrides("phase1", fold))
+        (wrong.folder("phase1", fold) / "checkpoint.pt").touch()
     cvs = [
-        CrossValidation("PHANTOM", small_release["data_root"], tmp_path / "wrong", None, shared, wrong),
+        wrong,
         CrossValidation("PHANTOM", small_release["data_root"], small_cv.out, None, shared, small_cv.settings),
     ]
     (small_cv.out / "summary.md").unlink()
-    with pytest.raises(DataError, match=r"^9 tasks are not done.*broken\.npz") as caught:
+    with pytest.raises(DataError, match=r"^9 tasks are not done.*checkpoint\.pt") as caught:
         conduct(cvs)
     assert "\n" not in str(caught.value)
     assert (small_cv.out / "summary.md").is_file()
@@ -203,6 +206,34 @@ def test_settings_of_a_fold_that_has_learnt_nothing_may_change(small_release, tm
     (begun.folder("phase1", 0) / "checkpoint.pt").touch()
     with pytest.raises(DataError, match="begun with variant = 'lite_medsam'"):
         begun.check()
+
+
+def test_settings_of_an_earlier_version_are_read_as_they_are_meant(small_release, tmp_path):
+    """They were kept as they were typed."""
+    shared = {"manifest": small_release["manifest"], "allow_missing": "true", "seed": "1"}
+    begun = CrossValidation("PHANTOM", small_release["data_root"], tmp_path, [0], shared)
+    write_json(begun.folder("phase1", 0) / "settings.json", begun.overrides("phase1", 0) | {"allow_missing": "True"})
+    (begun.folder("phase1", 0) / "checkpoint.pt").touch()
+    begun.check(["phase1"], [0])
+
+
+def test_a_training_of_others_is_not_taken_for_its_own(small_release, tmp_path):
+    """A bundle that had trained into its folder once was."""
+    cv = CrossValidation("PHANTOM", small_release["data_root"], tmp_path, None, {"manifest": small_release["manifest"]})
+    folder = cv.folder("phase1", 0)
+    folder.mkdir(parents=True)
+    (folder / "model.pt").touch()
+    with pytest.raises(DataError, match="phase1/fold0: holds a training that is not of a cross-validation"):
+        cv.check()
+    write_json(folder / "settings.json", cv.overrides("phase1", 0))
+    write_json(folder / "finished.json", {"model_sha256": "a"})
+    write_json(folder / "model.json", {"sha256": "a"})
+    cv.check()
+    write_json(folder / "model.json", {"sha256": "b"})
+    with pytest.raises(
+        DataError, match="phase1/fold0: another training has replaced the model since this fold was done"
+    ):
+        cv.check()
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import logging
+import math
 import re
 import zipfile
 from functools import cached_property
@@ -166,6 +167,14 @@ def _weights_hash(network: nn.Module) -> str:
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def embedding_bytes(network: nn.Module) -> int:
+    """Bytes of an image's embedding in the cache; 0 for a network whose encoder trains, or without one."""
+    sam = getattr(getattr(network, "refiner", network), "sam", None)
+    if sam is None or lora_rank(sam.image_encoder):
+        return 0
+    return math.prod(sam.prompt_encoder.image_embedding_size) * sam.prompt_encoder.embed_dim * np.float16().nbytes
 
 
 def cached_embeddings(plan: Plan, network: SamRefiner | UltraRefiner) -> CachedEmbeddings | None:

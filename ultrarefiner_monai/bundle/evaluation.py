@@ -16,8 +16,8 @@ from ultrarefiner_monai.bundle.preflight.provenance import EXTERNAL, describe_ov
 from ultrarefiner_monai.bundle.run_facts import SUMMARY, run_facts
 from ultrarefiner_monai.bundle.starting_weights import load_trained
 from ultrarefiner_monai.devices import is_main
-from ultrarefiner_monai.errors import one_line_errors
-from ultrarefiner_monai.files import file_sha256, finite, write_json
+from ultrarefiner_monai.errors import DataError, one_line_errors
+from ultrarefiner_monai.files import file_sha256, finite, json_or_empty, write_json
 from ultrarefiner_monai.handlers import RunReport
 from ultrarefiner_monai.handlers.failure import was_stopped
 from ultrarefiner_monai.handlers.run_guard import exit_codes
@@ -34,12 +34,14 @@ def evaluate(plan: Plan, network: nn.Module, tracker: Tracker, evaluator: Superv
     Writes `metrics.json` into the tracker's folder beside what the evaluator's handlers write there.
 
     Raises:
-        SystemExit: a model is missing, damaged, or was trained on something else than the plan says.
+        SystemExit: a model is missing, damaged, or was trained on something else than the plan says; or another's scores are
+            there.
     """
     load_trained(plan, network)
     split = str(plan.request.split)
     images = len(evaluator.data_loader.dataset)  # type: ignore[union-attr, arg-type]
     facts = evaluation_facts(plan, split, images)
+    refuse_scores(tracker.output_dir, facts, plan.request.overwrite)
     RunReport(tracker.output_dir, facts, lambda: {"metrics": finite(evaluator.state.metrics)}).attach(evaluator)
     evaluator.add_event_handler(Events.STARTED, lambda _: _warn(facts))
     tracker.start()
@@ -71,6 +73,19 @@ def evaluation_facts(plan: Plan, split: str, images: int) -> dict[str, Any]:
             plan.trained_on, plan.manifest.split(EXTERNAL, 0), plan.request.manifests
         )
     return facts
+
+
+def refuse_scores(folder: Path, facts: Mapping[str, Any], overwrite: bool) -> None:
+    """Refuse to replace the scores of other models, or of other data, in `folder` unless that is asked for.
+
+    Raises:
+        DataError: there are some.
+    """
+    earlier = json_or_empty(folder / SUMMARY, dict)
+    differing = [key for key in ("models", "evaluated_on") if earlier and earlier.get(key) != facts[key]]
+    if differing and not overwrite:
+        what = "models" if "models" in differing else "data"
+        raise DataError(f"{folder}: holds the scores of other {what}; --overwrite true replaces them")
 
 
 def write_summary(

@@ -1,14 +1,19 @@
 """Predicting with a trained model: where predictions go, and the run of it."""
 
+from pathlib import Path
+
 from monai.engines import SupervisedEvaluator
 from torch import nn
 
 from ultrarefiner_monai.bundle.preflight import Plan
 from ultrarefiner_monai.bundle.preflight.data import write_excluded
 from ultrarefiner_monai.bundle.starting_weights import load_trained
-from ultrarefiner_monai.errors import one_line_errors
-from ultrarefiner_monai.files import file_sha256
+from ultrarefiner_monai.data.predictions.index import INDEX_NAME
+from ultrarefiner_monai.errors import DataError, one_line_errors, shown
+from ultrarefiner_monai.files import file_sha256, json_or_empty
 from ultrarefiner_monai.transforms import SaveMapsd, SaveMaskd
+
+SHOWN = 3  # masks that are in the way
 
 
 def prediction_writer(plan: Plan, split: str, folder: str | None = None) -> SaveMapsd | SaveMaskd:
@@ -28,10 +33,40 @@ def prediction_writer(plan: Plan, split: str, folder: str | None = None) -> Save
 
 @one_line_errors
 def infer(plan: Plan, network: nn.Module, evaluator: SupervisedEvaluator, writer: SaveMapsd | SaveMaskd) -> None:
-    """Load the trained model, predict everything the evaluator's loader holds and complete the prediction folders."""
+    """Load the trained model, predict everything the evaluator's loader holds and complete the prediction folders.
+
+    Raises:
+        SystemExit: the model is missing, damaged or of something else, or the folders hold predictions of another.
+    """
     load_trained(plan, network)
+    if isinstance(writer, SaveMaskd):
+        _refuse_masks(plan, writer.folder)
+        evaluator.run()
+        return
+    model = file_sha256(plan.models[plan.stage.name])
+    for folder in writer.folders:
+        _refuse_maps(folder, model, plan.request.overwrite)
     evaluator.run()
-    if isinstance(writer, SaveMapsd):
-        writer.write_index(file_sha256(plan.models[plan.stage.name]))
-        for folder in writer.folders:
-            write_excluded(plan.excluded, folder)
+    writer.write_index(model)
+    for folder in writer.folders:
+        write_excluded(plan.excluded, folder)
+
+
+def _refuse_masks(plan: Plan, folder: Path) -> None:
+    """Refuse to replace masks that are there, which do not say whose they are, unless that is asked for."""
+    there = [mask for item in plan.items() if (mask := folder / f"{item['id']}.png").exists()]
+    if there and not plan.request.overwrite:
+        raise DataError(
+            f"{shown(there, SHOWN)}: already there; --overwrite true replaces them, or name --predictions_dir"
+        )
+
+
+def _refuse_maps(folder: Path, model: str, overwrite: bool) -> None:
+    """Refuse to replace another model's maps unless that is asked for; their index goes first, so that none are mixed."""
+    found = json_or_empty(folder / INDEX_NAME, dict).get("model_sha256", model)
+    if found != model and not overwrite:
+        raise DataError(
+            f"{folder}: holds the maps of another model; --overwrite true replaces them, or name --predictions_dir"
+        )
+    if found != model:
+        (folder / INDEX_NAME).unlink()

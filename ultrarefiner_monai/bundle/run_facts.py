@@ -20,7 +20,9 @@ KINDS = {"train": "training", "evaluate": "evaluation"}
 # Keys that do not decide what is learnt, and those that the plan completes; it completes the stage's own, too.
 NOT_TOLD = {
     *("_meta_", "bundle_root", "dataset", "data_root", "manifest", "allow_missing", "skip_bad", "strict", "fold"),
-    *("epochs", "val_interval", "panel_interval", "workers", "cache_rate", "cache_embeddings", "output_dir", "resume"),
+    *("epochs", "val_interval", "panel_interval", "workers", "cache_rate", "cache_embeddings", "output_dir"),
+    "resume",
+    "overwrite",
     *("tracking_uri", "parent_run", "log_model", "mode", "split", "checkpoint", "images", "device", "dataset_dir"),
 }
 

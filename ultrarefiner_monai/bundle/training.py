@@ -15,9 +15,11 @@ from ultrarefiner_monai.bundle.preflight import Plan
 from ultrarefiner_monai.bundle.preflight.data import write_excluded
 from ultrarefiner_monai.bundle.run_facts import EXECUTED, run_facts
 from ultrarefiner_monai.bundle.starting_weights import model_card
+from ultrarefiner_monai.devices import is_main
 from ultrarefiner_monai.errors import one_line_errors
 from ultrarefiner_monai.files import finite, write_atomically
 from ultrarefiner_monai.handlers import CheckpointHandler, RunReport, TrackTraining, TrackValidation
+from ultrarefiner_monai.handlers.earlier_run import remove_work
 from ultrarefiner_monai.tracking import Tracker
 
 
@@ -53,14 +55,16 @@ def begin_training(
         state["loss"] = loss
     metric = f"{plan.stage.outputs[-1]}_dice"
     checkpoints = CheckpointHandler(folder, state, trainer.network, model_card(plan, network), metric)
+    parser = running_parser()
+    if is_main() and not plan.request.resume:  # first of all handlers: the others begin their files anew
+        trainer.add_event_handler(Events.STARTED, lambda _: remove_work(folder))
     TrackTraining(tracker, loss, trainer.optimizer).attach(trainer)
     TrackValidation(tracker, trainer).attach(evaluator)
     checkpoints.attach(trainer, evaluator)
     RunReport(folder, run_facts(plan), lambda: _training_so_far(plan, checkpoints)).attach(trainer)
     # Building loaders has moved the generator or not, depending on their workers; the training starts from the seed.
     torch.manual_seed(torch.initial_seed())
-    parser = running_parser()
-    if parser.get_parsed_content("resume"):
+    if plan.request.resume:
         checkpoints.restore(trainer)
     content = (json.dumps(parser.get(), indent=4) + "\n").encode()
     trainer.add_event_handler(Events.STARTED, lambda _: write_atomically(folder / EXECUTED, content))

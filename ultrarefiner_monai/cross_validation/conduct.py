@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ultrarefiner_monai.bundle.paths import BUNDLES, project_root
 from ultrarefiner_monai.bundle.run_facts import store_uri
 from ultrarefiner_monai.cross_validation.engines import Engine, LocalEngine
+from ultrarefiner_monai.cross_validation.needs import check_needs, check_space
 from ultrarefiner_monai.cross_validation.ray_engine import RayEngine
 from ultrarefiner_monai.cross_validation.scores import markdown, score_rows, summary
 from ultrarefiner_monai.cross_validation.tasks import CrossValidation
@@ -53,6 +54,7 @@ def conduct(
     """
     for cv in cvs:
         cv.check(stages, only_folds)
+    check_space({cv.out: check_needs(cv, stages or cv.stages, only_folds) for cv in cvs})
     parents = [_start_parent(cv) for cv in cvs]
     tasks = [cv.tasks(stages, only_folds) for cv in cvs]
     try:

@@ -21,13 +21,12 @@ from ultrarefiner_monai.data.predictions import PredictionIndex, mean_of_maps
 from ultrarefiner_monai.data.releases import find_root
 from ultrarefiner_monai.errors import DataError, one_line_errors
 from ultrarefiner_monai.files import json_or_empty, write_atomically, write_json
+from ultrarefiner_monai.handlers.earlier_run import DONE, SETTINGS, has_work
 from ultrarefiner_monai.systems import DEFAULT, System, find_system
-from ultrarefiner_monai.systems.keys import configuration, stage_values
+from ultrarefiner_monai.systems.keys import configuration, read_leniently, stage_values
 
 logger = logging.getLogger(__name__)
 
-DONE = "finished.json"  # a fold is trained and has predicted
-SETTINGS = "settings.json"  # what it was begun with
 SYSTEM = "system.json"  # name of the system; absent in the folders of earlier versions, which knew one
 FOLDERS = ("data_root", "output_dir", "tracking_uri", "parent_run")  # may differ when it goes on
 OWN = {
@@ -36,6 +35,7 @@ OWN = {
     "fold": "--folds",
     "output_dir": "--out",
     "parent_run": "nothing: the cross-validation is the parent",
+    "overwrite": "nothing: another --out holds another cross-validation",
     "resume": "nothing: a cross-validation always resumes",
     "split": "nothing: a fold is validated on its own images",
     "mode": "nothing: a cross-validation trains",
@@ -127,7 +127,7 @@ class CrossValidation:
         tasks: dict[str, Task] = {}
         for stage in self.stages if stages is None else stages:
             folds = [fold for fold in self.folds_of(stage) if only_folds is None or fold in only_folds]
-            for fold in (*(fold for fold in folds if not self.is_done(stage, fold)), None):
+            for fold in (*(fold for fold in self.undone(stage) if fold in folds), None):
                 name = self._task(stage, fold)
                 work = partial(self.average_test_maps, stage) if fold is None else partial(self.run_fold, stage, fold)
                 after = tuple(other for other in self._needed(stage, fold) if other in tasks)
@@ -136,7 +136,11 @@ class CrossValidation:
 
     def is_complete(self) -> bool:
         """Whether every fold of every stage is done."""
-        return all(self.is_done(stage, fold) for stage in self.stages for fold in self.folds_of(stage))
+        return not any(self.undone(stage) for stage in self.stages)
+
+    def undone(self, stage: str) -> list[int]:
+        """Folds of a stage that are left to do."""
+        return [fold for fold in self.folds_of(stage) if not self.is_done(stage, fold)]
 
     def is_done(self, stage: str, fold: int) -> bool:
         """Whether a fold is trained and has predicted."""
@@ -154,7 +158,7 @@ class CrossValidation:
     def run_fold(self, stage: str, fold: int) -> None:
         """Train a fold, from its last epoch if it was begun before, and predict its validation images and the test images."""
         folder = self.folder(stage, fold)
-        overrides = self._overrides(stage, fold)
+        overrides = self.overrides(stage, fold)
         write_json(self.out / SYSTEM, {"system": self.system.name})
         write_json(folder / SETTINGS, overrides)
         found = self.system.stage(stage)
@@ -163,12 +167,12 @@ class CrossValidation:
         known = configuration(found, "inference").keys() - {"dataset"}
         keys = {"dataset_name": self.dataset} | {key: value for key, value in overrides.items() if key in known}
         for split in ("val", "test"):
-            run_bundle(found.bundle, "inference", **keys, split=split)
-        write_json(folder / DONE, overrides)
+            run_bundle(found.bundle, "inference", **keys, split=split, overwrite=True)
+        write_json(folder / DONE, {"model_sha256": self._model(stage, fold)})
 
     def average_test_maps(self, stage: str) -> None:
         """Average the test maps of all folds of `stage`, once all are done."""
-        if not all(self.is_done(stage, fold) for fold in self.folds_of(stage)):
+        if self.undone(stage):
             logger.info(
                 "%s: not all folds are done, whoever does the last one averages the test maps", self.out / stage
             )
@@ -193,7 +197,8 @@ class CrossValidation:
             needed += [self._task(earlier, other) for other in folds]
         return needed
 
-    def _overrides(self, stage: str, fold: int) -> dict[str, Any]:
+    def overrides(self, stage: str, fold: int) -> dict[str, Any]:
+        """Configuration keys that a fold of a stage is trained with, but for the models that it starts from."""
         feeds = {key: str(self.out / name) for key, name in self.system.stage(stage).feeds.items()}
         return {
             "dataset": self.dataset,
@@ -205,12 +210,23 @@ class CrossValidation:
             **feeds,
         }
 
+    def _model(self, stage: str, fold: int) -> str | None:
+        """Hash of a fold's model, as its card says."""
+        return json_or_empty(self.folder(stage, fold) / "model.json", dict).get("sha256")
+
     def _refuse_other_settings(self, stage: str, fold: int) -> None:
         """A fold that has learnt something goes on with the settings it was begun with; one that has not may change them."""
-        folder, overrides = self.folder(stage, fold), self._overrides(stage, fold)
-        found = json_or_empty(folder / SETTINGS, dict)
-        if not found or not any((folder / name).exists() for name in ("checkpoint.pt", "model.pt", DONE)):
+        folder, overrides = self.folder(stage, fold), self.overrides(stage, fold)
+        if not has_work(folder):
             return
+        found = read_leniently(stage, json_or_empty(folder / SETTINGS, dict))
+        if not found:
+            raise DataError(f"{folder}: holds a training that is not of a cross-validation; name another --out")
+        trained = json_or_empty(folder / DONE, dict).get("model_sha256")
+        if trained not in (None, self._model(stage, fold)):
+            raise DataError(
+                f"{folder}: another training has replaced the model since this fold was done; name another --out, or remove it"
+            )
         free = (*FOLDERS, *self.system.stage(stage).feeds)
         differing = [key for key in found | overrides if found.get(key) != overrides.get(key) and key not in free]
         if differing:
@@ -236,6 +252,11 @@ def _average(sources: list[Path], target: Path) -> None:
     index.write(target)
 
 
+def config_files(bundle: str, *names: str) -> list[str]:
+    """Files of the configurations of `bundles/<bundle>`."""
+    return [str(BUNDLES / bundle / "configs" / f"{name}.json") for name in names]
+
+
 @one_line_errors
 def run_bundle(bundle: str, *configs: str, **overrides: Any) -> ConfigWorkflow:
     """Run configurations of `bundles/<bundle>` in this process, as `python -m monai.bundle run` would.
@@ -249,8 +270,9 @@ def run_bundle(bundle: str, *configs: str, **overrides: Any) -> ConfigWorkflow:
         The workflow, whose engines hold the metrics.
     """
     names = ("train", "evaluate") if configs == ("evaluate",) else configs
-    files = [str(BUNDLES / bundle / "configs" / f"{name}.json") for name in names]
-    workflow = ConfigWorkflow(files, workflow_type="infer" if names == ("inference",) else "train", **overrides)
+    workflow = ConfigWorkflow(
+        config_files(bundle, *names), workflow_type="infer" if names == ("inference",) else "train", **overrides
+    )
     workflow.initialize()
     workflow.run()
     workflow.finalize()

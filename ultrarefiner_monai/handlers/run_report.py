@@ -14,6 +14,7 @@ from ignite.engine import Engine, Events
 import ultrarefiner_monai
 from ultrarefiner_monai.devices import is_main
 from ultrarefiner_monai.files import write_json
+from ultrarefiner_monai.handlers.earlier_run import REPORT
 from ultrarefiner_monai.handlers.failure import on_failure, was_stopped
 from ultrarefiner_monai.handlers.progress import duration
 from ultrarefiner_monai.metrics.scores import SHORT, outputs_of
@@ -21,7 +22,7 @@ from ultrarefiner_monai.tracking.metrics_file import read_epochs
 
 logger = logging.getLogger(__name__)
 
-REPORT, LOG = "run.json", "run.log"
+LOG = "run.log"
 PACKAGES = ("torch", "monai", "pytorch-ignite", "mlflow", "numpy")
 PACKAGE_LOG = logging.getLogger("ultrarefiner_monai")
 

@@ -33,6 +33,7 @@ NO_SETTING = {
     "mode",
     "output_dir",
     "parent_run",
+    "overwrite",
     "resume",
     "split",
     "tracking_uri",

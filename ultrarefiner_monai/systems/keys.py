@@ -51,6 +51,9 @@ COMMON = (
     ),
     Key("output_dir", "path", "where the run writes; null: `models/<dataset>/fold<k>` in the bundle"),
     Key("resume", "truth value", "go on after the last complete epoch"),
+    Key(
+        "overwrite", "truth value", "replace what an earlier run has left: a training, scores or maps of another model"
+    ),
     Key("tracking_uri", "text", "MLflow store; null: `MLFLOW_TRACKING_URI`, or `mlruns.db` of the project"),
     Key("parent_run", "text", "MLflow run that this one belongs to"),
     Key("log_model", "truth value", "put the trained model into MLflow when the training ends"),
@@ -124,6 +127,11 @@ def read(stage: str, values: Mapping[str, Any], own: Mapping[str, Any] | None = 
     if wrong:
         raise DataError(shown(wrong, SHOWN_PROBLEMS, "; "))
     return found
+
+
+def read_leniently(stage: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values as they are meant, those that cannot be read as they are: such as an earlier version has left them."""
+    return _checked(stage, values)[0]
 
 
 def is_expression(value: Any) -> bool:

@@ -17,6 +17,7 @@ from ultrarefiner_monai.bundle.preflight.provenance import EXTERNAL, check_model
 from ultrarefiner_monai.bundle.preflight.request import Request, Substitutions
 from ultrarefiner_monai.data.predictions import CoarseMaps
 from ultrarefiner_monai.errors import DataError, one_line_errors
+from ultrarefiner_monai.handlers.earlier_run import refuse_work
 from ultrarefiner_monai.systems import find_stage
 
 logger = logging.getLogger(__name__)
@@ -58,12 +59,31 @@ def decide(request: Request) -> Plan:
     dataset = origin.get("dataset", request.dataset if data is None else data.name)
     models = f"models/{dataset}/fold{origin.get('fold', request.fold)}"
     output_dir = request.output_dir or f"{results_root(request.bundle_root)}/{models}"
+    if request.mode == "train":
+        refuse_work(Path(output_dir), request.resume, request.overwrite)
     starts = {key: _start(request, key, dataset, substitutions) for key in stage.starts}
     networks = complete(request, data is not None and data.embedded, substitutions, starts)
     feeds = {} if data is None else {key: _feed(request, key, data, output_dir, substitutions) for key in stage.feeds}
     for line in substitutions.lines:
         logger.warning("substituted: %s", line)
     return Plan(request, data, networks, starts, feeds, origin, output_dir, tuple(substitutions.lines))
+
+
+def rehearse(request: Request) -> Plan:
+    """The plan of a training whose earlier stages are still to be done, before its data are looked at; nothing is written.
+
+    The models that it starts from and the maps that feed it are taken for granted.
+
+    Raises:
+        DataError: what is wrong with the request.
+    """
+    _check_schedule(request)
+    embedded = request.data_root is None and request.dataset == "PHANTOM"
+    substitutions = Substitutions(request.is_strict)
+    starts = {key: request.own.get(key) for key in request.stage.starts}
+    networks = request.system.function("resolver")(request, embedded, substitutions, starts)
+    nothing = dict.fromkeys(starts)
+    return Plan(request, None, networks, nothing, {}, {}, str(request.output_dir), tuple(substitutions.lines))
 
 
 def _check_schedule(request: Request) -> None:

@@ -36,6 +36,8 @@ class Request:
         split: what an evaluation scores, "val" in a training; with "external", models of another data set, whose fold is in
             their cards.
         images: an image file or a folder of images to predict; no manifest is involved then.
+        resume: go on with the training in `output_dir`.
+        overwrite: replace what an earlier run has left there.
         own: the stage's own keys: variants and sizes, weights, models it starts from, maps that feed it.
     """
 
@@ -58,6 +60,8 @@ class Request:
     mode: Literal["train", "evaluate"] = "train"
     split: str | None = None
     images: str | None = None
+    resume: bool = False
+    overwrite: bool = False
     own: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod

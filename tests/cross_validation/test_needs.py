@@ -1,0 +1,105 @@
+"""What a cross-validation needs, told before it begins and before anything is written."""
+
+import shutil
+from types import SimpleNamespace
+
+import pytest
+from small_releases import TINY
+
+from ultrarefiner_monai.cross_validation import needs
+from ultrarefiner_monai.cross_validation.conduct import conduct
+from ultrarefiner_monai.cross_validation.needs import check_needs, check_space
+from ultrarefiner_monai.cross_validation.tasks import CrossValidation
+from ultrarefiner_monai.errors import DataError
+
+
+@pytest.fixture
+def make(small_release, tmp_path):
+    """A cross-validation of the small release that has not begun, with changes by stage."""
+
+    def make(**changes):
+        settings = {stage: {**keys, **changes.get(stage, {})} for stage, keys in TINY.items()}
+        shared = {"manifest": small_release["manifest"], "tracking_uri": f"sqlite:///{tmp_path}/m.db"}
+        return CrossValidation("PHANTOM", small_release["data_root"], tmp_path / "out", None, shared, settings)
+
+    return make
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_trained(request, monkeypatch):
+    if "small_cv" not in request.fixturenames:
+        monkeypatch.setattr(CrossValidation, "run_fold", lambda *_: pytest.fail("a fold is trained"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"phase2": {"variant": "vit_b"}}, "no weights for SAM vit_b (--sam_checkpoint FILE)"),
+        ({"phase2": {"image_size": 100}}, "image_size 100: expected a positive multiple of 16"),
+        ({"phase3": {"epochs": 4, "val_interval": 3}}, "val_interval 3 does not divide epochs 4"),
+        ({"phase1": {"pretrained": __file__}}, "test_needs.py"),
+        ({"phase3": {"variant": "lite_medsam", "image_size": 66}}, "image_size 66: expected a positive multiple of 4"),
+        ({"phase2": {"sam_checkpoint": __file__}}, "test_needs.py is not a checkpoint of tensors"),
+    ],
+)
+def test_what_a_later_stage_lacks_is_told_first(changes, said, make, tmp_path):
+    """Five folds were once trained before it was said that phase 2 had no weights."""
+    with pytest.raises(DataError, match=r"^[^\n]*$") as caught:
+        conduct([make(**changes)])
+    assert said in str(caught.value)
+    assert not list(tmp_path.iterdir())
+    check_needs(make(), ("phase1", "phase2", "phase3"))  # the corrected command
+
+
+def test_weights_of_another_network_are_told_first(make, small_cv, tmp_path):
+    model = small_cv.folder("phase1", 0) / "model.pt"
+    with pytest.raises(DataError, match="does not fit SAM tiny"):
+        conduct([make(phase2={"sam_checkpoint": str(model)})])
+    assert not (tmp_path / "out").exists()
+
+
+def test_faulty_data_are_told_first(make, small_release, tmp_path):
+    cv = make()
+    cv.data_root = str(shutil.copytree(small_release["data_root"], tmp_path / "data" / "PHANTOM"))
+    image = next((tmp_path / "data" / "PHANTOM" / "images").iterdir())
+    image.write_bytes(image.read_bytes()[:100])
+    with pytest.raises(DataError, match=rf"{image.name}.*or leave these items out with --skip_bad true"):
+        conduct([cv])
+    assert not (tmp_path / "out").exists()
+    cv.shared["skip_bad"] = True
+    del cv.values
+    check_needs(cv, cv.stages)
+
+
+def test_a_full_disk_is_told_first(make, tmp_path, monkeypatch):
+    monkeypatch.setattr(needs.shutil, "disk_usage", lambda _: SimpleNamespace(free=100 * 2**20))
+    with pytest.raises(DataError, match=r"out: needs about 0\.\d GiB of disk space, 0\.1 GiB are free; free some"):
+        conduct([make()])
+    assert not list(tmp_path.iterdir())
+
+
+def test_needs_of_one_disk_add_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(needs.shutil, "disk_usage", lambda _: SimpleNamespace(free=5))
+    check_space({tmp_path / "a" / "b": 5})
+    with pytest.raises(DataError, match="disk space"):
+        check_space({tmp_path / "a": 3, tmp_path / "b": 3})
+
+
+def test_the_need_is_the_files_and_not_far_from_them(make, small_cv):
+    """Of trainings with few images: a bound, with the allowance for each training's small files left out."""
+    found = sum(
+        file.stat().st_size for stage in small_cv.stages for file in (small_cv.out / stage).rglob("*") if file.is_file()
+    )
+    need = check_needs(make(), small_cv.stages) - 6 * needs.REST
+    assert 0.5 * found < need < 4 * found
+    assert check_needs(small_cv, small_cv.stages) == 0  # all is done
+
+
+def test_a_real_experiment_is_counted_without_its_memory(small_release, tmp_path):
+    """105 275 921 parameters of TransUNet in float32: model, MLflow's copy, two checkpoints with both moments, one beside."""
+    shared = {"manifest": small_release["manifest"]}
+    cv = CrossValidation("PHANTOM", small_release["data_root"], tmp_path / "out", [0], shared)
+    model = 4 * 105_275_921
+    maps = 4 * sum(item["width"] * item["height"] for item in (*cv.manifest.training, *(3 * cv.manifest.testing)))
+    need = check_needs(cv, ["phase1"])
+    assert need == pytest.approx(2 * (2 * (model + 3 * model) + needs.REST) + 3 * model + maps, rel=0.001)

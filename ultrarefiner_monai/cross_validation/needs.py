@@ -1,0 +1,125 @@
+"""What a cross-validation needs, known before it begins: networks with their weights, data without faults, disk space."""
+
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from monai.bundle import ConfigParser
+from torch import nn
+
+from ultrarefiner_monai.bundle.embeddings import embedding_bytes
+from ultrarefiner_monai.bundle.paths import BUNDLES
+from ultrarefiner_monai.bundle.preflight import Plan, Request, Substitutions, rehearse
+from ultrarefiner_monai.bundle.preflight.data import find_data
+from ultrarefiner_monai.cross_validation.tasks import CrossValidation, config_files
+from ultrarefiner_monai.data.manifests.items import Item
+from ultrarefiner_monai.errors import DataError
+from ultrarefiner_monai.systems.keys import configuration, is_expression
+
+MAP_BYTES = 4  # of a pixel of a probability map, float32 before it is packed
+MOMENTS = 2  # that AdamW keeps of each weight that it trains; SGD keeps one
+REST = 16 * 2**20  # bytes of a training's panels, TensorBoard files, tables and logs
+DATA_KEYS = ("manifest", "allow_missing", "skip_bad")
+GIB = 2**30
+
+
+def check_needs(cv: CrossValidation, stages: Iterable[str], only_folds: Sequence[int] | None = None) -> int:
+    """Check that the stages can train, each as its own preflight would decide, and say how much they will write.
+
+    Nothing is written. A stage with an expression of MONAI's among its values is left out: only a running configuration knows
+    what it stands for.
+
+    Args:
+        cv: the cross-validation.
+        stages: those to do. Folds that are done need nothing.
+        only_folds: see `CrossValidation.tasks`.
+
+    Returns:
+        Bytes that they still need, from above: of a training its model, MLflow's copy of it, and the last two checkpoints;
+        of the maps four bytes a pixel; and the cache of embeddings.
+
+    Raises:
+        DataError: settings that cannot be, weights that are missing or of another network, or faulty data.
+    """
+    requests = {}
+    need = embeddings = largest = 0
+    for name in stages:
+        folds = [fold for fold in cv.undone(name) if only_folds is None or fold in only_folds]
+        if not folds or any(map(is_expression, cv.values[name].values())):
+            continue
+        requests[name] = request = _request(cv, name, folds[0])
+        network = _network(cv, name, rehearse(request))
+        model, checkpoint = _bytes(network)
+        need += sum(max(2 * (model + checkpoint) + REST - _written(cv.folder(name, fold)), 0) for fold in folds)
+        need += _map_bytes(cv, folds) * len(request.stage.outputs)
+        largest = max(largest, checkpoint)  # one is written beside the other two
+        if (configuration(request.stage) | cv.values[name]).get("cache_embeddings"):
+            embeddings = max(embeddings, embedding_bytes(network) * len(cv.manifest.items()))
+    if cv.data_root is not None:  # the embedded data set is made when it is used
+        for request in {tuple(getattr(one, key) for key in DATA_KEYS): one for one in requests.values()}.values():
+            find_data(request, request.fold, Substitutions(strict=True))
+    return need + largest + embeddings
+
+
+def check_space(needs: Mapping[Path, int]) -> None:
+    """Refuse to begin where a disk has too little room.
+
+    Args:
+        needs: bytes by the folder that they will be written to, which need not exist.
+
+    Raises:
+        DataError: it would be full before the end.
+    """
+    disks: dict[int, int] = {}
+    for out, need in needs.items():
+        place = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.is_dir())
+        disk = place.stat().st_dev
+        disks[disk] = disks.get(disk, 0) + need
+        if disks[disk] > (free := shutil.disk_usage(place).free):
+            raise DataError(
+                f"{out}: needs about {disks[disk] / GIB:.1f} GiB of disk space, {free / GIB:.1f} GiB are free; free some, or "
+                "name an --out on another disk"
+            )
+
+
+def _request(cv: CrossValidation, stage: str, fold: int) -> Request:
+    """What the training of a fold will ask for."""
+    found = cv.system.stage(stage)
+    starts = {key: str(cv.folder(name, fold) / "model.pt") for key, name in found.starts.items()}
+    keys = configuration(found) | cv.overrides(stage, fold) | starts
+    return Request.of(stage, keys | {"bundle_root": str(BUNDLES / found.bundle), "resume": True})
+
+
+def _network(cv: CrossValidation, stage: str, plan: Plan) -> nn.Module:
+    """The network that a configuration makes, its weights files read and compared, without memory for its parameters."""
+    found = cv.system.stage(stage)
+    parser = ConfigParser(ConfigParser.load_config_files(config_files(found.bundle, *found.configs)))
+    parser.update({**cv.values[stage], "plan": plan, "device": torch.device("meta")})
+    try:
+        with torch.device("meta"):
+            return parser.get_parsed_content("network")
+    except SystemExit as error:
+        raise DataError(str(error)) from None
+
+
+def _bytes(network: nn.Module) -> tuple[int, int]:
+    """Bytes of a network's model.pt and of its checkpoint with the optimizer's state."""
+    model = sum(tensor.nbytes for tensor in network.state_dict().values())
+    trained = sum(parameter.nbytes for parameter in network.parameters() if parameter.requires_grad)
+    return model, model + MOMENTS * trained
+
+
+def _map_bytes(cv: CrossValidation, folds: Sequence[int]) -> int:
+    """Bytes of an output's maps: of each fold's validation and test images, and the means over the folds."""
+    of_folds = sum(_pixels(cv.manifest.split("val", fold)) for fold in folds)
+    return MAP_BYTES * (of_folds + (len(folds) + 1) * _pixels(cv.manifest.testing))
+
+
+def _pixels(items: Sequence[Item]) -> int:
+    return sum(item["width"] * item["height"] for item in items)
+
+
+def _written(folder: Path) -> int:
+    """Bytes that a training which was begun has written already."""
+    return sum(file.stat().st_size for file in folder.glob("*") if file.is_file())

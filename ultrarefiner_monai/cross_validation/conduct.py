@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ultrarefiner_monai.bundle.paths import BUNDLES, project_root
 from ultrarefiner_monai.bundle.run_facts import store_uri
@@ -19,9 +19,6 @@ from ultrarefiner_monai.files import write_atomically
 from ultrarefiner_monai.handlers.failure import was_stopped
 from ultrarefiner_monai.metrics.scores_file import PER_IMAGE, write_rows
 from ultrarefiner_monai.tracking import Tracker
-
-if TYPE_CHECKING:
-    pass
 
 logger = logging.getLogger(__name__)
 

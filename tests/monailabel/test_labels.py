@@ -37,6 +37,11 @@ def test_nifti_is_read_as_stored(affine, axes, kind, mask, tmp_path):
     np.testing.assert_array_equal(read_label(save(tmp_path / "one.nii.gz", values, affine), SIZE), mask)
 
 
+def test_suffixes_may_be_in_upper_case(mask, tmp_path):
+    path = save(tmp_path / "one.nii.gz", mask.T.astype(np.uint8), np.eye(4)).rename(tmp_path / "one.NII.GZ")
+    np.testing.assert_array_equal(read_label(path, SIZE), mask)
+
+
 def test_nifti_without_an_orientation_is_read_as_stored(mask, tmp_path):
     path = save(tmp_path / "one.nii", mask.T.astype(np.uint8), np.eye(4), stated=False)
     assert not np.allclose(nibabel.load(path).affine, np.eye(4))  # nibabel's guess has x mirrored

@@ -55,7 +55,7 @@ def read_nifti(path: Path) -> "Nifti1Image":
 
     try:
         content = path.read_bytes()
-        image = nibabel.Nifti1Image.from_bytes(gzip.decompress(content) if path.suffix == ".gz" else content)
+        image = nibabel.Nifti1Image.from_bytes(gzip.decompress(content) if path.suffix.lower() == ".gz" else content)
         np.asarray(image.dataobj)
     except (OSError, EOFError, ValueError, zlib.error, ImageFileError, HeaderDataError, WrapStructError) as error:
         raise DataError(f"{path}: cannot be read as NIfTI ({one_line(error)}); copy it again from its source") from None

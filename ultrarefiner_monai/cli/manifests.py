@@ -252,7 +252,9 @@ def _note(manifest: Manifest, found: Sequence["CopyPair"]) -> str:
     """The line about copies that were found and that the split does not go by."""
     side = {item["id"]: side_of(item) for item in manifest.items()}
     apart = sum(len({side[name] for name in pair.ids if name in side}) > 1 for pair in found)
-    line = f"note: {len(found)} further pairs of copies were found by content, {apart} of them on two sides of the split"
+    line = (
+        f"note: {len(found)} further pairs of copies were found by content, {apart} of them on two sides of the split"
+    )
     return f"{line} (--group copies keeps them together)"
 
 

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -234,6 +235,127 @@ def test_near_duplicates_are_reported_and_left_out(release: Path, tmp_path: Path
     assert (pair["first"], pair["second"], pair["mirror"]) == ("000003", "000006", "left-right")
     assert pair["verdict"] == "confirmed"
     assert "000006" in (tmp_path / "report/BUS/duplicates.html").read_text()
+
+
+@pytest.fixture
+def copied(tmp_path: Path) -> Path:
+    """Release in the layout of BUS of twelve images of which 000011 is a turned crop of 000003 and 000010 one of 000004."""
+    import numpy as np
+    from made_speckle import speckled
+    from PIL import Image
+
+    for folder in ("original", "GT"):
+        (tmp_path / "BUS" / folder).mkdir(parents=True)
+    pictures = [speckled(number, 300, 240) for number in range(10)]
+    pictures += [
+        pictures[4].rotate(20).crop((30, 40, 270, 220)),
+        pictures[3].rotate(90, expand=True).crop((20, 30, 220, 260)),
+    ]
+    for number, picture in enumerate(pictures):
+        picture.save(tmp_path / f"BUS/original/{number:06}.png")
+        mask = np.zeros(picture.size[::-1], np.uint8)
+        mask[50 : 70 + 5 * number, 50:100] = 255
+        Image.fromarray(mask).save(tmp_path / f"BUS/GT/{number:06}.png")
+    return tmp_path / "BUS"
+
+
+COPIED = [{"000003", "000011"}, {"000004", "000010"}]
+
+
+def test_copies_are_reported_and_the_manifest_stays_the_same(
+    copied: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    Manifests().build("BUS", str(copied), out=str(tmp_path / "plain"), folds=2)
+    capsys.readouterr()
+    Manifests().build("BUS", str(copied), out=str(tmp_path / "told"), folds=2, report=str(tmp_path / "report"))
+    out = capsys.readouterr().out
+    assert "note: 2 further pairs of copies were found by content, " in out and "--group copies" in out
+    assert (tmp_path / "plain/BUS.json").read_bytes() == (tmp_path / "told/BUS.json").read_bytes()
+    document = json.loads((tmp_path / "report/BUS/duplicates.json").read_text())
+    assert [{pair["first"], pair["second"]} for pair in document["pairs"]] == COPIED
+    assert [pair["found_by"] for pair in document["pairs"]] == ["content"] * 2 and document["searched"] is True
+
+
+def test_copies_stay_together_when_they_are_asked_for(
+    copied: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    build = partial(Manifests().build, "BUS", str(copied), folds=2, group="copies")
+    build(out=str(tmp_path / "m"), report=str(tmp_path / "report"))
+    manifest = load_manifest(tmp_path / "m/BUS.json")
+    groups = {item["id"]: item["group"] for item in manifest.items()}
+    assert groups["000003"] == groups["000011"] == "000003" and groups["000004"] == groups["000010"] == "000004"
+    assert len(set(groups.values())) == 10
+    assert "of copies found by content (correlation >= 0.5)" in manifest.header["grouping"]
+    assert len(json.loads((tmp_path / "report/BUS/duplicates.json").read_text())["pairs"]) == 2
+    build(out=str(tmp_path / "again"), workers=1)
+    assert (tmp_path / "again/BUS.json").read_bytes() == (tmp_path / "m/BUS.json").read_bytes()
+    build(out=str(tmp_path / "one"), exclude_duplicates=True)
+    assert {item["id"] for item in load_manifest(tmp_path / "one/BUS.json").excluded} == {"000010", "000011"}
+    capsys.readouterr()
+    Manifests().verify(str(tmp_path / "m/BUS.json"), str(copied), copies=True)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "copies found by content: 2 pairs, 0 with opposite labels"
+    assert lines[-1] == "BUS: 12 of 12 items present, 0 faults"
+
+
+def test_opposite_labels_on_copies_that_were_found_are_flagged(shared_data: Path, tmp_path: Path) -> None:
+    """The wide view and the crop of one frame under other names, so that the table of known copies does not tell them."""
+    import shutil
+
+    source = shared_data / "BUSI_copies/Dataset_BUSI_with_GT"
+    for name, other in (
+        ("benign (333)", "benign (901)"),
+        ("malignant (78)", "malignant (902)"),
+        ("benign (62)", "benign (903)"),
+    ):
+        folder = tmp_path / "BUSI" / name.split()[0]
+        folder.mkdir(parents=True, exist_ok=True)
+        for end in (".png", "_mask.png"):
+            shutil.copyfile(source / name.split()[0] / f"{name}{end}", folder / f"{other}{end}")
+    build = partial(Manifests().build, "BUSI", str(tmp_path / "BUSI"), folds=2, test_fraction=0)
+    build(out=str(tmp_path / "m"), group="copies")
+    warnings = load_manifest(tmp_path / "m/BUSI.json").header["warnings"]
+    assert warnings == ["near-duplicates with opposite labels: benign (901) (benign) and malignant (902) (malignant)"]
+
+
+def test_verify_tells_copies_on_two_sides(copied: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    Manifests().build("BUS", str(copied), out=str(tmp_path), folds=2)
+    document = json.loads((tmp_path / "BUS.json").read_text())
+    items = {item["id"]: item for key in ("training", "testing") for item in document[key]}
+    document["training"] = [item | {"fold": 0} for item in items.values() if item["id"] != "000011"]
+    document["testing"] = [{key: value for key, value in items["000011"].items() if key != "fold"}]
+    next(item for item in document["training"] if item["id"] == "000004")["class"] = "malignant"
+    next(item for item in document["training"] if item["id"] == "000010")["class"] = "benign"
+    (tmp_path / "BUS.json").write_text(json.dumps(document))
+    (copied / "original/000007.png").write_bytes(b"none")  # what cannot be read is no obstacle to the search
+    with pytest.raises(SystemExit):
+        Manifests().verify(str(tmp_path / "BUS.json"), str(copied), copies=True, json=str(tmp_path / "faults.json"))
+    out = capsys.readouterr().out
+    assert "copy (1): one scene is in two folds, or in training and testing" in out
+    assert "000003 and 000011: same frame (turned by " in out and ", in fold 0 and testing" in out
+    assert "copies found by content: 2 pairs, 1 with opposite labels" in out
+    assert "opposite labels (malignant and benign)" in out
+    report = json.loads((tmp_path / "faults.json").read_text())
+    assert report["counts"] == {"copy": 1, "unreadable": 1}
+    assert [set(copy["ids"]) for copy in report["copies"]] == COPIED
+    assert [copy["sides"] for copy in report["copies"]] == [["fold 0", "testing"], ["fold 0", "fold 0"]]
+    with pytest.raises(SystemExit):
+        Manifests().verify(str(tmp_path / "BUS.json"), str(copied))
+    assert "copies" not in capsys.readouterr().out
+
+
+def test_a_search_takes_files(shared_data: Path, tmp_path: Path) -> None:
+    inventory = str(shared_data / "inventory/BUS_UCLM.csv")
+    with pytest.raises(DataError, match="searched in the files, not in an inventory; give --root RELEASE_FOLDER"):
+        Manifests().build("BUS_UCLM", inventory=inventory, out=str(tmp_path), group="copies")
+    assert list(tmp_path.iterdir()) == []
+    Manifests().build("BUS_UCLM", inventory=inventory, out=str(tmp_path), report=str(tmp_path))
+    assert json.loads((tmp_path / "BUS_UCLM/duplicates.json").read_text())["searched"] is False
+
+
+def test_an_unknown_way_of_grouping_is_refused(copied: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="--group copy: did you mean 'copies'"):
+        Manifests().build("BUS", str(copied), out=str(tmp_path / "m"), group="copy")
 
 
 def test_verify_exits_with_1_after_listing_all_faults(

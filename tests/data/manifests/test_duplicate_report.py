@@ -13,6 +13,7 @@ from PIL import Image
 
 from ultrarefiner_monai.data.manifests.duplicate_report import write_report
 from ultrarefiner_monai.data.releases.copies.near_duplicates import duplicate_pairs
+from ultrarefiner_monai.data.releases.copies.pairs import CONTENT, NAMED, NAMES, ONE_SCENE, SAME_FRAME, TABLE, CopyPair
 from ultrarefiner_monai.data.releases.records import Record
 from ultrarefiner_monai.errors import DataError
 
@@ -57,12 +58,15 @@ def test_json_holds_every_pair_opposite_labels_first(records: list[Record], tmp_
         "opposite": True,
         "patients": ["", ""],
         "same_patient": None,
+        "found_by": "hash",
         "distance": 0,
         "mirror": "none",
         "correlation": None,
         "verdict": "unchecked",
     }
-    assert document["counts"] == {"confirmed": 0, "refuted": 0, "unchecked": 3, "opposite": 1}
+    kinds = {"hash": 3, "table": 0, "names": 0, "content": 0}
+    assert document["counts"] == {"confirmed": 0, "refuted": 0, "unchecked": 3, "opposite": 1, **kinds}
+    assert document["searched"] is False
     assert sorted(document["excluded"]) == ["a2", "a4", "b2"]
 
 
@@ -117,3 +121,27 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
         DataError, match=r"file/report/duplicates\.json: cannot be written .*; free space or name another folder"
     ):
         write_report([], None, tmp_path / "file/report")
+
+
+def test_copies_are_told_with_what_found_them(make_record: Callable[..., Record], tmp_path: Path) -> None:
+    a, b, c, d = (make_record(name, label) for name, label in zip("abcd", ("benign", "malignant") * 2, strict=True))
+    pairs = [CopyPair(a, c, SAME_FRAME, TABLE, 0.95, "scale 0.98"), CopyPair(a, d, NAMED, NAMES)]
+    found = [CopyPair(b, c, ONE_SCENE, CONTENT, 0.61234, "mirrored, scale 1.50")]
+    write_report(pairs, None, tmp_path, found)
+    document = json.loads((tmp_path / "duplicates.json").read_text(encoding="utf-8"))
+    assert [(pair["first"], pair["second"], pair["found_by"], pair["opposite"]) for pair in document["pairs"]] == [
+        ("a", "d", "names", True),
+        ("b", "c", "content", True),
+        ("a", "c", "table", False),
+    ]
+    content = document["pairs"][1]
+    assert (content["kind"], content["transform"]) == (ONE_SCENE, "mirrored, scale 1.50")
+    assert (content["correlation"], content["verdict"]) == (0.6123, "confirmed")
+    assert document["pairs"][0]["verdict"] == "unchecked"
+    assert document["excluded"] == {"c": "near-duplicate of a"}  # what was found alone is left out of nothing
+    assert document["searched"] is True and document["counts"]["content"] == 1
+    page = (tmp_path / "duplicates.html").read_text(encoding="utf-8")
+    assert "1 were found by content" in page
+    assert f"{ONE_SCENE} (by content)" in page and "mirrored, scale 1.50, correlation 0.61" in page
+    write_report(pairs, None, tmp_path)
+    assert "was\nnot searched" in (tmp_path / "duplicates.html").read_text(encoding="utf-8")

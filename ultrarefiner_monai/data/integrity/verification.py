@@ -69,10 +69,9 @@ def verify(
     entries = sum(len(document[key]) for key in LISTS)
     found = None
     if copies:
-        legible = [
-            item for (_, item), faults_there in zip(placed, of_items, strict=True) if _is_legible(item, faults_there)
-        ]
-        found = found_copies(legible, root, workers)
+        known_faults = zip((item for _, item in placed), of_items, strict=True)
+        legible = {item["image"]: item for item, those in known_faults if _is_legible(item, those)}
+        found = found_copies(list(legible.values()), root, workers)
         faults += faults_of(found)
     every = tuple(dict.fromkeys(faults))
     return Report(known["name"], sha256, entries, present, dict(sorted(absent.items())), every, found)

@@ -22,23 +22,13 @@ def _found(make_record: MakeRecord, *names: str) -> dict[str, str]:
     return {pair.ids[1]: pair.ids[0] for pair in pairs}
 
 
-@pytest.mark.parametrize(
-    "suffix",
-    [
-        "_rot15",
-        "_rot-15",
-        "_rotated_30",
-        "_flip",
-        "_FLIP",
-        "-flip-lr",
-        "_aug3",
-        "_aug_003",
-        "-copy",
-        " - Copy",
-        "_mirror",
-    ]
-    + [" - Copy (2)", " copy 2", " (1)", "(1)", "_zoom1.5", "_crop2", "_hflip_rot90", "_bright (1)", ".aug1", "_noise"],
+SUFFIXES = (
+    "_rot15;_rot-15;_rotated_30;_flip;_FLIP;-flip-lr;_aug3;_aug_003;-copy; - Copy; - Copy (2); copy 2; (1);(1);_mirror;_zoom1.5;"
+    "_crop2;_hflip_rot90;_bright (1);.aug1;_noise"
 )
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES.split(";"))
 def test_what_scripts_and_file_managers_append(suffix: str, make_record: MakeRecord) -> None:
     assert _found(make_record, "case 7", f"case 7{suffix}") == {f"case 7{suffix}": "case 7"}
 

@@ -19,9 +19,13 @@ TOLERANCE = 4.0  # px within which a match agrees with a transform
 MIN_AGREEING = 8  # of two different images 7 at most agree by chance
 BAND = (1.0, 4.0)  # px: speckle, without the layers that all breasts share
 WINDOW = 8.0  # px over which contrast is evened out, so that bright texts weigh no more than their area
+NEARBY = 5  # px: the width of a letter's stroke, and what the band makes of it
+DRAWN = 170  # grey values of 255 between neighbours: speckle reaches 120, white lines and letters 200 and more
+BLACK = 8  # of 255
+SCREEN = 15  # px: the square around a letter, of which most is black
 FLAT = 2.5  # of 255 grey values: below this contrast there is nothing to compare
-MIN_OVERLAP = 0.15  # of the smaller image's area
-SAME = 0.8  # correlation from which it is the same frame: neighbouring ones of a sweep reach 0.76
+MIN_OVERLAP = 0.08  # of the smaller image's area
+SAME = 0.8  # correlation from which it is the same frame: neighbouring ones of a sweep reach 0.75
 
 
 @dataclass(frozen=True)
@@ -87,10 +91,9 @@ def align(first: Features, second: Features, mirrored: bool) -> Alignment | None
 
 
 def _correlation(first: np.ndarray, second: np.ndarray, factor: complex, shift: complex, mirrored: bool) -> float:
-    """Normalised cross-correlation of the structure of two images (H, W) where they overlap, on the coarser one's grid.
+    """Normalised cross-correlation of the speckle of two images (H, W) where they overlap, on the coarser one's grid.
 
-    A point z = x + iy of the first (mirrored: -x + iy) lies at `factor z + shift` of the second. 0 where the overlap is
-    small or flat.
+    A point z = x + iy of the first (mirrored: -x + iy) lies at `factor z + shift` of the second. 0 where little overlaps.
     """
     if abs(factor) <= 1:  # the second is the coarser one: its grid asks the first for values
         place = (_grid(second.shape) - shift) / factor
@@ -100,8 +103,8 @@ def _correlation(first: np.ndarray, second: np.ndarray, factor: complex, shift: 
         place = _grid(first.shape)
         moved, inside = _at(second, factor * (-place.conj() if mirrored else place) + shift, abs(factor))
         still = first
-    one, other = _structure(still.astype(np.float32)), _structure(moved)
-    compared = inside & (one != 0) & (other != 0)
+    one, other = _speckle(still.astype(np.float32)), _speckle(moved)
+    compared = inside & np.isfinite(one) & np.isfinite(other)
     if compared.sum() < MIN_OVERLAP * min(first.size, second.size):
         return 0.0
     return float(np.corrcoef(one[compared], other[compared])[0, 1])
@@ -120,17 +123,24 @@ def _at(pixels: np.ndarray, place: np.ndarray, step: float) -> tuple[np.ndarray,
     """
     from scipy.ndimage import gaussian_filter, map_coordinates
 
-    height, width = pixels.shape
     smooth = gaussian_filter(pixels.astype(np.float32), 0.5 * np.sqrt(step**2 - 1))
-    x, y, margin = place.real, place.imag, BAND[1] * step
+    (height, width), x, y, margin = pixels.shape, place.real, place.imag, BAND[1] * step
     inside = (x > margin) & (y > margin) & (x < width - 1 - margin) & (y < height - 1 - margin)
     return map_coordinates(smooth, (y, x), order=1, mode="nearest"), inside
 
 
-def _structure(grey: np.ndarray) -> np.ndarray:
-    """Band-pass (H, W) float32 of grey values, divided by its own root mean square nearby; 0 where there is no contrast."""
-    from scipy.ndimage import gaussian_filter
+def _speckle(grey: np.ndarray) -> np.ndarray:
+    """Band-pass (H, W) float32 of grey values, divided by its own root mean square nearby; NaN where there is no tissue.
+
+    That is where it is flat or mostly black around, as on the screen that texts are written on, and around what is
+    drawn in white.
+    """
+    from scipy.ndimage import gaussian_filter, maximum_filter, minimum_filter, uniform_filter
 
     band = gaussian_filter(grey, BAND[0]) - gaussian_filter(grey, BAND[1])
     contrast = np.sqrt(gaussian_filter(band**2, WINDOW))
-    return np.divide(band, contrast, out=np.zeros_like(band), where=contrast > FLAT)
+    steps = maximum_filter(grey, NEARBY) - minimum_filter(grey, NEARBY)
+    drawn = maximum_filter(steps > DRAWN, NEARBY)
+    black = uniform_filter((grey < BLACK).astype(np.float32), SCREEN) > 0.5
+    tissue = (contrast > FLAT) & ~drawn & ~black
+    return np.divide(band, contrast, out=np.full_like(band, np.nan), where=tissue)

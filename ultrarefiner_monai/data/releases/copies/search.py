@@ -21,8 +21,8 @@ NEAREST = 10  # images by votes that each image is compared with further, and
 MANY = 30  # votes from which a pair is compared whatever its rank, as in a set with dozens of copies of one image
 BLOCK = 32  # images compared with one at once: their products (4096 x 128 float32, 2 MB) stay in the processor's cache
 
-# Planted copies reach 0.76 and more, frames of one sweep 0.59 to 0.76; different patients 0.2 at most (see
-# docs/reference/near_duplicates.md).
+# Planted copies reach 0.9, frames of one sweep 0.55 to 0.75, different patients 0.2 at most
+# (docs/reference/near_duplicates.md).
 MIN_CORRELATION = 0.5
 
 

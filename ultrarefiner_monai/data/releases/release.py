@@ -12,14 +12,14 @@ from ultrarefiner_monai.data.releases.copies.changed_names import named_pairs
 from ultrarefiner_monai.data.releases.copies.known import known_pairs
 from ultrarefiner_monai.data.releases.copies.near_duplicates import duplicate_pairs
 from ultrarefiner_monai.data.releases.copies.pairs import CONTENT, CopyPair, ImagePair
-from ultrarefiner_monai.data.releases.fact_cache import FactCache
+from ultrarefiner_monai.data.releases.fact_cache import FactCache, cache_folder
 from ultrarefiner_monai.data.releases.image_facts import measure
 from ultrarefiner_monai.data.releases.inventory import read_inventory
-from ultrarefiner_monai.data.releases.own import OwnOptions, scan
-from ultrarefiner_monai.data.releases.own.made_masks import check_rule, made
+from ultrarefiner_monai.data.releases.own import Listing, OwnOptions, scan
+from ultrarefiner_monai.data.releases.own.made_masks import check_rule, made, made_path
 from ultrarefiner_monai.data.releases.readers import Info, find_root, info, reader
 from ultrarefiner_monai.data.releases.records import Record, Source, merge_patients, prefixed
-from ultrarefiner_monai.data.releases.roots import Location, Root, resolve
+from ultrarefiner_monai.data.releases.roots import MADE, Location, Root, resolve
 from ultrarefiner_monai.errors import DataError, raise_problems
 
 LESION_CLASSES = ("benign", "malignant")
@@ -117,27 +117,29 @@ def _from_files(
     name: str, root: Path, facts: FactCache, workers: int | None, skip_bad: bool, own: OwnOptions, mask: str | None
 ) -> Release:
     """A single data set from its files."""
-    listing = scan(name, root, own) if is_own(name) else None
-    sources = list(listing.sources) if listing else reader(name).scan(root)
-    drawings = listing.drawings if listing else {}
+    listing = scan(name, root, own) if is_own(name) else Listing(tuple(reader(name).scan(root)))
+    sources, notes = list(listing.sources), list(listing.notes)
     _check_unique(name, sources)
-    if mask and drawings:
-        raise DataError(
-            f"{name}: --mask {mask} reads mask files, and {listing.description if listing else ''} has none"
-        )
     bad: dict[str, str] = {}
-    if mask or drawings:
-        sources, bad = made(name, root, sources, drawings, mask, workers)
+    if mask or listing.drawings:
+        if mask and len(listing.drawings) == len(sources):
+            raise DataError(f"{name}: --mask {mask} reads mask files, of which {listing.description} has none")
+        if root.is_relative_to(cache_folder()):
+            raise DataError(f"{name}: masks are to be written into its folder; unpack the archive and name that")
+        sources, bad = made(name, root, sources, listing.drawings, mask, workers)
+        count = sum(source.masks[:1] == (made_path(name, source),) for source in sources)
+        notes.append(f"{count} masks were made and lie in {MADE}/{name} of the root; made_from names their sources")
     records, unread = measure([source for source in sources if source.id not in bad], root, facts, workers)
     bad |= unread
     if not skip_bad:
         told = [f"{id}: {reason}" for id, reason in sorted(bad.items())]
         raise_problems(f"{name}: {len(bad)} images cannot be read (--skip_bad leaves them out)", told)
     release = usable(name, records, bad)
-    if not listing:
+    release = replace(release, notes=(*notes, *release.notes))
+    if not is_own(name):
         return release
     files = {source.id: (source.image, *source.masks, *source.made_from) for source in sources}
-    return replace(release, layouts={name: listing.description}, files=files, notes=(*listing.notes, *release.notes))
+    return replace(release, layouts={name: listing.description}, files=files)
 
 
 def further_copies(release: Release, workers: int | None = None) -> tuple[CopyPair, ...]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -60,7 +61,9 @@ def test_build_says_what_verify_will_and_the_rule_writes_what_is_meant(
 
     document = build_document(read_release(name, root, mask=rule), Options(2))
     write_manifest(document, manifest)
-    assert not any("masks" in warning for warning in document["warnings"])
+    told = f"8 masks were made and lie in ultrarefiner_masks/{name} of the root; made_from names their sources"
+    assert told in document["warnings"]
+    assert not any("refuse" in warning for warning in document["warnings"])
     assert verify(manifest, root).faults == ()
     items = {item["id"]: item for key in ("training", "testing") for item in document[key]}
     for number in range(8):
@@ -134,6 +137,32 @@ def test_unusual_names_travel_through_build_and_verify(tmp_path: Path) -> None:
     assert len(document["training"]) + len(document["testing"]) == 8
     assert verify(tmp_path / "m.json", tmp_path).faults == ()
     assert "é" in json.dumps(document, ensure_ascii=False)
+
+
+def test_normal_images_need_no_mask(tmp_path: Path) -> None:
+    _data(tmp_path, lambda mask: 255 - mask, ("images/benign", "masks/benign"))
+    write(tmp_path, {f"images/normal/n{number}.png": speckle(f"n{number}") for number in range(3)})
+    document = build_document(read_release("MYSET", tmp_path, mask="inverted"), Options(2))
+    write_manifest(document, tmp_path / "m.json")
+    assert document["classes"]["normal"] == {"normal": 3}
+    assert "3 normal images have no mask: a blank one is made" in document["warnings"]
+    assert verify(tmp_path / "m.json", tmp_path).faults == ()
+
+
+def test_links_out_of_the_root_are_no_images(tmp_path: Path) -> None:
+    root = _data(tmp_path / "data", lambda mask: mask, ("images", "masks"))
+    (root / "images/0.png").rename(tmp_path / "0.png")
+    (root / "images/0.png").symlink_to(tmp_path / "0.png")
+    with pytest.raises(DataError, match=r"1 images cannot be read .*0: .*a link leads out of the dataset root"):
+        read_release("MYSET", root)
+
+
+def test_an_archive_has_no_place_for_masks(tmp_path: Path) -> None:
+    root = _data(tmp_path / "data", lambda mask: 255 - mask, ("images", "masks"))
+    archive = shutil.make_archive(str(tmp_path / "data"), "zip", root)
+    assert len(read_release("MYSET", archive).records) == 8
+    with pytest.raises(DataError, match="masks are to be written into its folder; unpack the archive"):
+        read_release("MYSET", archive, mask="inverted")
 
 
 def test_all_excluded_for_one_reason_says_so(tmp_path: Path) -> None:

@@ -81,13 +81,16 @@ def test_images_with_their_masks_beside_them_in_class_folders(tmp_path: Path) ->
         "benign/b (1).png": ("benign/b (1)_mask.png", "benign/b (1)_mask_1.png"),
         "benign/b (10).png": ("benign/b (10)_mask.png",),
         "malignant/m.png": ("malignant/m_mask.png",),
+        "normal/n.png": (),
     }
     assert {source.id: source.label for source in listing.sources} == {
         "benign/b (1)": "benign",
         "benign/b (10)": "benign",
         "malignant/m": "malignant",
+        "normal/n": "normal",
     }
-    assert "1 other pictures are left alone: normal/ (1)" in listing.notes
+    assert "1 normal images have no mask: a blank one is made" in listing.notes
+    assert list(listing.drawings) == ["normal/n"]
 
 
 @pytest.mark.parametrize("form", ["{split}/images/{name}", "images/{split}/{name}"])

@@ -42,6 +42,12 @@ def test_rows_name_their_image_in_any_way(key: str, root: Path) -> None:
     }
 
 
+def test_rows_may_name_cases_of_nnunet(tmp_path: Path) -> None:
+    root = names(tmp_path / "data", "imagesTr/c1_0000.png", "labelsTr/c1.png")
+    write(root, {"dataset.json": '{"file_ending": ".png"}'})
+    assert told(root, "case,subject\nc1,7\n", image="case") == {"c1_0000": ("7", "unknown", "train")}
+
+
 def test_columns_may_be_named(root: Path) -> None:
     text = "Bild;Frau;Befund;Teil\na1;x;normal;II\na2;x;M;I\nb1;y;b;I\n"
     columns = {"image": "Bild", "patient": "Frau", "class": "Befund", "fold": "Teil"}

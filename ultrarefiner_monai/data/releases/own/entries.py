@@ -1,5 +1,6 @@
 """What a layout of somebody's own tells of its images, and the options that help to read it."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -99,8 +100,8 @@ def below(folder: str | None, path: str) -> bool:
 
 def counted(paths: Iterable[str]) -> str:
     """Folders of the paths with the number of their files, for people."""
-    folders = [PurePosixPath(path).parent.as_posix() for path in paths]
-    return ", ".join(f"{folder}/ ({folders.count(folder)})" for folder in sorted(set(folders)))
+    folders = Counter(PurePosixPath(path).parent.as_posix() for path in paths)
+    return ", ".join(f"{folder}/ ({count})" for folder, count in sorted(folders.items()))
 
 
 def _folders(path: str) -> list[str]:

@@ -59,8 +59,8 @@ def find(root: Path, files: Sequence[str], options: OwnOptions) -> Layout | None
         return None
     owners, words = found
     entries = [Entry(image, masks, split_of(image), class_of(image)) for image, masks in owners.items()]
-    lacking = [entry.image for entry in entries if not entry.masks]
-    if len(lacking) == len(entries):
+    lacking = [entry.image for entry in entries if not entry.masks and entry.label != "normal"]
+    if not any(entry.masks for entry in entries):
         raise DataError(
             f"{len(lacking)} of {len(entries)} images have no mask: for {lacking[0]} looked for a file of that name, or with"
             f" one suffix more, in {', '.join(_mask_folders(pairs))}, found {shown(_some_masks(pairs), 3)}"
@@ -159,7 +159,7 @@ def _beside(files: Iterable[str]) -> tuple[dict[str, tuple[str, ...]], str]:
         of_stem = _by_stem(paths)
         found, told = match_beside(sorted(of_stem))
         masks = {mask for stems in found.values() for mask in stems}
-        if not found:
+        if not found and class_of(paths[0]) != "normal":
             continue
         words[told] += len(found)
         for stem, same in of_stem.items():

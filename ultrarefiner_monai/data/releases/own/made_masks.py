@@ -55,6 +55,11 @@ def made(
     return [source if isinstance(new, str) else new for source, new in zip(sources, done, strict=True)], bad
 
 
+def made_path(name: str, source: Source) -> str:
+    """Where the mask of an image is written, relative to the root."""
+    return f"{MADE}/{name}/{source.id}.png"
+
+
 def interpreted(paths: Sequence[Path], rule: str) -> np.ndarray:
     """The union of mask files, read by one of `RULES`, as bool (H, W).
 
@@ -87,7 +92,7 @@ def _made(name: str, root: Path, drawings: Mapping[str, Drawing], rule: str | No
             mask = interpreted([resolve(root, path) for path in source.masks], rule)
         else:
             return source
-        path = f"{MADE}/{name}/{source.id}.png"
+        path = made_path(name, source)
         _write(resolve(root, path), mask)
         return replace(source, masks=(path,), made_from=source.made_from or source.masks)
     except DataError as error:

@@ -2,8 +2,10 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+
+import numpy as np
 
 from ultrarefiner_monai.data.releases.own import coco, folders, nnunet, us30k
 from ultrarefiner_monai.data.releases.own.entries import Drawing, Entry, Layout, OwnOptions
@@ -29,9 +31,9 @@ class Listing:
     """
 
     sources: tuple[Source, ...]
-    drawings: Mapping[str, Drawing]
-    description: str
-    notes: tuple[str, ...]
+    drawings: Mapping[str, Drawing] = field(default_factory=dict)
+    description: str = ""
+    notes: tuple[str, ...] = ()
 
 
 def scan(name: str, root: Path, options: OwnOptions) -> Listing:
@@ -60,6 +62,8 @@ def scan(name: str, root: Path, options: OwnOptions) -> Listing:
         named = DataError(f"{name}: {error}")
         named.problems = error.problems
         raise named from None
+    drawings, more = _drawings(layout.entries, labels := _labels(layout.entries, rows))
+    notes += more
     published = _published(layout.entries, rows)
     ids = _ids([entry.image for entry in layout.entries])
     sources = tuple(
@@ -67,16 +71,15 @@ def scan(name: str, root: Path, options: OwnOptions) -> Listing:
             id=ids[entry.image],
             image=entry.image,
             masks=entry.masks,
-            label=rows.get(entry.image, {}).get("class") or entry.label,
+            label=labels[entry.image],
             patient=rows.get(entry.image, {}).get("patient", ""),
             official=published.get(entry.image, ""),
             made_from=entry.made_from,
         )
         for entry in layout.entries
     )
-    drawings = {ids[entry.image]: entry.drawing for entry in layout.entries if entry.drawing}
     notes += _about_patients(sources)
-    return Listing(sources, drawings, layout.description, tuple(notes))
+    return Listing(sources, {ids[image]: one for image, one in drawings.items()}, layout.description, tuple(notes))
 
 
 def _pictures(root: Path) -> tuple[list[str], list[str]]:
@@ -113,6 +116,22 @@ def _nothing(root: Path, files: Sequence[str], links: Sequence[str]) -> str:
 def _ids(images: Sequence[str]) -> dict[str, str]:
     shared = os.path.commonpath([PurePosixPath(image).parent.as_posix() for image in images])
     return {image: PurePosixPath(image).relative_to(shared).with_suffix("").as_posix() for image in images}
+
+
+def _labels(entries: Sequence[Entry], rows: Mapping[str, Row]) -> dict[str, str]:
+    """Class of each image: the table's, or the layout's where that says nothing."""
+    told = {image: row.get("class", "unknown") for image, row in rows.items()}
+    return {entry.image: told.get(entry.image, "unknown").replace("unknown", entry.label) for entry in entries}
+
+
+def _drawings(entries: Sequence[Entry], labels: Mapping[str, str]) -> tuple[dict[str, Drawing], list[str]]:
+    """What draws the masks that there are no files of, among them blank ones of normal images, and how many are these."""
+    drawings = {entry.image: entry.drawing for entry in entries if entry.drawing}
+    blank = [
+        entry.image for entry in entries if not entry.masks and not entry.drawing and labels[entry.image] == "normal"
+    ]
+    notes = [f"{len(blank)} normal images have no mask: a blank one is made"] if blank else []
+    return drawings | dict.fromkeys(blank, lambda size: np.zeros(size[::-1], dtype=bool)), notes
 
 
 def _published(entries: Sequence[Entry], rows: Mapping[str, Row]) -> dict[str, str]:

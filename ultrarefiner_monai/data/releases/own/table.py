@@ -96,7 +96,8 @@ def _columns(path: Path, header: Sequence[str], told: Mapping[str, str]) -> dict
                 )
             found[what] = told[what]
             continue
-        named = [name for name in header if re.sub(r"[\W_]", "", name).casefold() in usual.split()]
+        free = (name for name in header if name not in told.values())
+        named = [name for name in free if re.sub(r"[\W_]", "", name).casefold() in usual.split()]
         if len(named) > 1 and what != "image":
             raise DataError(f"{path}: {what} may be {' or '.join(named)}; name it with --{what}_column")
         found |= {what: named[0]} if named else {}
@@ -116,7 +117,13 @@ def _keys(images: Iterable[str]) -> dict[str, list[str]]:
     keys: dict[str, list[str]] = {}
     for image in images:
         path = PurePosixPath(image)
-        for key in {image, path.with_suffix("").as_posix(), path.name, path.stem}:
+        for key in {
+            image,
+            path.with_suffix("").as_posix(),
+            path.name,
+            path.stem,
+            path.stem.removesuffix("_0000"),
+        }:  # nnU-Net
             keys.setdefault(key, []).append(image)
     return keys
 

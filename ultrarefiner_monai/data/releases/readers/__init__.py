@@ -118,7 +118,10 @@ def _find(name: str, folder: Path, several: bool = False) -> Path:
             raise DataError(f"{name}: several folders in {folder} look like the release ({names}); name one of them")
     wanted = " or ".join(" + ".join(layout) for layout in layouts)
     found = shown(sorted(child.name for child in folder.iterdir()), 8) or "nothing"
-    raise DataError(f"{name}: looked for {wanted} in {folder} and its subfolders, found {found}")
+    raise DataError(
+        f"{name}: looked for {wanted} in {folder} and its subfolders, found {found}; give data in another layout a name of"
+        " your own"
+    )
 
 
 def _levels(folder: Path) -> Iterator[list[Path]]:

@@ -17,11 +17,9 @@ DICOMS = (".dcm", ".dicom")
 NIFTIS = (".nii.gz", ".nii")
 SUFFIXES = (*IMAGE_SUFFIXES, *DICOMS, *NIFTIS)
 DICOM_PREAMBLE, DICOM_PREFIX = 128, b"DICM"  # DICOM PS3.10, section 7.1: bytes before the prefix, and the prefix
-LAST_ELEMENT, LONGEST = (
-    0x0018,
-    64,
-)  # the first element is no later than SOP Instance UID, and no value longer than a UID
-FIRST_GROUPS = (0x0002, 0x0008)  # of a file without the prefix: with and without its file meta information
+# A file without the prefix begins with an element of one of these groups, with and without file meta information, which is
+# no later than SOP Instance UID, and no longer than an identifier (DICOM PS3.5, sections 7.1 and 9.1).
+FIRST_GROUPS, LAST_ELEMENT, LONGEST = (0x0002, 0x0008), 0x0018, 64
 
 
 @dataclass(frozen=True)
@@ -97,7 +95,7 @@ def is_dicom(path: Path) -> bool:
 
 
 def _starts_with_element(head: bytes) -> bool:
-    """Whether bytes begin with the first element of a DICOM file that lacks its preamble (DICOM PS3.5, section 7.1)."""
+    """Whether bytes begin with the first element of a DICOM file that lacks its preamble."""
     if len(head) < DICOM_PREAMBLE:
         return False
     for order in "<>":

@@ -1,5 +1,6 @@
-"""MLflow's store: opened by one process at a time, made whole or not at all, and known to be unusable within seconds."""
+"""MLflow's store: made by one process, whole or not at all, and known to be unusable within seconds."""
 
+import errno
 import os
 import re
 from collections.abc import Iterator
@@ -41,8 +42,8 @@ class StoreError(DataError):
 def open_store(uri: str, recording: bool = True) -> "MlflowClient":
     """A client of the store at `uri`, which has all its tables by then.
 
-    A SQLite database is opened by one process at a time, and an absent one is made under another name first: MLflow's
-    migrations are no transaction, and two at once, or one that is killed, leave a database that never opens again.
+    An absent SQLite database is made by one process while others wait, and under another name first: MLflow's migrations
+    are no transaction, and two at once, or one that is killed, leave a database that never opens again.
 
     Args:
         uri: tracking URI.
@@ -57,14 +58,9 @@ def open_store(uri: str, recording: bool = True) -> "MlflowClient":
         database = database_of(uri)
         if database is None:
             check_server(uri, _patience())
-        elif recording:
-            database.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(database.with_name(f".{database.name}.lock"), timeout=OPENING_S):
-                if not database.exists():
-                    _create(uri, database)
-                check_database(database, recording)
-                return _opened(uri)
         else:
+            if recording and _is_absent(database):
+                _create(uri, database)
             check_database(database, recording)
         return _opened(uri)
 
@@ -91,7 +87,7 @@ def _told(uri: str) -> Iterator[None]:
     except DataError as error:
         raise _error(uri, str(error)) from None
     except Timeout:
-        raise _error(uri, f"has been opened by another process for {OPENING_S:.0f} s; {ANOTHER}") from None
+        raise _error(uri, f"has been in the making by another process for {OPENING_S:.0f} s; {ANOTHER}") from None
     except OSError as error:
         reason = error.strerror or one_line(error)
         raise _error(
@@ -113,15 +109,26 @@ def _patience() -> float:
     return PATIENCE_S if os.environ[name] == PROCESS_DEFAULTS[name] else float(os.environ[name])
 
 
+def _is_absent(database: Path) -> bool:
+    return not database.exists() or (database.is_file() and database.stat().st_size == 0)
+
+
 def _create(uri: str, database: Path) -> None:
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+    """Make the database unless another process is faster."""
+    folder = database.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # seconds, which others need not wait for
     from sqlalchemy.engine import make_url
 
-    partial = database.with_name(f".{database.name}.partial")
-    partial.unlink(missing_ok=True)  # of a process that was killed
-    address = make_url(uri).set(database=str(partial))
-    SqlAlchemyStore(str(address), artifacts_folder(database).as_uri()).engine.dispose()
-    partial.replace(database)
+    with FileLock(database.with_name(f".{database.name}.lock"), timeout=OPENING_S):
+        if _is_absent(database):
+            partial = database.with_name(f".{database.name}.partial")
+            partial.unlink(missing_ok=True)  # of a process that was killed
+            address = make_url(uri).set(database=str(partial))
+            SqlAlchemyStore(str(address), artifacts_folder(database).as_uri()).engine.dispose()
+            partial.replace(database)
 
 
 def _opened(uri: str) -> "MlflowClient":

@@ -117,17 +117,13 @@ def _try_to_write(connection: sqlite3.Connection) -> None:
 
 def _check_tables(connection: sqlite3.Connection) -> None:
     tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    if not tables:
-        return  # an empty file, which MLflow fills
     if not tables & {"alembic_version", "experiments"}:
-        raise DataError(f"holds another program's tables ({shown(sorted(tables), 3)}); {ANOTHER}")
+        found = f"another program's tables ({shown(sorted(tables), 3)})" if tables else "no tables"
+        raise DataError(f"holds {found}; {ANOTHER}")
     latest, known = _revisions()
-    found = (
-        connection.execute("SELECT version_num FROM alembic_version").fetchone()
-        if "alembic_version" in tables
-        else None
-    )
-    revision = found[0] if found else None
+    revision = None
+    if "alembic_version" in tables:
+        (revision,) = connection.execute("SELECT version_num FROM alembic_version").fetchone() or (None,)
     if revision == latest:
         return
     if revision not in {*known, None}:

@@ -69,6 +69,7 @@ def test_the_package_is_the_wheels(environment, tmp_path):
 
 def test_manifests_and_bundles_travel_with_the_wheel(environment, tmp_path):
     assert "780" in execute("ultrarefiner manifests show BUSI", environment, tmp_path)
+    assert len(list(site_packages(environment).rglob("busi_copies.csv"))) == 1
     bundles = Path(execute("ultrarefiner bundles", environment, tmp_path).strip())
     assert bundles.is_relative_to(site_packages(environment))
     assert {path.name for path in bundles.iterdir()} == {"phase1", "phase2", "phase3"}

@@ -126,14 +126,23 @@ def test_masks_of_another_folder_structure_are_found_by_their_names_alone(tmp_pa
 def test_the_reason_found_in_most_files_is_told(tmp_path: Path) -> None:
     names(tmp_path, *(f"images/i{n}.png" for n in range(30)), *(f"masks/other-{n:03}x.png" for n in range(4)))
     with pytest.raises(
-        DataError, match=r"30 of 30 images have no mask: for images/i0\.png looked for .* masks/, found other"
+        DataError,
+        match=r"30 of 30 images have no mask: images/i0\.png, .* and 27 more; looked for .* in masks/, found other",
     ):
         listed(tmp_path)
 
 
 def test_some_images_without_a_mask_are_counted(tmp_path: Path) -> None:
     names(tmp_path, *(f"images/i{n}.png" for n in range(5)), *(f"masks/i{n}.png" for n in range(3)))
-    assert "2 of 5 images have no mask: images/i3.png, images/i4.png" in listed(tmp_path).notes
+    (note, _) = listed(tmp_path).notes
+    assert note.startswith("2 of 5 images have no mask: images/i3.png, images/i4.png; looked for")
+
+
+def test_normal_images_alone_need_one_mask_at_least(tmp_path: Path) -> None:
+    with pytest.raises(
+        DataError, match=r"1 of 1 images have no mask: images/normal/a\.png; looked for .* in masks/, found b\.png"
+    ):
+        listed(names(tmp_path, "images/normal/a.png", "masks/b.png"))
 
 
 def test_no_layout_at_all(tmp_path: Path) -> None:

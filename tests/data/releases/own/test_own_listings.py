@@ -41,7 +41,7 @@ def test_nnunet_raw(tmp_path: Path) -> None:
         (
             {"file_ending": ".png"},
             ["imagesTr/a_0000.png", "labelsTr/b.png"],
-            "1 of 1 images have no mask: looked for labelsTr",
+            "1 of 1 images have no mask: imagesTr/a_0000.png; looked for labelsTr",
         ),
         ({"file_ending": ".png", "labels": {"ignore": 2}}, ["imagesTr/a_0000.png"], "label 'ignore'"),
         (None, ["imagesTr/a_0000.png"], "dataset.json: cannot be read as JSON"),

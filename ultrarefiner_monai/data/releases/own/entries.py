@@ -1,7 +1,7 @@
 """What a layout of somebody's own tells of its images, and the options that help to read it."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from ultrarefiner_monai.data.images import Size
 from ultrarefiner_monai.data.releases.roots import unsafe
-from ultrarefiner_monai.errors import DataError
+from ultrarefiner_monai.errors import DataError, shown
 
 COLUMNS = ("image", "patient", "class", "split", "fold")  # of a table; what each is called there may be told
 SPLITS = {
@@ -81,6 +81,16 @@ class Layout:
     entries: tuple[Entry, ...]
     description: str
     notes: tuple[str, ...] = ()
+
+
+def lacking_masks(entries: Sequence[Entry], looked_for: str) -> list[str]:
+    """A note on images without a mask, which normal ones need not have; `DataError` where no image has one."""
+    some = any(one.masks for one in entries)
+    lacking = [one.image for one in entries if not one.masks and not (some and one.label == "normal")]
+    text = f"{len(lacking)} of {len(entries)} images have no mask: {shown(lacking, 3)}; looked for {looked_for}"
+    if not some:
+        raise DataError(text)
+    return [text] if lacking else []
 
 
 def split_of(path: str) -> str:

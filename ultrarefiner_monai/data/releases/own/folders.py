@@ -9,7 +9,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from ultrarefiner_monai.data.releases.own.entries import Entry, Layout, OwnOptions, below, class_of, counted, split_of
+from ultrarefiner_monai.data.releases.own.entries import (
+    Entry,
+    Layout,
+    OwnOptions,
+    below,
+    class_of,
+    counted,
+    lacking_masks,
+    split_of,
+)
 from ultrarefiner_monai.data.releases.own.stems import match, match_beside
 from ultrarefiner_monai.errors import DataError, shown
 
@@ -59,23 +68,18 @@ def find(root: Path, files: Sequence[str], options: OwnOptions) -> Layout | None
         return None
     owners, words = found
     entries = [Entry(image, masks, split_of(image), class_of(image)) for image, masks in owners.items()]
-    lacking = [entry.image for entry in entries if not entry.masks and entry.label != "normal"]
-    if not any(entry.masks for entry in entries):
-        raise DataError(
-            f"{len(lacking)} of {len(entries)} images have no mask: for {lacking[0]} looked for a file of that name, or with"
-            f" one suffix more, in {', '.join(_mask_folders(pairs))}, found {shown(_some_masks(pairs), 3)}"
-        )
+    masks = sorted(PurePosixPath(path).name for pair in pairs.values() for path in pair.masks.values())
+    places = sorted({f"{folder}/" for pair in pairs.values() for folder in pair.folders["masks"]})
+    where = f"in {', '.join(places)}, found {shown(masks, 3)}" if pairs else "beside them"
+    notes = lacking_masks(entries, f"the same name, or one suffix more, {where}")
     used = {path for entry in entries for path in (entry.image, *entry.masks)}
-    notes = []
-    if lacking:
-        notes.append(f"{len(lacking)} of {len(entries)} images have no mask: {shown(lacking, 3)}")
     if unused := [path for pair in pairs.values() for path in pair.masks.values() if path not in used]:
         notes.append(f"{len(unused)} masks have no image: {shown(unused, 3)}")
     used |= set(unused)
     if others := [path for path in files if path not in used]:
         notes.append(f"{len(others)} other pictures are left alone: {counted(others)}")
-    where = f"images in {counted(entry.image for entry in entries)}; masks: {words}"
-    return Layout(tuple(entries), where, tuple(notes))
+    description = f"images in {counted(entry.image for entry in entries)}; masks: {words}"
+    return Layout(tuple(entries), description, tuple(notes))
 
 
 def _pairs(files: Iterable[str], options: OwnOptions) -> dict[str, _Pair]:
@@ -178,11 +182,3 @@ def _by_stem(paths: Iterable[str]) -> dict[str, list[str]]:
 
 def _folder(path: str) -> str:
     return PurePosixPath(path).parent.as_posix()
-
-
-def _mask_folders(pairs: Mapping[str, _Pair]) -> list[str]:
-    return sorted({f"{folder}/" for pair in pairs.values() for folder in pair.folders["masks"]})
-
-
-def _some_masks(pairs: Mapping[str, _Pair]) -> list[str]:
-    return sorted(PurePosixPath(path).name for pair in pairs.values() for path in pair.masks.values())

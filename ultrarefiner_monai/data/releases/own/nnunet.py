@@ -7,8 +7,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from ultrarefiner_monai.data.releases.own.entries import Entry, Layout, OwnOptions, below, counted
-from ultrarefiner_monai.errors import DataError, shown
+from ultrarefiner_monai.data.releases.own.entries import Entry, Layout, OwnOptions, below, counted, lacking_masks
+from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.files import read_json
 
 CHANNEL = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")
@@ -44,16 +44,9 @@ def find(root: Path, files: Sequence[str], options: OwnOptions) -> Layout | None
                 label = label_of.get(name["case"])
                 entries.append(Entry(path, (label,) if label else (), split))
     used = {path for entry in entries for path in (entry.image, *entry.masks)}
-    lacking = [entry.image for entry in entries if not entry.masks]
     if not entries:
         raise DataError(f"{folder}: no pictures in imagesTr; nnU-Net's dataset.json says {about.get('file_ending')!r}")
-    notes = []
-    if lacking:
-        notes.append(
-            f"{len(lacking)} of {len(entries)} images have no mask: looked for labelsTr/NAME: {shown(lacking, 3)}"
-        )
-        if len(lacking) == len(entries):
-            raise DataError(notes[0])
+    notes = lacking_masks(entries, "labelsTr/NAME")
     if others := [path for path in files if path not in used]:
         notes.append(f"{len(others)} other pictures are left alone: {counted(others)}")
     return Layout(tuple(entries), "nnU-Net's raw data", tuple(notes))

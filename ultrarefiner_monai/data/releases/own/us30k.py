@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-from ultrarefiner_monai.data.releases.own.entries import SPLITS, Entry, Layout, OwnOptions, below
-from ultrarefiner_monai.errors import DataError, one_line, raise_problems, shown
+from ultrarefiner_monai.data.releases.own.entries import SPLITS, Entry, Layout, OwnOptions, below, lacking_masks
+from ultrarefiner_monai.errors import DataError, one_line, raise_problems
 from ultrarefiner_monai.files import read_json
 
 LISTS = "MainPatient"
@@ -55,12 +55,8 @@ def find(root: Path, files: Sequence[str], options: OwnOptions) -> Layout | None
     if not splits:
         raise DataError(f"{folder}: expected train.txt, val.txt and test.txt with a line an image, found none")
     entries = [Entry(image, (label,) if label else (), split) for image, (split, label) in sorted(splits.items())]
-    if lacking := [entry.image for entry in entries if not entry.masks]:
-        text = f"{len(lacking)} of {len(entries)} images have no mask: looked for the same name in label/: {shown(lacking, 3)}"
-        if len(lacking) == len(entries):
-            raise DataError(text)
-        return Layout(tuple(entries), f"US30K's lists in {LISTS}", (text,))
-    return Layout(tuple(entries), f"US30K's lists in {LISTS}")
+    notes = lacking_masks(entries, "the same name in label/")
+    return Layout(tuple(entries), f"US30K's lists in {LISTS}", tuple(notes))
 
 
 def _lines(file: Path) -> Iterator[tuple[int, str, str]]:

@@ -13,8 +13,8 @@ def _hand_over() -> None:
     A configuration imports the package while a workflow of MONAI's runs, which knows the folder of the configuration's files.
     An exported bundle has the package beside that folder. A package may put another one in its place while it is imported.
     """
-    frame = sys._getframe()
-    while frame := frame.f_back:
+    frame = sys._getframe().f_back
+    while frame is not None:
         folder = getattr(frame.f_locals.get("self"), "__dict__", {}).get("config_root_path")
         if folder is not None and (bundle := Path(folder).resolve().parent).joinpath(__name__, "__init__.py").is_file():
             if bundle != Path(__file__).resolve().parents[1]:
@@ -22,6 +22,7 @@ def _hand_over() -> None:
                 del sys.modules[__name__]
                 import_module(__name__)
             return
+        frame = frame.f_back
 
 
 _hand_over()

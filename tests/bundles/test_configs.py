@@ -42,6 +42,7 @@ def test_no_required_property_is_missing(phase, names, small_cv, small_release, 
     keys |= {f"{name}_checkpoint": str(small_cv.folder(name, 0) / "model.pt") for name in ("phase1", "phase2")}
     if names == ("inference",):
         del keys["dataset"]
+    keys["overwrite"] = True  # a training that begins removes what is there; this one never does
     run = workflow(phase, names, **{key: value for key, value in keys.items() if key in known})
     for name, value in one_process_group().items():
         monkeypatch.setenv(name, value)

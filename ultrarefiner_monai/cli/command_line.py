@@ -48,17 +48,17 @@ def command(verbs: Mapping[str, Any], words: Sequence[str]) -> list[str]:
     Raises:
         UsageError: everything that is wrong, in one line.
     """
-    words, flags = parser.SeparateFlagArgs(list(words))
+    todo, flags = parser.SeparateFlagArgs(list(words))
     if unknown := parser.CreateParser().parse_known_args(flags)[1]:
         raise UsageError(f"{unknown[0]}: no flag of fire, the only words behind --, such as --trace")
     route: list[str] = []
     verb: Any = verbs
-    while not callable(verb) and words and words[0] not in HELP:
-        verb = _member(verb, words[0], route)
-        route.append(words.pop(0))
-    if HELP & {*words, *flags}:
+    while not callable(verb) and todo and todo[0] not in HELP:
+        verb = _member(verb, todo[0], route)
+        route.append(todo.pop(0))
+    if HELP & {*todo, *flags}:
         return [*route, "--", "--help"]
-    return [*route, *(_Verb(verb, route).literals(words) if callable(verb) else ()), "--", *flags]
+    return [*route, *(_Verb(verb, route).literals(todo) if callable(verb) else ()), "--", *flags]
 
 
 def _member(group: Any, name: str, route: Sequence[str]) -> Any:

@@ -15,7 +15,7 @@ from platformdirs import user_cache_path
 
 logger = logging.getLogger(__name__)
 
-VERSION = 2  # of what is noted about a file; another version begins a file of its own
+VERSION = 3  # of what is noted about a file; another version begins a file of its own
 ASKED_AT_ONCE = 500  # below SQLite's lowest limit of 999 parameters a statement
 
 

@@ -49,10 +49,12 @@ def search(features: Sequence[Features], workers: int | None = None) -> list[Mat
     """All pairs of images that show the same frame, in order, each the way in which they agree best."""
     candidates = list(_candidates(_votes(features, workers)))
     aligned = in_parallel(lambda c: align(features[c[0]], features[c[1]], c[2]), candidates, workers, "aligning pairs")
-    best: dict[tuple[int, int], Alignment] = {}
-    for (first, second, _), found in zip(candidates, aligned, strict=True):
-        if found and found.correlation >= max(MIN_CORRELATION, getattr(best.get((first, second)), "correlation", -1)):
-            best[first, second] = found
+    pairs = [
+        ((first, second), found)
+        for (first, second, _), found in zip(candidates, aligned, strict=True)
+        if found and found.correlation >= MIN_CORRELATION
+    ]
+    best = dict(sorted(pairs, key=lambda pair: pair[1].correlation))  # mirrored or not, whichever agrees better
     return [Match(first, second, best[first, second]) for first, second in sorted(best)]
 
 

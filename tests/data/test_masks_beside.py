@@ -23,8 +23,8 @@ LAYOUTS = {  # images, and masks
     "sets": (["train/images/a.jpg", "val/images/b.jpg"], ["train/masks/a.png", "val/masks/b.png"]),
     "masks of sets": (["train/a.jpg", "val/b.jpg"], ["train_masks/a.png", "val-masks/b.png"]),
     "one folder": (["a.png", "b.jpg", "c.dcm"], ["a_mask.png", "b-gt.bmp", "c_seg.nii.gz"]),
-    "below the images": (["a.png"], ["ground_truth/a.png", "Ground Truth/more/a.png"]),
-    "no masks": (["mask_of_no_image_mask.png", "a.png", "seg/b.png", "dataset_with_GT/c.png", "b_mask_2x.png"], []),
+    "below the images": (["a.png"], ["ground_truth/a.png", "Ground Truth/more/a.png", "seg/a.png"]),
+    "no masks": (["mask_of_no_image_mask.png", "a.png", "segs_of_a/b.png", "dataset_with_GT/c.png", "b_mask_2x.png"], []),
 }
 
 
@@ -72,3 +72,8 @@ def test_masks_without_any_image_beside_them_are_images():
 def test_real_releases(release, images, masks, shared_data, tmp_path):
     found, left = find_files([shared_data / release], tmp_path)
     assert (len(found), len(left)) == (images, masks)
+
+
+def test_masks_that_build_has_written_are_masks(tmp_path):
+    images, masks = made(tmp_path, ["images/a.png"]), made(tmp_path, ["ultrarefiner_masks/MYSET/images/a.png"])
+    assert masks_among([*images, *masks], tmp_path, stem) == set(masks)

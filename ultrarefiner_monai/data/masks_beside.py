@@ -4,14 +4,56 @@ import re
 from collections.abc import Callable, Iterable
 from pathlib import Path, PurePath
 
-# Folders of masks: "masks" (BUS-UCLM, BUS-UC), "Masks" (BUS-BRA), "GT" (BUS), "labelsTr" (nnU-Net), and their like.
-_PARTS = r"(?:train|training|val|validation|test|tr|ts)"
-_FOLDER = re.compile(
-    rf"(?:{_PARTS}[ _-]?)?(?:gt|ground[ _-]?truths?|masks?|labels?|segmentations?|annotations?)(?:[ _-]?{_PARTS})?",
-    re.IGNORECASE,
+from ultrarefiner_monai.data.releases.roots import MADE
+
+# Folders of masks, as `letters` has their names: of BUS-UCLM, BUS-UC and BUS-BRA (Masks), BUS (GT), and their like.
+FOLDERS = frozenset(
+    (
+        "mask",
+        "masks",
+        "label",
+        "labels",
+        "gt",
+        "gts",
+        "groundtruth",
+        "groundtruths",
+        "annotation",
+        "annotations",
+        "seg",
+        "segs",
+        "segmentation",
+        "segmentations",
+    )
 )
-# Masks in the folder of their image: "benign (4)_mask_1" (BUSI), and its like.
-_FILE = re.compile(r"(?P<image>.+)[ _.-](?:mask|gt|label|seg|segmentation)s?(?:[ _.-]?\d+)?", re.IGNORECASE)
+# What the name of a mask has behind that of its image in the same folder: "benign (4)_mask_1" (BUSI), and its like.
+WORDS = frozenset(
+    (
+        "mask",
+        "masks",
+        "label",
+        "labels",
+        "gt",
+        "groundtruth",
+        "annotation",
+        "annot",
+        "seg",
+        "segm",
+        "segmentation",
+        "lesion",
+        "tumor",
+        "tumour",
+        "manual",
+        "roi",
+    )
+)
+_PARTS = "(?:train|training|val|validation|test|tr|ts)?"  # as in labelsTr (nnU-Net)
+_FOLDER = re.compile(f"{_PARTS}(?:{'|'.join(sorted(FOLDERS))}){_PARTS}")
+_FILE = re.compile(rf"(?P<image>.+)[ _.-](?:{'|'.join(sorted(WORDS))})(?:[ _.-]?\d+)?", re.IGNORECASE)
+
+
+def letters(name: str) -> str:
+    """A name without what only parts its words, in lower case."""
+    return re.sub(r"[\W_]", "", name).casefold()
 
 
 def masks_among(files: Iterable[Path], folder: Path, stem: Callable[[str], str]) -> set[Path]:
@@ -39,4 +81,5 @@ def masks_among(files: Iterable[Path], folder: Path, stem: Callable[[str], str])
 
 def _folder_of_masks(path: PurePath) -> PurePath | None:
     """What holds the first folder of masks on the way to a file; None where there is none."""
-    return next((parent.parent for parent in reversed(path.parents) if _FOLDER.fullmatch(parent.name)), None)
+    folders = reversed(path.parents)
+    return next((one.parent for one in folders if one.name == MADE or _FOLDER.fullmatch(letters(one.name))), None)

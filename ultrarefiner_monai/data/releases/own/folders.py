@@ -3,12 +3,12 @@
 The two folders may lie below others (`train/images`, `benign/masks`) or hold such (`images/train`).
 """
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from ultrarefiner_monai.data.masks_beside import FOLDERS, letters
 from ultrarefiner_monai.data.releases.own.entries import (
     Entry,
     Layout,
@@ -24,24 +24,6 @@ from ultrarefiner_monai.errors import DataError, shown
 
 IMAGES = frozenset(
     ("images", "image", "imgs", "img", "pictures", "frames", "original", "originals", "us", "ultrasound")
-)
-MASKS = frozenset(
-    (
-        "masks",
-        "mask",
-        "labels",
-        "label",
-        "gt",
-        "gts",
-        "groundtruth",
-        "groundtruths",
-        "annotations",
-        "annotation",
-        "seg",
-        "segs",
-        "segmentation",
-        "segmentations",
-    )
 )
 
 
@@ -102,10 +84,10 @@ def _place(path: str, options: OwnOptions) -> tuple[str, str, str, str] | None:
             return kind, "", folder, PurePosixPath(path).relative_to(folder).as_posix()
     parts = PurePosixPath(path).parts
     for end in range(len(parts) - 1, 0, -1):
-        name = re.sub(r"[\W_]", "", parts[end - 1]).casefold()
+        name = letters(parts[end - 1])
         kind = (
             "masks"
-            if name in MASKS and not options.masks
+            if name in FOLDERS and not options.masks
             else "images"
             if name in IMAGES and not options.images
             else ""

@@ -87,7 +87,8 @@ def _made(name: str, root: Path, drawings: Mapping[str, Drawing], rule: str | No
     try:
         if drawing := drawings.get(source.id):
             with open_image(resolve(root, source.image)) as image:
-                mask = drawing(image.size)
+                size = image.size
+            mask = drawing(size)
         elif rule and source.masks:
             mask = interpreted([resolve(root, path) for path in source.masks], rule)
         else:

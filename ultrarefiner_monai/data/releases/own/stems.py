@@ -4,26 +4,8 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence, Set
 
-MASK_WORDS = frozenset(
-    (
-        "mask",
-        "masks",
-        "seg",
-        "segm",
-        "segmentation",
-        "gt",
-        "groundtruth",
-        "label",
-        "labels",
-        "lesion",
-        "tumor",
-        "tumour",
-        "annotation",
-        "annot",
-        "manual",
-        "roi",
-    )
-)
+from ultrarefiner_monai.data.masks_beside import WORDS, letters
+
 IMAGE_WORDS = frozenset(("image", "images", "img", "us", "frame", "original", "orig", "raw", "bmode", "scan"))
 
 Key = Callable[[str], str]
@@ -65,12 +47,12 @@ def _keys(images: Sequence[str], masks: Sequence[str]) -> Iterator[tuple[str, Ke
 
 
 def _without_words(stem: str) -> str:
-    parts = [part for part in re.split(r"[\W_]+", stem) if part.casefold() not in MASK_WORDS | IMAGE_WORDS]
+    parts = [part for part in re.split(r"[\W_]+", stem) if part.casefold() not in WORDS | IMAGE_WORDS]
     return "_".join(filter(None, parts))
 
 
 def _by_suffix(images: Sequence[str], masks: Set[str], anything: bool) -> tuple[Match, str]:
-    """Masks of each image under the suffix that most images have; one of `MASK_WORDS` unless it may be `anything`.
+    """Masks of each image under the suffix that most images have; one of `WORDS` unless it may be `anything`.
 
     A number alone is a suffix where no mask is called like the image: else it is that of another image.
     """
@@ -105,4 +87,4 @@ def _numbered(rest: str) -> tuple[str, int]:
 
 
 def _is_word(suffix: str) -> bool:
-    return re.sub(r"[\W_]", "", suffix).casefold() in MASK_WORDS
+    return letters(suffix) in WORDS

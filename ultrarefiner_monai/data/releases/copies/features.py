@@ -67,8 +67,9 @@ def describe(pixels: np.ndarray) -> Features:
         sift.detect_and_extract(pixels / np.float32(255))
     except RuntimeError:  # scikit-image's word for no key point at all
         return Features(pixels, np.zeros(0, np.complex64), np.zeros((0, LENGTH), np.float32))
-    coarsest = np.argsort(-sift.sigmas, kind="stable")[:POINTS]
-    y, x = sift.positions[coarsest].T
-    descriptors = sift.descriptors[coarsest].astype(np.float32)
+    sigmas, positions, descriptors = map(np.asarray, (sift.sigmas, sift.positions, sift.descriptors))
+    coarsest = np.argsort(-sigmas, kind="stable")[:POINTS]
+    y, x = positions[coarsest].T
+    descriptors = descriptors[coarsest].astype(np.float32)
     shares = descriptors / np.maximum(descriptors.sum(axis=1, keepdims=True), 1)
     return Features(pixels, (x + 1j * y).astype(np.complex64), np.sqrt(shares))

@@ -14,14 +14,14 @@ from ultrarefiner_monai.data.releases.copies.alignment import Alignment, align
 from ultrarefiner_monai.data.releases.copies.features import LENGTH, MIRRORED, Features, features_of
 from ultrarefiner_monai.parallel import in_parallel
 
-POINTS = 128  # of an image that the first stage compares: 780 images take half a minute a core
+POINTS = 128  # of an image that the first stage compares: 780 images take a minute of one core
 LIKE = 0.92  # scalar product of two descriptors that counts as a vote
 MIN_VOTES = 7
 NEAREST = 10  # images by votes that each image is compared with further, and
 MANY = 30  # votes from which a pair is compared whatever its rank, as in a set with dozens of copies of one image
 BLOCK = 32  # images compared with one at once: their products (4096 x 128 float32, 2 MB) stay in the processor's cache
 
-# Planted copies reach 0.9, frames of one sweep 0.55 to 0.75, different patients 0.2 at most
+# Planted copies reach 0.79, frames of one sweep 0.55 to 0.75, different patients 0.2 at most
 # (docs/reference/near_duplicates.md).
 MIN_CORRELATION = 0.5
 

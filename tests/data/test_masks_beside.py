@@ -24,7 +24,10 @@ LAYOUTS = {  # images, and masks
     "masks of sets": (["train/a.jpg", "val/b.jpg"], ["train_masks/a.png", "val-masks/b.png"]),
     "one folder": (["a.png", "b.jpg", "c.dcm"], ["a_mask.png", "b-gt.bmp", "c_seg.nii.gz"]),
     "below the images": (["a.png"], ["ground_truth/a.png", "Ground Truth/more/a.png", "seg/a.png"]),
-    "no masks": (["mask_of_no_image_mask.png", "a.png", "segs_of_a/b.png", "dataset_with_GT/c.png", "b_mask_2x.png"], []),
+    "no masks": (
+        ["mask_of_no_image_mask.png", "a.png", "segs_of_a/b.png", "dataset_with_GT/c.png", "b_mask_2x.png"],
+        [],
+    ),
 }
 
 

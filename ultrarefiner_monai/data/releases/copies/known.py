@@ -6,7 +6,7 @@ Perceptual hashes tell these copies not, and searching their content takes the f
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ultrarefiner_monai.data.datasets import parts_of
+from ultrarefiner_monai.data.datasets import is_own, parts_of
 from ultrarefiner_monai.data.releases.copies.pairs import TABLE, CopyPair
 from ultrarefiner_monai.data.releases.readers import reader
 from ultrarefiner_monai.data.releases.readers.tables import read_lines
@@ -21,6 +21,7 @@ def known_pairs(name: str, records: Sequence[Record]) -> list[CopyPair]:
     return [
         CopyPair(by_id[first], by_id[second], kind, TABLE, correlation, f"scale {scale:.2f}")
         for part in parts_of(name)
+        if not is_own(part)
         for first, second, kind, correlation, scale in _table(part, f"{part}/" if "+" in name else "")
         if first in by_id and second in by_id
     ]

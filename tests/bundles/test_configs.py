@@ -91,7 +91,11 @@ def test_network_keeps_what_the_metadata_say(phase, tmp_path):
         ),
         ({"split": "test"}, "split 'test' is for evaluate.json; a training is validated on 'val', its own fold"),
         ({"image_size": 100}, "image_size 100: expected a positive multiple of 16"),
-        ({"dataset": "BUSBAR"}, "unknown dataset 'BUSBAR': did you mean 'BUSBRA'?"),
+        (
+            {"dataset": "BUSBAR"},
+            "no manifest data_manifests/BUSBAR.json: build it with `ultrarefiner manifests build BUSBAR --root ...`"
+            " (did you mean 'BUSBRA'?)",
+        ),
         ({"fold": 9}, "fold 9 of BUSBRA: expected 0 to 4"),
         ({"data_root": "nowhere"}, "data root nowhere: no such folder; --data_root names the release of BUSBRA"),
     ],

@@ -58,7 +58,7 @@ def external(trained):
     """Folder of phase 1's scores on BUS, which nothing is known to be wrong with."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            "ultrarefiner_monai.bundle.preflight.provenance.shipped_manifest", lambda _: Path(trained.own["manifest"])
+            "ultrarefiner_monai.bundle.preflight.provenance.shipped_manifest", lambda *_: Path(trained.own["manifest"])
         )
         evaluate(trained, "phase1", "external", trained.other, checkpoint=trained.models["phase1"])
     return trained.out / "scores" / "external_BUS"

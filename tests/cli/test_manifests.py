@@ -353,11 +353,6 @@ def test_a_search_takes_files(shared_data: Path, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "BUS_UCLM/duplicates.json").read_text())["searched"] is False
 
 
-def test_an_unknown_way_of_grouping_is_refused(copied: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="--group copy: did you mean 'copies'"):
-        Manifests().build("BUS", str(copied), out=str(tmp_path / "m"), group="copy")
-
-
 def test_verify_exits_with_1_after_listing_all_faults(
     release: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:

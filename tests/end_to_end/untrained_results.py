@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from ignite.engine import Engine
 from scipy.ndimage import gaussian_filter
+from small_releases import TINY
 
 from ultrarefiner_monai.cross_validation.conduct import conduct
 from ultrarefiner_monai.cross_validation.scores import predictions
@@ -78,6 +79,6 @@ def make_results(base: Path) -> CrossValidation:
     generate_phantom(root, count=12, seed=3)
     write_manifest(build_document(read_release("PHANTOM", str(root)), Options(folds=2)), manifest)
     shared = {"manifest": str(manifest), "tracking_uri": f"sqlite:///{base / 'mlruns.db'}"}
-    cv = UntrainedStudy("PHANTOM", str(root), base / "study", None, shared)
+    cv = UntrainedStudy("PHANTOM", str(root), base / "study", None, shared, TINY)
     conduct([cv])
     return cv

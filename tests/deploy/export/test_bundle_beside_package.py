@@ -86,6 +86,7 @@ def test_a_workflow_from_python_uses_the_bundles_files(bundles, picture, tmp_pat
     assert [path.name for path in (one / "masks").iterdir()] == [f"{picture.stem}.png"]
 
 
+@pytest.mark.slow
 def test_properties_of_a_workflow_that_has_not_run_are_the_bundles(bundles, tmp_path):
     version, package, root, network = told(PROPERTIES + TOLD, "", str(bundles[1]), cwd=tmp_path)
     assert version.startswith("two")
@@ -93,6 +94,7 @@ def test_properties_of_a_workflow_that_has_not_run_are_the_bundles(bundles, tmp_
     assert Path(network).is_relative_to(bundles[1])
 
 
+@pytest.mark.slow
 def test_one_process_runs_two_bundles_of_the_same_code(bundles, picture, tmp_path):
     one, two = bundles
     shutil.copyfile(one / "ultrarefiner_monai" / "__init__.py", two / "ultrarefiner_monai" / "__init__.py")
@@ -102,6 +104,7 @@ def test_one_process_runs_two_bundles_of_the_same_code(bundles, picture, tmp_pat
     assert all((bundle / "masks" / f"{picture.stem}.png").is_file() for bundle in bundles)
 
 
+@pytest.mark.slow
 def test_a_process_that_has_other_code_refuses_the_bundle(bundles, picture, tmp_path):
     done = python("-c", "import ultrarefiner_monai.masks" + WORKFLOW, str(picture), str(bundles[0]), cwd=tmp_path)
     assert done.returncode == 1

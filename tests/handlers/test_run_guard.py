@@ -106,8 +106,8 @@ def test_a_stopped_training_exits_with_the_shells_code_and_resumes(make_run, tmp
 def stopped_slowly(folder):
     """Train until a signal comes, and take a second to end."""
     with exit_codes("again"):
-        (folder / "running").touch()
         try:
+            (folder / "running").touch()  # the signal may come at once
             time.sleep(30)
         finally:
             (folder / "stopping").touch()

@@ -72,22 +72,27 @@ def segmentation(source: DicomFile, masks: Sequence[np.ndarray], model: str, thr
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         reason = one_line(error)
         raise DataError(f"{source.path}: no segmentation can refer to it ({reason}); write --format png") from None
-    for keyword in REPEATED:
-        if keyword in source.header:
-            result[keyword] = deepcopy(source.header[keyword])
-    first = result.PerFrameFunctionalGroupsSequence[0]
-    for reference in (  # to the source, by its own kind of object
-        result.SourceImageSequence[0],
-        result.ReferencedSeriesSequence[0].ReferencedInstanceSequence[0],
-        first.DerivationImageSequence[0].SourceImageSequence[0],
-    ):
-        reference.ReferencedSOPClassUID = source.header.SOPClassUID
+    _complete(result, source.header)
     if missing:
         del result.ReferencedSeriesSequence
         source.note(f"no {' and no '.join(missing)}: the segmentation is in a study of its own")
     if source.count > 1:
         _add_frames(result, masks)
     return result
+
+
+def _complete(result: "Segmentation", header: "Dataset") -> None:
+    """Repeat what highdicom leaves out of the source's header, and refer to the source by its own kind of object."""
+    for keyword in REPEATED:
+        if keyword in header:
+            result[keyword] = deepcopy(header[keyword])
+    first = result.PerFrameFunctionalGroupsSequence[0]
+    for reference in (
+        result.SourceImageSequence[0],
+        result.ReferencedSeriesSequence[0].ReferencedInstanceSequence[0],
+        first.DerivationImageSequence[0].SourceImageSequence[0],
+    ):
+        reference.ReferencedSOPClassUID = header.SOPClassUID
 
 
 def _single_frame(header: "Dataset") -> "tuple[Dataset, list[str]]":

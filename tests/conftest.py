@@ -7,9 +7,20 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ("small_releases", "trained_models")
+pytest_plugins = ("small_releases", "stage_trainings", "trained_models")
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How many damaged files each parser gets: few by default, 10 000 for a release."""
+    parser.addoption("--fuzz-cases", type=int, default=300, help="damaged files for each parser (default: 300)")
+
+
+@pytest.fixture(scope="session")
+def fuzz_cases(request: pytest.FixtureRequest) -> int:
+    """Number of damaged files for each parser."""
+    return request.config.getoption("--fuzz-cases")
 
 
 @pytest.fixture(scope="session")

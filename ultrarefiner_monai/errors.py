@@ -21,6 +21,10 @@ class DataError(ValueError):
     problems: tuple[str, ...] = ()
 
 
+class CodeError(DataError):
+    """A file of data holds what a configuration's reader would run: never passed over, whatever else may be."""
+
+
 def one_line(error: BaseException) -> str:
     """What another library's error says, in one line of at most 200 letters; its class where it says nothing."""
     text = " ".join(str(error).split()) or type(error).__name__

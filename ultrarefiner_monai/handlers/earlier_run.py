@@ -4,6 +4,7 @@ from pathlib import Path
 
 from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.files import json_or_empty
+from ultrarefiner_monai.schemas import COUNT, TEXT, TEXTS, VALUE, object_of, or_null
 
 REPORT = "run.json"
 DONE = "finished.json"  # of a cross-validation: this fold is trained and has predicted
@@ -11,6 +12,11 @@ SETTINGS = "settings.json"  # of a cross-validation: what this fold was begun wi
 WORK = ("checkpoint.pt", "checkpoint.previous.pt", "model.pt")  # there is one once an epoch is done
 # What is read as the training's own, the marks of others first: whatever interrupts the removal, nothing is taken for done.
 LEFT = (DONE, SETTINGS, *WORK, "model.json", REPORT, "run.log", "metrics.jsonl", "mlflow_run.json", "per_image.csv")
+
+EPOCHS = object_of({"done": COUNT, "planned": COUNT})
+RUN = object_of({"status": TEXT}, {"epochs": EPOCHS, "warnings": TEXTS, "files": TEXTS})
+FINISHED = object_of({"model_sha256": or_null(TEXT)})
+BEGUN_WITH = object_of({"dataset": TEXT}, additionalProperties=VALUE)
 
 
 def has_work(folder: Path) -> bool:
@@ -41,7 +47,7 @@ def remove_work(folder: Path) -> None:
 
 def _described(folder: Path) -> str:
     """What the folder's report says of its training."""
-    report = json_or_empty(folder / REPORT, dict)
+    report = json_or_empty(folder / REPORT, dict, RUN)
     epochs = report.get("epochs")
     if not isinstance(epochs, dict):
         return "a trained model"

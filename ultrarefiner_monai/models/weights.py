@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from ultrarefiner_monai.errors import DataError, one_line
-from ultrarefiner_monai.files import atomic_write, file_sha256, read_json
+from ultrarefiner_monai.files import atomic_write, file_sha256, json_text, read_json
+from ultrarefiner_monai.models.card_schema import check_card
 from ultrarefiner_monai.models.old_cards import converted
 
 MISSING = object()
@@ -36,9 +37,8 @@ def save_model(network: nn.Module, path: str | Path, card: Mapping[str, Any]) ->
     """
     path = Path(path)
     write_torch(bare(network).state_dict(), path)
-    text = json.dumps({**card, "sha256": file_sha256(path)}, indent=2, ensure_ascii=False)
-    with atomic_write(path.with_suffix(".json"), "w", encoding="utf-8") as file:
-        file.write(text + "\n")
+    with atomic_write(path.with_suffix(".json")) as file:
+        file.write(json_text({**card, "sha256": file_sha256(path)}, indent=2).encode())
     return path
 
 
@@ -152,7 +152,8 @@ def _card_of(path: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{path} is not the file its card {card_path.name} describes (SHA-256); restore both or resume"
         )
-    return converted(card)
+    check_card(card_path, card := converted(card))
+    return card
 
 
 def _flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

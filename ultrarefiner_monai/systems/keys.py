@@ -96,14 +96,19 @@ def configuration(stage: Stage, *names: str, folder: Path | None = None) -> dict
     """
     folder = folder or shipped("bundles") / stage.bundle / "configs"
     files = [folder / f"{name}.json" for name in names or stage.configs]
-    contents = [read_json(file, dict, "name a whole bundle") for file in files if file.is_file()]
+    contents = [read_json(file, dict, "name a whole bundle", code=True) for file in files if file.is_file()]
     return {name: value for content in contents for name, value in content.items()}
 
 
 def keys_of(stage: str, own: Mapping[str, Any]) -> dict[str, Key]:
     """The keys that hold one value in the configuration `own` of a stage; what else it holds are components."""
-    table = {key.name: key for key in (*COMMON, *find_stage(stage)[0].keys) if not key.stages or stage in key.stages}
+    table = keys_by_name(find_stage(stage)[0], stage)
     return {name: table[name] for name, value in own.items() if name in table and not isinstance(value, dict)}
+
+
+def keys_by_name(system: System, stage: str) -> dict[str, Key]:
+    """All keys that can be a stage's, by their names."""
+    return {key.name: key for key in (*COMMON, *system.keys) if not key.stages or stage in key.stages}
 
 
 def complaints(stage: str, values: Mapping[str, Any], own: Mapping[str, Any] | None = None) -> list[str]:

@@ -17,6 +17,7 @@ from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.files import read_json, write_json
 from ultrarefiner_monai.models.card import value_at
 from ultrarefiner_monai.models.segmenter import load_segmenter
+from ultrarefiner_monai.schemas import as_data
 from ultrarefiner_monai.shipped import PACKAGE
 from ultrarefiner_monai.systems import Stage, System, find_stage
 
@@ -81,7 +82,10 @@ def export_bundle(model: Path, out: Path, zip: bool = False) -> Path:
 def _write_bundle(folder: Path, model: Path, card: Mapping[str, Any]) -> None:
     system, stage = find_stage(card["stage"])
     source = BUNDLES / stage.bundle
-    found = {path.stem: read_json(path, dict, "install the package anew") for path in source.glob("configs/*.json")}
+    found = {
+        path.stem: read_json(path, dict, "install the package anew", code=True)
+        for path in source.glob("configs/*.json")
+    }
     configs = _stand_alone({name: found[name] for name in (*CONFIGS, *stage.configs) if name in found}, stage, card)
     for name, config in {**configs, "metadata": _metadata(found["metadata"], card)}.items():
         write_json(folder / "configs" / f"{name}.json", config, indent=4)
@@ -100,12 +104,14 @@ def _stand_alone(configs: Mapping[str, dict[str, Any]], stage: Stage, card: Mapp
 
     MONAI puts a bundle's folder on Python's path before `run` and not before `initialize`, which needs the package too.
     """
-    network = {key: value_at(card["network"], path) for key, path in stage.settings.items()} | {"fold": card["fold"]}
-    is_phantom = "PHANTOM" in parts_of(card["dataset"])
+    settings = {key: value_at(card["network"], path) for key, path in stage.settings.items()}
+    own = as_data({**settings, "fold": card["fold"], "dataset": card["dataset"]}, "card")
+    name = own.pop("dataset")
+    is_phantom = "PHANTOM" in parts_of(name)
     changes = {
-        "train": network | {"dataset": card["dataset"], "strict": not is_phantom},
+        "train": own | {"dataset": name, "strict": not is_phantom},
         "evaluate": {"checkpoint": WEIGHTS},
-        "inference": network | {"dataset_name": card["dataset"], "checkpoint": WEIGHTS},
+        "inference": own | {"dataset_name": name, "checkpoint": WEIGHTS},
     }
     made = {name: config | changes.get(name, {}) for name, config in configs.items()}
     # Its components take the keys as they are, not as a plan completes them: nothing is left to complete, and tools that
@@ -119,14 +125,14 @@ def _stand_alone(configs: Mapping[str, dict[str, Any]], stage: Stage, card: Mapp
 
 def _metadata(metadata: dict[str, Any], card: Mapping[str, Any]) -> dict[str, Any]:
     """`metadata.json` with the model's sizes and figures, and the versions that it was exported with."""
-    size = card["image_size"]
+    size = as_data(card["image_size"], "image_size")
     data_format = metadata["network_data_format"]
     for part in (*data_format["inputs"].values(), *data_format["outputs"].values()):
         part["spatial_shape"] = [size, size]
     versions = {key: _version(name) for key, name in VERSIONS.items()}
     required = {name: _version(name) for name in metadata["required_packages_version"]}
     scores = {f"{card['dataset']}, fold {card['fold']}, {name}": table for name, table in card["metrics"].items()}
-    return {**metadata, **versions, "required_packages_version": required, "eval_metrics": scores}
+    return {**metadata, **versions, "required_packages_version": required, "eval_metrics": as_data(scores, "metrics")}
 
 
 def _version(package: str) -> str:

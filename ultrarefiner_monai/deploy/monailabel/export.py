@@ -15,12 +15,14 @@ from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.files import read_json, write_json
 from ultrarefiner_monai.models.card import read_card
 from ultrarefiner_monai.models.segmenter import load_segmenter
+from ultrarefiner_monai.schemas import as_data
 from ultrarefiner_monai.shipped import PACKAGE
 from ultrarefiner_monai.systems import Stage, find_stage
 
 APP = "monaibundle"  # the name of MONAI Label's own app for bundles, which serves the exported ones too
 TEMPLATES = Path(__file__).with_name("app")
 APP_CODE = ("main.py", "studies.py")
+REPAIR = "install the package anew"
 SERVED = ("inference", "train")
 NOT_SERVED = ("evaluate.json", "multi_gpu_train.json")  # they change a train.json that the server's replaces
 MISREAD = ("classification", "detection", "deepedit", "deepgrow")  # what a server takes a model for by its name
@@ -95,8 +97,8 @@ def _make_servable(folder: Path, card: Mapping[str, Any]) -> None:
     The code goes to the app as well: there the models of all systems find theirs in one package.
     """
     system, stage = find_stage(card["stage"])
-    inference, train = (read_json(TEMPLATES / f"{name}.json", dict, "install the package anew") for name in SERVED)
-    inference |= {"displayable_configs": options_of(card)}
+    inference, train = (read_json(TEMPLATES / f"{name}.json", dict, REPAIR, code=True) for name in SERVED)
+    inference |= {"displayable_configs": as_data(options_of(card), "options")}
     train |= {"learning_rate": stage.rate, "loss": stage.loss}
     for name, config in zip(SERVED, (inference, train), strict=True):
         write_json(folder / "configs" / f"{name}.json", config, indent=4)

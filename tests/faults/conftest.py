@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from made_dicom import write_dicom
 from made_results import MadeResults
-from untrained import save_untrained
 from small_disks import tmpfs
+from untrained import save_untrained
 from verbs import Given
 
 from ultrarefiner_monai.cross_validation.scores import score_rows

@@ -77,7 +77,7 @@ def test_a_file_in_place_of_a_folder(verb, given, tmp_path):
 
 
 @pytest.mark.fault(26)
-@pytest.mark.parametrize("verb", sorted(NO_FILE) + ["bundles", "compare"])
+@pytest.mark.parametrize("verb", [*sorted(NO_FILE), "bundles", "compare"])
 def test_a_full_disk_behind_standard_output(verb, given, tmp_path):
     words = [verb, *([given.study, given.study] if verb == "compare" else [])]
     done = run_verb(words, tmp_path, stdout="/dev/full")

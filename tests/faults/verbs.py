@@ -1,26 +1,15 @@
 """Every verb of the command line as a process of its own, and the words with which each writes, or reads, what is named."""
 
-import os
-import resource
 import shutil
 import sys
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from forks import Done, forked
+
 from ultrarefiner_monai import cli
-
-
-@dataclass(frozen=True)
-class Done:
-    """What a process came to: its exit status (negative: a signal) and what it said."""
-
-    code: int
-    out: str
-    err: str
 
 
 def verbs(members: Mapping[str, Any] = cli.VERBS, group: str = "") -> Iterator[str]:
@@ -34,47 +23,13 @@ def verbs(members: Mapping[str, Any] = cli.VERBS, group: str = "") -> Iterator[s
 
 
 def run_verb(words: Sequence[object], cwd: Path, limit: int | None = None, stdout: str | None = None) -> Done:
-    """Run the command line in a fork of this process, which has imported everything already.
+    """Run the command line in a fork of this process; `limit` and `stdout` as for `forked`."""
 
-    Args:
-        words: of the command line.
-        cwd: its working directory.
-        limit: the most bytes that a file it writes may have (RLIMIT_FSIZE).
-        stdout: file that takes the place of standard output.
-    """
-    (out, out_end), (err, err_end) = os.pipe(), os.pipe()  # which a limit on files leaves alone
-    child = os.fork()
-    if child == 0:
-        _become(words, cwd, limit, out_end if stdout is None else os.open(stdout, os.O_WRONLY), err_end)
-    os.close(out_end)
-    os.close(err_end)
-    with ThreadPoolExecutor() as pool, os.fdopen(out) as told, os.fdopen(err, errors="replace") as said:
-        texts = [reading.result() for reading in [pool.submit(told.read), pool.submit(said.read)]]
-    return Done(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), *texts)
-
-
-def _become(words: Sequence[object], cwd: Path, limit: int | None, out: int, err: int) -> None:
-    """Make this process the command line; never returns."""
-    code = 70
-    try:
-        os.chdir(cwd)
-        os.dup2(out, 1)
-        os.dup2(err, 2)
-        sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
-        if limit is not None:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    def work() -> None:
         sys.argv = ["ultrarefiner", *map(str, words)]
         cli.main()
-        code = 0
-    except SystemExit as error:
-        code = error.code if isinstance(error.code, int) else 1 if error.code else 0
-        if isinstance(error.code, str):
-            print(error.code, file=sys.stderr)
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stderr.flush()
-        os._exit(code)
+
+    return forked(work, cwd, limit, stdout)
 
 
 @dataclass(frozen=True)

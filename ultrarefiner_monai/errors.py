@@ -1,5 +1,6 @@
 """Mistakes of users: the one exception that tells them, what it says, and how it ends a run."""
 
+import errno
 import functools
 from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
@@ -7,6 +8,15 @@ from typing import ParamSpec, TypeVar
 
 SHOWN_LETTERS = 200  # of another library's error: some of torch's fill a page
 SHOWN_PROBLEMS = 20  # a line of twenty faults is still readable in a terminal; the rest is in `problems`
+
+# What to do about a file that the operating system refuses, by its number; other errors of it are no user's mistake.
+NEXT_STEPS = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "free space or name another folder"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "make it accessible, or name another"),
+    **dict.fromkeys((errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOENT), "name another, or make room for it"),
+    **dict.fromkeys((errno.ENAMETOOLONG, errno.ELOOP), "name another"),
+    errno.EIO: "check the disk, or name another",
+}
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -29,6 +39,14 @@ def one_line(error: BaseException) -> str:
     """What another library's error says, in one line of at most 200 letters; its class where it says nothing."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= SHOWN_LETTERS else text[: SHOWN_LETTERS - 1] + "…"
+
+
+def refusal(error: OSError) -> str | None:
+    """What an error of the operating system says of a file, in one line; None where it is about something else."""
+    if error.errno not in NEXT_STEPS:
+        return None
+    name = error.filename2 or error.filename or "a file or standard output"
+    return f"{name}: cannot be used ({error.strerror}); {NEXT_STEPS[error.errno]}"
 
 
 def raise_problems(subject: str, problems: Iterable[str]) -> None:
@@ -56,7 +74,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def one_line_errors(function: Callable[P, R]) -> Callable[P, R]:
-    """Turn the errors that name a user's mistake into `SystemExit` with their message.
+    """Turn the errors that name a user's mistake, or a file that cannot be used, into `SystemExit` with their message.
 
     `SystemExit` is the one exception that MONAI's configuration parser passes on untouched.
     """
@@ -67,5 +85,9 @@ def one_line_errors(function: Callable[P, R]) -> Callable[P, R]:
             return function(*args, **kwargs)
         except DataError as error:
             raise SystemExit(str(error)) from error
+        except OSError as error:
+            if (reason := refusal(error)) is None:
+                raise
+            raise SystemExit(reason) from error
 
     return wrapped

@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import os
+import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -14,6 +15,7 @@ from ultrarefiner_monai.errors import SHOWN_PROBLEMS, CodeError, DataError, one_
 from ultrarefiner_monai.schemas import Schema, brief, fault_in, problems
 
 Plain = TypeVar("Plain", dict, list)
+UNFINISHED = ".partial"  # ends the name of what is being written
 KINDS: dict[type, str] = {dict: "object", list: "list"}
 # Ten times the manifest of 30 000 images (600 bytes and 15 values each); what is within them is read within 512 MiB.
 MAX_BYTES, MAX_VALUES = 128 * 2**20, 3_000_000
@@ -34,21 +36,70 @@ def atomic_write(path: Path, mode: str = "wb", shared: bool = False, **open_argu
         open_arguments: as for `open`.
 
     Raises:
-        OSError: the disk is full or the folder cannot be written to.
+        OSError: the disk is full or the folder cannot be written to; it names `path`.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     writer = f".{os.getpid()}" if shared else ""
-    partial = path.with_name(f".{path.name}{writer}.partial")
-    try:
-        with partial.open(mode, **open_arguments) as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+    partial = path.with_name(f".{path.name}{writer}{UNFINISHED}")
+    with _named(path, partial):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with partial.open(mode, **open_arguments) as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+        except BaseException:
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
+            raise
     _sync_folder(path.parent)
+
+
+@contextmanager
+def atomic_folder(folder: Path) -> Iterator[Path]:
+    """A hidden folder whose content appears in `folder` only once it is complete.
+
+    It lies inside `folder`, or beside it where there is none yet. On any error `folder` stays as it was. What a killed
+    process left is removed by the next one.
+
+    Raises:
+        OSError: the disk is full or the folder cannot be written to; it names `folder`.
+    """
+    partial = folder / UNFINISHED if folder.is_dir() else folder.with_name(f".{folder.name}{UNFINISHED}")
+    with _named(folder, partial):
+        try:
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+            yield partial
+            _move(partial, folder)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def _move(source: Path, target: Path) -> None:
+    """Let a file or folder take its place, each in one rename; a folder that is there takes the content."""
+    if not (source.is_dir() and target.is_dir()):
+        source.replace(target)
+        return
+    for path in sorted(source.iterdir()):
+        _move(path, target / path.name)
+
+
+def is_free(folder: Path) -> bool:
+    """Whether a folder is absent, or holds nothing but what a killed process left unfinished."""
+    return not folder.exists() or (folder.is_dir() and all(path.name == UNFINISHED for path in folder.iterdir()))
+
+
+@contextmanager
+def _named(path: Path, partial: Path) -> Iterator[None]:
+    """Let an error of the operating system name `path`, where it names nothing, or what lies in `partial`."""
+    try:
+        yield
+    except OSError as error:
+        names = [Path(os.fsdecode(name)) for name in (error.filename, error.filename2) if name is not None]
+        if error.errno is not None and (not names or any(name.is_relative_to(partial) for name in names)):
+            error.filename, error.filename2 = str(path), None
+        raise
 
 
 def write_atomically(path: str | Path, content: bytes) -> None:

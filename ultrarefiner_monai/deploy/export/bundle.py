@@ -4,6 +4,7 @@ import importlib.metadata
 import json
 import re
 import shutil
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from ultrarefiner_monai.data.manifests.manifest import shipped_manifest
 from ultrarefiner_monai.deploy.export.closure import closure, copy_files, names_in, names_of
 from ultrarefiner_monai.deploy.model_card import describe, to_markdown
 from ultrarefiner_monai.errors import DataError
-from ultrarefiner_monai.files import read_json, write_json
+from ultrarefiner_monai.files import atomic_folder, atomic_write, is_free, read_json, write_json
 from ultrarefiner_monai.models.card import value_at
 from ultrarefiner_monai.models.segmenter import load_segmenter
 from ultrarefiner_monai.schemas import as_data
@@ -59,9 +60,10 @@ def export_bundle(model: Path, out: Path, zip: bool = False) -> Path:
         DataError: `out` or its archive is in the way, or the card does not say what the model was trained on.
         CheckpointError: the weights are absent, damaged or of another network than the card's.
     """
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+    if not is_free(out):
         raise DataError(f"{out}: expected an absent or empty folder; name another or remove it")
-    if zip and (archive := out.with_name(f"{out.name}.zip")).exists():
+    archive = out.with_name(f"{out.name}.zip")
+    if zip and archive.exists():
         raise DataError(f"{archive}: already there; name another folder or remove it")
     load_segmenter(model, device="cpu")  # what does not load here would load nowhere
     card = describe(model)
@@ -69,14 +71,18 @@ def export_bundle(model: Path, out: Path, zip: bool = False) -> Path:
         raise DataError(
             f"card {model.with_suffix('.json')}: no {', '.join(missing)}; export the model.pt of a training"
         )
-    unfinished = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    try:
+    with atomic_folder(out) as unfinished:
         _write_bundle(unfinished, model, card)
-        unfinished.replace(out)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-    return Path(shutil.make_archive(str(out), "zip", out.parent, out.name)) if zip else out
+        if zip:
+            _pack(unfinished, archive)
+    return archive if zip else out
+
+
+def _pack(folder: Path, target: Path) -> None:
+    """Write an archive with the folder, under the archive's name, in it."""
+    with atomic_write(target) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted(folder.rglob("*")):
+            archive.write(path, Path(target.stem, path.relative_to(folder)))
 
 
 def _write_bundle(folder: Path, model: Path, card: Mapping[str, Any]) -> None:

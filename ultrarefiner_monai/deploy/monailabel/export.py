@@ -12,7 +12,7 @@ from ultrarefiner_monai.deploy.export.closure import closure, copy_files, names_
 from ultrarefiner_monai.deploy.model_card import describe, to_markdown
 from ultrarefiner_monai.deploy.monailabel.parts import MODEL, options_of, proposer
 from ultrarefiner_monai.errors import DataError
-from ultrarefiner_monai.files import read_json, write_json
+from ultrarefiner_monai.files import atomic_folder, read_json, write_json
 from ultrarefiner_monai.models.card import read_card
 from ultrarefiner_monai.models.segmenter import load_segmenter
 from ultrarefiner_monai.schemas import as_data
@@ -63,21 +63,27 @@ def export_monailabel(
     _, stage = find_stage(card["stage"])
     name = stage.name if name is None else str(name)
     _check(name, stage, coarse)
-    folder = out / APP / "model" / name
-    if folder.exists():
-        raise DataError(f"{folder}: already there; choose another --name or remove it")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    export_bundle(model, folder)
+    place = Path(APP, "model", name)
+    if (out / place).exists():
+        raise DataError(f"{out / place}: already there; choose another --name or remove it")
+    with atomic_folder(out) as unfinished:
+        _write_app(unfinished, place, model, None if coarse is None else Path(coarse))
+    return COMMANDS.format(out=out, app=APP)
+
+
+def _write_app(out: Path, place: Path, model: Path, coarse: Path | None) -> None:
+    """Write all files of the app, the model's to `place`."""
+    folder = export_bundle(model, out / place)
+    card = read_card(model)
     _make_servable(folder, card)
-    if coarse is not None and (target := proposer(folder, stage)) is not None:
+    if coarse is not None and (target := proposer(folder, find_stage(card["stage"])[1])) is not None:
         target.parent.mkdir(parents=True)
         for suffix in (".pt", ".json"):
-            shutil.copyfile(Path(coarse).with_suffix(suffix), target.with_suffix(suffix))
+            shutil.copyfile(coarse.with_suffix(suffix), target.with_suffix(suffix))
     for file in APP_CODE:
         shutil.copyfile(TEMPLATES / file, out / APP / file)
     for file in ("requirements.txt", "torchvision_schemas.py", "torchvision_schemas.pth"):
         shutil.copyfile(TEMPLATES / file, out / file)
-    return COMMANDS.format(out=out, app=APP)
 
 
 def _check(name: str, stage: Stage, coarse: str | Path | None) -> None:

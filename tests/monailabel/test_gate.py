@@ -73,7 +73,7 @@ def test_a_name_that_leads_here_by_somebody_elses_wish_is_refused(host):
 )
 def test_a_page_of_another_site_may_not_ask_even_without_a_preflight(kind, headers, token):
     told = {"content-type": kind, "authorization": basic(SECRET), **headers}
-    assert client(token).post("/train/", headers=told, content=b"{}").status_code == 403
+    assert client(token).post("/train/phase1", headers=told, content=b"{}").status_code == 403
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_a_page_of_another_site_may_not_ask_even_without_a_preflight(kind, heade
     ],
 )
 def test_the_servers_own_pages_and_listed_ones_may_ask(headers):
-    assert client().post("/train/", headers=headers).status_code == 200
+    assert client().post("/train/phase1", headers=headers).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -167,6 +167,8 @@ CLOSED = [
     ("POST", "/info/../logs/"),
     ("GET", "//info"),
     ("POST", "/infer/"),
+    ("POST", "/train/"),
+    ("POST", "/scoring/"),
 ]
 
 
@@ -204,7 +206,7 @@ def in_chunks(size, chunk=2**16):
 def test_a_body_has_a_largest_size_announced_or_not(whole, kind, limit):
     for size, status in ((limit, 200), (limit + 2**16, 413)):
         body = b" " * size if whole else in_chunks(size)
-        answer = client().post("/train/", content=body, headers={"content-type": kind})
+        answer = client().post("/train/phase1", content=body, headers={"content-type": kind})
         assert answer.status_code == status
         assert status == 413 or answer.json() == {"size": limit}
 

@@ -28,12 +28,12 @@ UPLOAD_MIB = 64  # a picture of 4,000 x 4,000 in three colours has 48 MB uncompr
 MOST_MIB = 1024
 OTHER_BODY = 2**20  # bytes of a body without files: a few options
 READ, WRITE = ("GET",), ("GET", "PUT", "DELETE")
-TASK, TASKS = ("POST",), ("GET", "POST", "DELETE")
+TASK, TASKS = ("POST",), ("GET", "DELETE")  # one is begun; what runs is asked for and stopped
 OPEN = {  # what clients need to annotate, * is a name; everything else is closed
     "/info": READ,
     "/activelearning/*": TASK,
     "/infer/*": TASK,
-    "/batch/infer": ("GET", "DELETE"),
+    "/batch/infer": TASKS,
     "/batch/infer/*": TASK,
     "/scoring": TASKS,
     "/scoring/*": TASK,

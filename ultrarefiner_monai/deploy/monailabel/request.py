@@ -45,8 +45,8 @@ TRAIN = (
 )
 UPLOAD = COMMON[:1]  # with an image or a label
 OWN = frozenset({"image", "label", "bundle_path", "_id", "_image_id"})  # what the server adds to a request
-PLAIN = re.compile(r"[^./\\][^/\\]*")  # a file's name in its folder
-NAME = "a name of at most 200 letters, without / and \\ , that begins with no dot"
+PLAIN = re.compile(r"[^./\\$@%][^/\\]*")  # a file's name in its folder
+NAME = "a name of at most 200 letters, without / and \\, that begins with none of . $ @ %"
 LONGEST = 200  # bytes of a name: file systems take 255, with a suffix and what is added while a file is written
 UPLOADED = re.compile(r"tmp[a-z0-9_]{8}(\..*)?")  # as Python's tempfile names what the server keeps of an upload
 

@@ -268,9 +268,8 @@ class MyApp(MONAILabelApp):
         return super().train({**self.checked("train", asked, OWN), "multi_gpu": False})
 
     def check_task(self, method: str, request: Mapping[str, Any]) -> dict[str, Any]:
-        """As `checked`, of a task for the background; where a request is for all models, each has its own part of it."""
-        parts = {*self._trainers, *self._scoring_methods}
-        asked = self.checked(method, {key: value for key, value in request.items() if key not in parts})
+        """As `checked`, of a task for the background."""
+        asked = self.checked(method, request)
         if method == "train" and not self.datastore().datalist():
             raise DataError("no labelled images to learn from: label some first")
         return asked

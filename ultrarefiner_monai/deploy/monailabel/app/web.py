@@ -57,11 +57,21 @@ def _checked(function: Callable[..., Any], check: Callable[[dict[str, Any]], Any
             for field, suffixes in SUFFIXES.items():
                 if (file := values.get(field)) is not None:
                     _check_name(file.filename or "", field, suffixes)
-            model = {"model": values["model"]} if "model" in values else {}
-            check({**sent(values["params"]), **model})
+            check({**sent(values.get("params", "")), **_asked(values)})
         return original(*args, **kwargs)
 
     return wrapped
+
+
+def _asked(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The model that a mask is wanted of; nothing of other forms."""
+    if "model" not in values:
+        return {}
+    if values.get("session_id"):
+        raise DataError("session_id: there are no sessions here; name an image or send one as a file")
+    if not values.get("image") and values.get("file") is None:
+        raise DataError("image: expected the name of one, or a file")
+    return {"model": values["model"]}
 
 
 def _check_name(name: str, field: str, suffixes: tuple[str, ...]) -> None:

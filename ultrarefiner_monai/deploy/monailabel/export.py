@@ -21,8 +21,8 @@ from ultrarefiner_monai.systems import Stage, find_stage
 
 APP = "monaibundle"  # the name of MONAI Label's own app for bundles, which serves the exported ones too
 TEMPLATES = Path(__file__).with_name("app")
-APP_CODE = ("main.py", "studies.py")
 REPAIR = "install the package anew"
+APP_CODE = ("main.py", "studies.py", "web.py")
 SERVED = ("inference", "train")
 NOT_SERVED = ("evaluate.json", "multi_gpu_train.json")  # they change a train.json that the server's replaces
 MISREAD = ("classification", "detection", "deepedit", "deepgrow")  # what a server takes a model for by its name

@@ -11,6 +11,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from ultrarefiner_monai.bundle.config_keys import running_parser
+from ultrarefiner_monai.bundle.multi_gpu import end_with_peers
 from ultrarefiner_monai.bundle.preflight import Plan
 from ultrarefiner_monai.bundle.preflight.data import write_excluded
 from ultrarefiner_monai.bundle.run_facts import EXECUTED, run_facts
@@ -62,6 +63,7 @@ def begin_training(
     TrackValidation(tracker, trainer).attach(evaluator)
     checkpoints.attach(trainer, evaluator)
     RunReport(folder, run_facts(plan), lambda: _training_so_far(plan, checkpoints)).attach(trainer)
+    end_with_peers(trainer, tracker, folder)
     # Building loaders has moved the generator or not, depending on their workers; the training starts from the seed.
     torch.manual_seed(torch.initial_seed())
     if plan.request.resume:

@@ -91,6 +91,12 @@ class MlflowRun:
         if not self.flush(force=True):
             logger.info("MLflow never got the last %d records of run %s", len(self._queue), self._name)
 
+    def take_over(self, status: str) -> None:
+        """End the run that `id_file` names, which a process that is gone has left open; nothing where it names none."""
+        if self._id_file.is_file():
+            self._resume = True
+            self.finish(status)
+
     def _send(self) -> None:
         client, run_id = self._open()
         while self._queue:

@@ -123,6 +123,10 @@ class Tracker:
         if self._model is not None and status == "FINISHED":
             self._mlflow.submit(self._model)  # last, so that a model that cannot be logged leaves the run ended
 
+    def finish_for_another(self, status: str) -> None:
+        """End the run that another process has begun in the same folder and can no longer end."""
+        self._mlflow.take_over(status)
+
 
 def _send_params(client: Any, run_id: str, params: Mapping[str, str]) -> None:
     """Send what the run does not have yet; a parameter is fixed in MLflow, so a resumed run's change becomes a tag."""

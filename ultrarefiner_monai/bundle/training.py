@@ -21,6 +21,7 @@ from ultrarefiner_monai.errors import one_line_errors
 from ultrarefiner_monai.files import finite, write_atomically
 from ultrarefiner_monai.handlers import CheckpointHandler, RunReport, TrackTraining, TrackValidation
 from ultrarefiner_monai.handlers.earlier_run import remove_work
+from ultrarefiner_monai.handlers.failure import log_in_one_line
 from ultrarefiner_monai.tracking import Tracker
 
 
@@ -59,6 +60,7 @@ def begin_training(
     parser = running_parser()
     if is_main() and not plan.request.resume:  # first of all handlers: the others begin their files anew
         trainer.add_event_handler(Events.STARTED, lambda _: remove_work(folder))
+    log_in_one_line(trainer, evaluator)
     TrackTraining(tracker, loss, trainer.optimizer).attach(trainer)
     TrackValidation(tracker, trainer).attach(evaluator)
     checkpoints.attach(trainer, evaluator)

@@ -1,5 +1,6 @@
 """What several handlers do when an engine's run fails."""
 
+import logging
 from collections.abc import Callable
 
 from ignite.engine import Engine, Events
@@ -20,6 +21,21 @@ def on_failure(engine: Engine, action: Action) -> None:
         vars(engine)["failure"] = failure = _Failure()
         engine.add_event_handler(Events.EXCEPTION_RAISED, failure)
     vars(engine)["failure"].actions.append(action)
+
+
+def log_in_one_line(*engines: Engine) -> None:
+    """Let the engines log what ends them in one line, not with the text of a data worker's traceback."""
+    for engine in engines:
+        engine.logger.addFilter(_one_line)
+
+
+def _one_line(record: logging.LogRecord) -> bool:
+    """Shorten ignite's "... is terminating due to exception: TEXT", where the text is a whole traceback."""
+    head, line_break, rest = str(record.msg).partition("\n")
+    if line_break:
+        told = mistake_in(RuntimeError(rest))
+        record.msg = f"{head.partition(': ')[0]}: {told}" if told else head
+    return True
 
 
 def is_failing(engine: Engine) -> bool:

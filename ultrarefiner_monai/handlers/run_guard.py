@@ -67,7 +67,7 @@ def exit_codes(advice: str, is_ending: Callable[[], bool] = lambda: False) -> It
     try:
         yield
     finally:
-        if not stopped_at:
+        if not stopped_at and threading.current_thread() is threading.main_thread():
             put_back()
 
 

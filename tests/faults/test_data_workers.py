@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
+from pathlib import Path
 
 import pytest
 from stage_trainings import command
@@ -20,7 +21,7 @@ KILLED = "a process that loads images (exited unexpectedly|was killed by signal:
 
 
 def a_validation_picture(release):
-    with open(release["manifest"], encoding="utf-8") as file:
+    with Path(release["manifest"]).open(encoding="utf-8") as file:
         return [item["image"] for item in json.load(file)["training"] if item["fold"] == 0][1]
 
 

@@ -2,6 +2,7 @@
 
 import errno
 import functools
+import re
 from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 from typing import ParamSpec, TypeVar
@@ -17,6 +18,9 @@ NEXT_STEPS = {
     **dict.fromkeys((errno.ENAMETOOLONG, errno.ELOOP), "name another"),
     errno.EIO: "check the disk, or name another",
 }
+# A loader hands an error of its workers over as the text of a traceback, of one that died the kind of its death.
+OF_A_WORKER = re.compile(rf"^{__name__.partition('.')[0]}\.[\w.]+Error: (.+)$", re.MULTILINE)
+DEAD_WORKER = re.compile(r"DataLoader worker \(pid\S* [\d, ]+\) (exited unexpectedly|is killed by signal: [^.]+)")
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -73,8 +77,31 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"did you mean '{nearest[0]}'?" if nearest else f"expected one of {', '.join(names)}"
 
 
+def mistake_in(error: BaseException) -> DataError | None:
+    """The user's mistake, or the file that cannot be used, that an error of other libraries wraps; None where there is none.
+
+    MONAI's transforms and configuration parser wrap what they call in errors of their own, and data workers pass text on. A
+    worker that died is one too, as it was killed for the memory that it or others used.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, DataError):
+            return cause
+        if isinstance(cause, OSError) and (reason := refusal(cause)) is not None:
+            return DataError(reason)
+        if found := OF_A_WORKER.findall(str(cause)):
+            return DataError(found[-1])
+        if dead := DEAD_WORKER.search(str(cause)):
+            return DataError(
+                f"a process that loads images {dead[1].replace('is killed', 'was killed')}, often for want of memory or "
+                "shared memory; free some or set --workers 0, and go on with --resume true"
+            )
+        cause = cause.__cause__
+    return None
+
+
 def one_line_errors(function: Callable[P, R]) -> Callable[P, R]:
-    """Turn the errors that name a user's mistake, or a file that cannot be used, into `SystemExit` with their message.
+    """Turn the errors that name or wrap a user's mistake, or a file that cannot be used, into `SystemExit` with their message.
 
     `SystemExit` is the one exception that MONAI's configuration parser passes on untouched.
     """
@@ -83,11 +110,9 @@ def one_line_errors(function: Callable[P, R]) -> Callable[P, R]:
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return function(*args, **kwargs)
-        except DataError as error:
-            raise SystemExit(str(error)) from error
-        except OSError as error:
-            if (reason := refusal(error)) is None:
+        except Exception as error:
+            if (mistake := mistake_in(error)) is None:
                 raise
-            raise SystemExit(reason) from error
+            raise SystemExit(str(mistake)) from error
 
     return wrapped

@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 from ignite.engine import Engine, Events
 
 from ultrarefiner_monai.devices import is_main
-from ultrarefiner_monai.handlers.failure import on_failure
+from ultrarefiner_monai.handlers.failure import is_failing, on_failure
 from ultrarefiner_monai.models.weights import CheckpointError
 
 logger = logging.getLogger(__name__)
@@ -25,13 +25,14 @@ logger = logging.getLogger(__name__)
 # torchrun its own.
 SAME_S = 2.0
 
-
 # Seconds that a stopped training has to end its step: SLURM kills 30 s after SIGTERM (KillWait), and saving takes some too.
 STEP_S = 15
 
 
 @contextmanager
-def exit_codes(advice: str, ask: Callable[[int], None] | None = None) -> Iterator[None]:
+def exit_codes(
+    advice: str, ask: Callable[[int], None] | None = None, is_ending: Callable[[], bool] = lambda: False
+) -> Iterator[None]:
     """Let SIGINT and SIGTERM end what runs meanwhile as SystemExit with the shells' codes, 130 and 143.
 
     Once stopped, further signals of the next `SAME_S` seconds are ignored, so that what was stopped can end; a later one does
@@ -40,6 +41,7 @@ def exit_codes(advice: str, ask: Callable[[int], None] | None = None) -> Iterato
     Args:
         advice: how to go on, for the log.
         ask: called with the signal's number in place of ending at once; what runs then ends by itself.
+        is_ending: whether what runs is ending anyway, and a signal is as one that comes twice.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -54,6 +56,8 @@ def exit_codes(advice: str, ask: Callable[[int], None] | None = None) -> Iterato
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
             os.kill(os.getpid(), number)
             return
+        if is_ending() and not stopped_at:
+            stopped_at.append(time.monotonic())
         if stopped_at:
             if time.monotonic() - stopped_at[0] >= SAME_S:
                 put_back()
@@ -74,7 +78,7 @@ def exit_codes(advice: str, ask: Callable[[int], None] | None = None) -> Iterato
     try:
         yield
     finally:
-        if not stopped_at:
+        if not stopped_at and threading.current_thread() is threading.main_thread():
             put_back()
 
 
@@ -122,7 +126,9 @@ class RunGuard:
         self._acquire()
         self._trainer = trainer
         vars(trainer.state)["asked"] = 0
-        self._signals.enter_context(exit_codes("the step is completed and saved; --resume true goes on", self._ask))
+        self._signals.enter_context(
+            exit_codes("the step is completed and saved; --resume true goes on", self._ask, lambda: is_failing(trainer))
+        )
 
     def _ask(self, number: int) -> None:
         vars(self._trainer.state)["asked"] = number  # type: ignore[union-attr]

@@ -13,7 +13,7 @@ from ignite.engine import Engine, Events
 
 import ultrarefiner_monai
 from ultrarefiner_monai.devices import is_main
-from ultrarefiner_monai.files import write_json
+from ultrarefiner_monai.files import json_or_empty, write_json
 from ultrarefiner_monai.handlers.earlier_run import REPORT
 from ultrarefiner_monai.handlers.failure import on_failure, was_stopped
 from ultrarefiner_monai.handlers.progress import duration
@@ -69,8 +69,7 @@ class RunReport:
 
     def _fail(self, error: BaseException) -> None:
         if self._begun is not None:
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
-            self._end("interrupted" if was_stopped(error) else "failed", reason)
+            self._end("interrupted" if was_stopped(error) else "failed", _reason(error))
 
     def _end(self, status: str, error: str | None = None) -> None:
         content = self._write(status, error)
@@ -100,6 +99,17 @@ class RunReport:
         }
         write_json(self.folder / REPORT, content, indent=2)
         return content
+
+
+def report_for_another(folder: Path, error: BaseException) -> None:
+    """Say in the report of a process that is gone that its run has failed."""
+    content = json_or_empty(folder / REPORT, dict)
+    if content.get("status") == "running":
+        write_json(folder / REPORT, {**content, "status": "failed", "error": _reason(error)}, indent=2)
+
+
+def _reason(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 class _Warnings(logging.Handler):

@@ -23,7 +23,7 @@ from ultrarefiner_monai.errors import DataError, one_line_errors
 from ultrarefiner_monai.files import json_or_empty, write_atomically, write_json
 from ultrarefiner_monai.handlers.earlier_run import BEGUN_WITH, DONE, FINISHED, SETTINGS, has_work
 from ultrarefiner_monai.models.card import card_or_empty
-from ultrarefiner_monai.schemas import NAME, as_data, object_of
+from ultrarefiner_monai.schemas import NAME, as_data, brief, inside, object_of
 from ultrarefiner_monai.systems import DEFAULT, System, find_system
 from ultrarefiner_monai.systems.keys import configuration, read_leniently, stage_values
 
@@ -242,7 +242,8 @@ class CrossValidation:
         if differing:
             key = differing[0]
             raise DataError(
-                f"{folder}: begun with {key} = {found.get(key)!r}, asked for {overrides.get(key)!r}; name another --out"
+                f"{folder}: begun with {inside('', key)} = {brief(found.get(key))}, asked for {brief(overrides.get(key))}; "
+                "name another --out"
             )
 
 

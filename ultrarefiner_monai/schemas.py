@@ -108,9 +108,9 @@ def problems(value: Any, schema: Schema, where: str = "") -> Iterator[str]:
         yield f"{prefix}expected {schema.get('description', 'another value')}, found {brief(value)}"
         return
     if isinstance(value, dict):
-        yield from (f"{_inside(where, key)}: missing" for key in schema.get("required", ()) if key not in value)
+        yield from (f"{inside(where, key)}: missing" for key in schema.get("required", ()) if key not in value)
         known, others = schema.get("properties", {}), schema.get("additionalProperties")
-        parts = ((_inside(where, key), part, known.get(key, others)) for key, part in value.items())
+        parts = ((inside(where, key), part, known.get(key, others)) for key, part in value.items())
     elif isinstance(value, list):
         parts = ((f"{where}[{position}]", part, schema.get("items")) for position, part in enumerate(value))
     else:
@@ -158,11 +158,11 @@ def fault_in(value: Any, code: bool = False, depth: int = 0) -> tuple[str, str] 
                 if not code and key in CODE_KEYS:
                     return "", f"key {key!r} would run as code"
                 if found := fault_in(key, code) or fault_in(part, code, depth + 1):
-                    return _inside(brief(key)[1:-1], found[0]), found[1]
+                    return inside("", key) + dotted(found[0]), found[1]
         case list():
             for position, part in enumerate(value):
                 if found := fault_in(part, code, depth + 1):
-                    return _inside(f"[{position}]", found[0]), found[1]
+                    return f"[{position}]{dotted(found[0])}", found[1]
         case float() if not code and not math.isfinite(value):
             return "", "a number that is not finite"
         case int() if abs(value) > WHOLE:
@@ -181,7 +181,7 @@ def as_data(value: Any, name: str) -> Any:
         CodeError: it would run, or be taken for a reference.
     """
     if found := fault_in(value):
-        raise CodeError(f"{_inside(name, found[0])}: {found[1]}; expected data, remove it")
+        raise CodeError(f"{name}{dotted(found[0]) if name else found[0]}: {found[1]}; expected data, remove it")
     return value
 
 
@@ -198,8 +198,14 @@ def published(name: str) -> dict[str, Any]:
     return {**about, "title": f"{name}.json of ultrarefiner_monai", **(schema() if callable(schema) else schema)}
 
 
-def _inside(where: str, key: str) -> str:
-    return f"{where}{key}" if not where or not key or key.startswith("[") else f"{where}.{key}"
+def inside(where: str, key: str) -> str:
+    """A field's name in a message: the key, in one short line, below `where`."""
+    return where + (dotted if where else str)(brief(key)[1:-1])
+
+
+def dotted(field: str) -> str:
+    """A field's name as it follows another's."""
+    return field if not field or field.startswith("[") else f".{field}"
 
 
 def _write(folder: Path) -> None:

@@ -23,7 +23,7 @@ from ultrarefiner_monai.errors import DataError, one_line_errors
 from ultrarefiner_monai.files import json_or_empty, write_atomically, write_json
 from ultrarefiner_monai.handlers.earlier_run import BEGUN_WITH, DONE, FINISHED, SETTINGS, has_work
 from ultrarefiner_monai.models.card import card_or_empty
-from ultrarefiner_monai.schemas import NAME, as_data, object_of
+from ultrarefiner_monai.schemas import NAME, as_data, brief, fits, inside, object_of
 from ultrarefiner_monai.systems import DEFAULT, System, find_system
 from ultrarefiner_monai.systems.keys import configuration, read_leniently, stage_values
 
@@ -219,10 +219,10 @@ class CrossValidation:
 
     def _begun_with(self, stage: str, path: Path) -> dict[str, Any]:
         """The settings that a fold was begun with; the one code that they may hold is what is asked for again."""
-        found = json_or_empty(path, dict, BEGUN_WITH, code=True)
+        found = json_or_empty(path, dict, code=True)
         own = self.values[stage]
         as_data({key: value for key, value in found.items() if value != own.get(key)}, str(path))
-        return read_leniently(stage, found)
+        return read_leniently(stage, found) if fits(found, BEGUN_WITH) else {}
 
     def _refuse_other_settings(self, stage: str, fold: int) -> None:
         """A fold that has learnt something goes on with the settings it was begun with; one that has not may change them."""
@@ -242,7 +242,8 @@ class CrossValidation:
         if differing:
             key = differing[0]
             raise DataError(
-                f"{folder}: begun with {key} = {found.get(key)!r}, asked for {overrides.get(key)!r}; name another --out"
+                f"{folder}: begun with {inside('', key)} = {brief(found.get(key))}, asked for {brief(overrides.get(key))}; "
+                "name another --out"
             )
 
 

@@ -9,12 +9,13 @@ import numpy as np
 
 from ultrarefiner_monai.data.datasets import parts_of
 from ultrarefiner_monai.data.releases.readers import info
-from ultrarefiner_monai.errors import DataError
+from ultrarefiner_monai.errors import DataError, raise_problems
 from ultrarefiner_monai.files import json_or_empty, without_folders
 from ultrarefiner_monai.masks import THRESHOLD
 from ultrarefiner_monai.metrics.scores import over_same_images
 from ultrarefiner_monai.metrics.scores_file import PER_IMAGE, read_rows
 from ultrarefiner_monai.models.card import read_card
+from ultrarefiner_monai.models.card_schema import COMPLETE
 from ultrarefiner_monai.schemas import without_code
 from ultrarefiner_monai.systems import Stage, find_system
 
@@ -67,6 +68,7 @@ def describe(model: str | Path) -> dict[str, Any]:
     path = Path(model)
     card = read_card(path)
     if "prediction" in card:
+        raise_problems(str(path.with_suffix(".json")), (f"{key}: missing" for key in COMPLETE if key not in card))
         return card
     config = without_code(json_or_empty(path.parent / "executed_config.json", dict, code=True))
     system = find_system(card["system"])

@@ -31,7 +31,7 @@ SETTING = of(
         {"type": "string", "maxLength": 100},
         {"type": "boolean"},
         {"type": "null"},
-        {"type": "array", "maxItems": 100, "items": {"type": ["number"], "minimum": -LARGEST, "maximum": LARGEST}},
+        {"type": "array", "maxItems": 100, "items": {"type": "number", "minimum": -LARGEST, "maximum": LARGEST}},
     ],
 )
 SCORES = object_of({}, additionalProperties=or_null(NUMBER))
@@ -56,7 +56,7 @@ FIELDS = {
     "sha256": SHA256,
     "continued_on": TEXT,
     "started_from": TEXT,
-    # what an export adds
+    # `COMPLETE`: what an export adds
     "prediction": VALUES,
     "data": list_of(RELEASE),
     "training": VALUES,
@@ -65,6 +65,7 @@ FIELDS = {
     "intended_use": TEXT,
     "limits": TEXTS,
 }
+COMPLETE = ("prediction", "data", "training", "metrics", "licences", "intended_use", "limits")
 
 
 def check_card(path: Path, card: Mapping[str, Any]) -> None:

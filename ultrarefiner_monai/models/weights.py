@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from ultrarefiner_monai.errors import DataError, one_line
+from ultrarefiner_monai.errors import CodeError, DataError, one_line
 from ultrarefiner_monai.files import atomic_write, file_sha256, json_text, read_json
 from ultrarefiner_monai.models.card_schema import check_card
 from ultrarefiner_monai.models.old_cards import converted
@@ -166,6 +166,8 @@ def _card_of(path: Path) -> dict[str, Any]:
         return {}
     try:
         card = read_json(card_path, dict, f"restore it together with {path.name}")
+    except CodeError:
+        raise
     except DataError as error:
         raise CheckpointError(str(error)) from None
     if card.get("sha256") != file_sha256(path):

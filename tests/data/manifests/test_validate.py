@@ -55,7 +55,7 @@ def test_shipped_manifests_have_no_fault(name: str) -> None:
     [
         ({"schema": "other"}, "expected schema 'ultrarefiner_monai/manifest/1', found 'other'; build it again"),
         ({"training": None}, "training: expected a list"),
-        ({"num_folds": "5"}, "num_folds: expected a whole number"),
+        ({"num_folds": "5"}, "num_folds: expected a whole number from 1 to 1000"),
         ({"seed": True}, "seed: expected a whole number"),
         ({"name": 3}, "name: expected text"),
     ],

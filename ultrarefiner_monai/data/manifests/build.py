@@ -24,6 +24,7 @@ from ultrarefiner_monai.data.releases.records import Record
 from ultrarefiner_monai.data.releases.release import Release, shown_sizes
 from ultrarefiner_monai.errors import DataError, raise_problems, shown
 from ultrarefiner_monai.files import write_output
+from ultrarefiner_monai.schemas import as_data
 
 EIGHT_BIT_WHITE = 255
 GROUPING = (
@@ -76,8 +77,8 @@ def build_document(release: Release, options: Options, exclude_duplicates: bool 
 
 
 def write_manifest(document: Mapping[str, Any], path: Path) -> None:
-    """Write a manifest atomically; `DataError` where that cannot be done."""
-    write_output("manifest", path, encode(document))
+    """Write a manifest atomically; `DataError` where that cannot be done, or where nobody would read it again."""
+    write_output("manifest", path, encode(as_data(document, path.name)))
 
 
 def encode(document: Mapping[str, Any]) -> bytes:

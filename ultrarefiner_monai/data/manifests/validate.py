@@ -15,7 +15,6 @@ from ultrarefiner_monai.data.manifests.items import LISTS, SCHEMA, Item, item_fi
 from ultrarefiner_monai.data.releases.roots import unsafe
 from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.schemas import (
-    COUNT,
     PATH,
     PIXELS,
     SHA256,
@@ -30,7 +29,7 @@ from ultrarefiner_monai.schemas import (
 )
 
 _ABOVE_0 = {"type": "number", "exclusiveMinimum": 0, "maximum": WHOLE}
-TOP_TYPES = {"name": "text", "num_folds": "a whole number", "seed": "a whole number"} | dict.fromkeys(
+TOP_TYPES = {"name": "text", "num_folds": "a whole number from 1 to 1000", "seed": "a whole number"} | dict.fromkeys(
     (*LISTS, "excluded"), "a list"
 )
 OPTIONAL_TOP_TYPES = {"warnings": "a list of texts"} | dict.fromkeys(("description", "reference", "licence"), "text")
@@ -50,8 +49,9 @@ ITEM_TYPES = {
 OPTIONAL_TYPES = {
     "fold": "a whole number",
     "label_sha256": "text or a list of texts",
-    "lesion_pixels": "a whole number",
-    "image_size": "two whole numbers",
+    "dataset": "text",
+    "lesion_pixels": "a whole number of at least 0",
+    "image_size": "two whole numbers above 0",
     "spacing": "two numbers above 0",
     "made_from": "a list of texts",
     "phash16": "64 hexadecimal digits",
@@ -63,10 +63,12 @@ KINDS: dict[str, Schema] = {  # by the words of the messages
         TEXTS,
         PIXELS,
         of("a whole number", type="integer", minimum=-WHOLE, maximum=WHOLE),
+        of("a whole number of at least 0", type="integer", minimum=0, maximum=WHOLE),
+        of("a whole number from 1 to 1000", type="integer", minimum=1, maximum=1000),
         of("a list", type="array"),
         of("text or a list of texts", anyOf=[TEXT, TEXTS]),
         of("two numbers above 0", type="array", items=_ABOVE_0, minItems=2, maxItems=2),
-        of("two whole numbers", type="array", items=COUNT, minItems=2, maxItems=2),
+        of("two whole numbers above 0", type="array", items=PIXELS, minItems=2, maxItems=2),
         SHA256,
     )
 }

@@ -11,7 +11,7 @@ from ultrarefiner_monai.data.predictions.maps import map_name
 from ultrarefiner_monai.data.releases.roots import unsafe
 from ultrarefiner_monai.errors import SHOWN_PROBLEMS, DataError, shown
 from ultrarefiner_monai.files import read_json, write_json
-from ultrarefiner_monai.schemas import COUNT, PATH, PIXELS, TEXT, list_of, object_of, of, or_null, problems
+from ultrarefiner_monai.schemas import COUNT, PATH, PIXELS, TEXT, inside, list_of, object_of, of, or_null, problems
 
 INDEX_NAME = "predictions.json"
 SCHEMA = "ultrarefiner_monai/predictions/1"
@@ -95,9 +95,11 @@ class PredictionIndex:
         if "phase" in content:
             content["stage"] = f"phase{content.pop('phase')}"
         wrong = list(problems(content, INDEX))
-        wrong += [f"{key}: unknown" for key in content if key not in INDEX["properties"]]
-        wrong = wrong or [fault for entry in content["items"] if (fault := unsafe(entry["file"]))]
+        wrong += [f"{inside('', key)}: unknown" for key in content if key not in INDEX["properties"]]
+        wrong = wrong or [fault for entry in content.get("items", ()) if (fault := unsafe(entry["file"]))]
         if wrong:
-            raise DataError(f"{path}: not an index of predictions ({shown(wrong, SHOWN_PROBLEMS, '; ')}); {AGAIN}")
+            raise DataError(
+                f"{path}: expected an index with paths inside the folder ({shown(wrong, SHOWN_PROBLEMS, '; ')}); {AGAIN}"
+            )
         del content["schema"]
         return cls(**content)

@@ -8,7 +8,7 @@ PACKAGE ?= --editable ".[test]"
 LABEL := ultrarefiner_monai/deploy/monailabel/app
 LABEL_VENV ?= .venv-monailabel
 
-.PHONY: install demo test test-all monailabel-install monailabel-test lint types clean
+.PHONY: install demo test test-all monailabel-install monailabel-test lint types audit clean
 
 install: $(VENV)/installed
 
@@ -52,5 +52,12 @@ $(LABEL_VENV)/installed: $(wildcard $(LABEL)/*)
 monailabel-test: install monailabel-install
 	OMP_NUM_THREADS=1 MONAILABEL_PYTHON=$(abspath $(LABEL_VENV))/bin/python $(BIN)/pytest -m monailabel tests/monailabel
 
+# Known vulnerabilities of what is pinned, from PyPI's database; --strict: a package that cannot be looked up is no good one.
+audit:
+	$(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/pip install --quiet "pip-audit>=2.9"
+	.venv-audit/bin/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt
+	.venv-audit/bin/pip-audit --strict --no-deps --disable-pip --requirement $(LABEL)/requirements.txt
+
 clean:
-	rm -rf $(VENV) $(LABEL_VENV) .pytest_cache .ruff_cache .mypy_cache *.egg-info
+	rm -rf $(VENV) $(LABEL_VENV) .venv-audit .pytest_cache .ruff_cache .mypy_cache *.egg-info

@@ -19,7 +19,7 @@ def test_models_are_added_to_one_app_with_their_weights_unchanged(models, tmp_pa
     assert f"-r {tmp_path / 'requirements.txt'}" in told
     folder = tmp_path / "monaibundle" / "model"
     assert sorted(path.name for path in folder.iterdir()) == ["phase1", "phase2"]
-    assert {path.name for path in folder.parent.glob("*.py")} == {"main.py", "studies.py"}
+    assert {path.name for path in folder.parent.glob("*.py")} == {"main.py", "studies.py", "web.py"}
     for phase in ("phase1", "phase2"):
         assert (folder / phase / "models" / "model.pt").read_bytes() == models[phase].read_bytes()
         assert (folder / phase / "ultrarefiner_monai" / "deploy" / "monailabel" / "parts.py").is_file()

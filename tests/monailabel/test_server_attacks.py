@@ -1,15 +1,19 @@
 """A server under attack: expressions in every field of every request, names that lead elsewhere, bodies without end."""
 
+import bz2
+import gzip
 import io
 import json
 import os
 import subprocess
 import time
 import zipfile
+from urllib.parse import quote
 
 import numpy as np
 import pytest
-from label_server import png
+import requests
+from label_server import png, until
 
 pytestmark = pytest.mark.monailabel
 
@@ -155,16 +159,10 @@ def test_no_parameter_of_an_address_is_run(server, canary):
                         answer.text,
                     )
         for path in ("/train/", "/infer/", "/batch/infer/", "/scoring/", "/activelearning/"):
-            answer = server.post(path + requests_quote(text), data={"params": "{}"} if path == "/infer/" else None)
+            answer = server.post(path + quote(text, safe=""), data={"params": "{}"} if path == "/infer/" else None)
             assert answer.status_code in (400, 403, 404), (path, answer.text)
     server.delete("/datastore/image", params={"id": "$"})
     assert not canary.exists()
-
-
-def requests_quote(text):
-    from urllib.parse import quote
-
-    return quote(text, safe="")
 
 
 NAMES = ["../x", "..", "/tmp/x", "a/b", "a\\b", "a\0b", "a\nb", "a" * 201, "\u202ex", "$x\n", ".x"]
@@ -240,10 +238,21 @@ def test_an_archive_is_not_unpacked(server, canary):
     assert answer.status_code == 403
 
 
-def bomb(encoding="gzip", sizes="90 30000 30000"):
-    import bz2
-    import gzip
+def test_an_uploaded_folder_is_no_place_of_code(server, canary):
+    """Python runs a sitecustomize.py in PYTHONPATH, where MONAI Label puts the `bundle_path` of a task."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("sitecustomize.py", f"open({str(canary)!r}, 'w')")
+    uploaded = server.put("/session/", params={"uncompress": True}, files={"files": ("a.zip", buffer.getvalue())})
+    path = uploaded.json()["session_info"]["image"] if uploaded.ok else str(canary.parent)
+    asked = server.post("/scoring/uncertainty_phase1", json={"bundle_path": path})
+    if asked.ok:
+        until(60, lambda: server.get("/scoring/").json()["status"] in ("DONE", "ERROR"))
+    assert not canary.exists()
+    assert (uploaded.status_code, asked.status_code) == (403, 400)
 
+
+def bomb(encoding="gzip", sizes="90 30000 30000"):
     content = {"gzip": gzip.compress, "bzip2": bz2.compress}[encoding](bytes(300 * 2**20))
     head = f"NRRD0004\ntype: uchar\ndimension: 3\nsizes: {sizes}\nencoding: {encoding}\n\n"
     return head.encode() + content
@@ -300,8 +309,6 @@ def test_a_body_without_end_is_refused(server):
 
 def status(send):
     """The status of an answer; 413 also where the server has hung up while it was still sent to."""
-    import requests
-
     try:
         return send().status_code
     except requests.ConnectionError:
@@ -332,8 +339,6 @@ def test_what_the_folder_says_of_others_is_not_believed(server):
     (server.pictures / "datastore_v2.json").write_text(json.dumps(listed))
     (server.pictures / "TOUCH.png").write_bytes(png(np.ones((9, 9))))  # lets the server read its list again
     try:
-        from label_server import until
-
         assert until(30, lambda: "TOUCH" in server.images())
         assert "../secret" not in server.images()
         assert server.get("/datastore/image", params={"image": "../secret"}).status_code == 404

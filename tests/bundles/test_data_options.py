@@ -50,6 +50,7 @@ def read(path):
         return list(csv.DictReader(file))
 
 
+@pytest.mark.fault(5)
 def test_workers_change_no_number(trained):
     """The same seed, 0 against 2 workers: losses and scores are equal to the last bit."""
     numbers = []

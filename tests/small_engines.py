@@ -21,6 +21,7 @@ from PIL import Image
 from torch import nn
 
 from ultrarefiner_monai.handlers.steps import TrainingStep
+from ultrarefiner_monai.models.inferers import AutocastInferer
 
 SIZE = 16
 OUTPUTS = ("coarse", "refined")
@@ -56,6 +57,7 @@ class Run:
     scheduler: Any
     loss: TwoStageLoss
     losses: list[float]
+    step: TrainingStep
 
     @property
     def state(self) -> dict[str, Any]:
@@ -100,30 +102,36 @@ def make_run(items: list[dict[str, Any]]) -> Callable[..., Run]:
         val_handlers: list | None = None,
         channels: int = 2,
         step: TrainingStep | None = None,
+        batch_size: int = 2,
+        dropout: float = 0.2,
     ) -> Run:
         set_determinism(7)
-        network = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Dropout(0.2), nn.Conv2d(4, channels, 1))
+        network = nn.Sequential(
+            nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Dropout(dropout), nn.Conv2d(4, channels, 1)
+        )
         loss = TwoStageLoss()
         optimizer = torch.optim.AdamW([*network.parameters(), *loss.parameters()], lr=0.02)
         scheduler = torch.optim.lr_scheduler.StepLR(optimizer, step_size=1, gamma=0.9)
         evaluator = SupervisedEvaluator(
             device=torch.device("cpu"),
-            val_data_loader=DataLoader(Dataset(items), batch_size=2),
+            val_data_loader=DataLoader(Dataset(items), batch_size=batch_size),
             network=network,
+            inferer=AutocastInferer(),
             postprocessing=Compose([Activationsd(keys="pred", sigmoid=True)]),
             val_handlers=val_handlers,
         )
         losses: list[float] = []
+        step = step or TrainingStep()
         noisy = Dataset(items, RandGaussianNoised(keys="image", prob=0.7, std=0.1))
         trainer = SupervisedTrainer(
             device=torch.device("cpu"),
             max_epochs=epochs,
-            train_data_loader=DataLoader(noisy, batch_size=2, shuffle=True),
+            train_data_loader=DataLoader(noisy, batch_size=batch_size, shuffle=True),
             network=network,
             optimizer=optimizer,
             loss_function=loss,
             decollate=False,
-            iteration_update=step or TrainingStep(),
+            iteration_update=step,
             train_handlers=[
                 *(train_handlers or []),
                 ValidationHandler(interval=1, validator=evaluator),
@@ -133,7 +141,7 @@ def make_run(items: list[dict[str, Any]]) -> Callable[..., Run]:
         trainer.add_event_handler(
             Events.ITERATION_COMPLETED, lambda engine: losses.append(float(engine.state.output["loss"]))
         )
-        return Run(trainer, evaluator, network, optimizer, scheduler, loss, losses)
+        return Run(trainer, evaluator, network, optimizer, scheduler, loss, losses, step)
 
     return make
 

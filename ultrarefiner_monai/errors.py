@@ -2,6 +2,7 @@
 
 import errno
 import functools
+import re
 from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 from typing import ParamSpec, TypeVar
@@ -17,6 +18,12 @@ NEXT_STEPS = {
     **dict.fromkeys((errno.ENAMETOOLONG, errno.ELOOP), "name another"),
     errno.EIO: "check the disk, or name another",
 }
+# A loader hands an error of its workers over as the text of a traceback, of one that died the kind of its death.
+OF_A_WORKER = re.compile(rf"^{__name__.partition('.')[0]}\.[\w.]+Error: (.+)$", re.MULTILINE)
+DEAD_WORKER = re.compile(r"DataLoader worker \(pid\S* [\d, ]+\) (exited unexpectedly|is killed by signal: [^.]+)")
+NO_SHARED_MEMORY = re.compile(r"RuntimeError: (unable to [^\n]*(?:shared memory|/torch_)[^\n]*)")
+SHARED_MEMORY = "shared memory (/dev/shm)"
+MORE_SHARED_MEMORY = "set --workers 0, or make it larger (docker run --shm-size 1g)"
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -41,7 +48,7 @@ def refusal(error: OSError) -> str | None:
     """What an error of the operating system says of a file, in one line; None where it is about something else."""
     if error.errno not in NEXT_STEPS:
         return None
-    name = error.filename2 or error.filename or "a file or standard output"
+    name = error.filename2 or error.filename or "standard output or shared memory"
     return f"{name}: cannot be used ({error.strerror}); {NEXT_STEPS[error.errno]}"
 
 
@@ -69,8 +76,33 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"did you mean '{nearest[0]}'?" if nearest else f"expected one of {', '.join(names)}"
 
 
+def mistake_in(error: BaseException) -> DataError | None:
+    """The user's mistake, or the file that cannot be used, that an error is about or wraps; None where there is none.
+
+    MONAI's transforms and configuration parser wrap what they call in errors of their own, and data workers pass text on. A
+    worker that died is one too, as it was killed for the memory that it or others used.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, DataError):
+            return cause
+        if isinstance(cause, OSError) and (reason := refusal(cause)):
+            return DataError(reason)
+        if full := NO_SHARED_MEMORY.search(str(cause)):
+            return DataError(f"{SHARED_MEMORY}: cannot be used ({full[1]}); {MORE_SHARED_MEMORY}")
+        if found := OF_A_WORKER.findall(str(cause)):
+            return DataError(found[-1])
+        if dead := DEAD_WORKER.search(str(cause)):
+            return DataError(
+                f"a process that loads images {dead[1].replace('is killed', 'was killed')}, often for want of memory or "
+                "shared memory; free some or set --workers 0, and go on with --resume true"
+            )
+        cause = cause.__cause__
+    return None
+
+
 def one_line_errors(function: Callable[P, R]) -> Callable[P, R]:
-    """Turn the errors that name a user's mistake, or a file that cannot be used, into `SystemExit` with their message.
+    """Turn the errors that name a user's mistake, or wrap one that does, into `SystemExit` with their message.
 
     `SystemExit` is the one exception that MONAI's configuration parser passes on untouched.
     """
@@ -79,11 +111,10 @@ def one_line_errors(function: Callable[P, R]) -> Callable[P, R]:
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return function(*args, **kwargs)
-        except DataError as error:
-            raise SystemExit(str(error)) from error
-        except OSError as error:
-            if (reason := refusal(error)) is None:
+        except Exception as error:
+            mistake = mistake_in(error)
+            if mistake is None:
                 raise
-            raise SystemExit(reason) from error
+            raise SystemExit(str(mistake)) from error
 
     return wrapped

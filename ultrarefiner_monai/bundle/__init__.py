@@ -14,7 +14,7 @@ from ultrarefiner_monai.bundle.multi_gpu import (
 from ultrarefiner_monai.bundle.optimizers import cosine, trainable, warm_polynomial
 from ultrarefiner_monai.bundle.paths import bundle_root
 from ultrarefiner_monai.bundle.preflight import Plan, make_plan
-from ultrarefiner_monai.bundle.prepare_batch import PrepareRefinement
+from ultrarefiner_monai.bundle.prepare_batch import PrepareRefinement, cached_items
 from ultrarefiner_monai.bundle.run_facts import make_tracker
 from ultrarefiner_monai.bundle.starting_weights import load_pretrained, load_sam, load_starts, model_card
 from ultrarefiner_monai.bundle.training import begin_training, train
@@ -30,6 +30,7 @@ __all__ = [
     "begin_training",
     "bundle_root",
     "cached_embeddings",
+    "cached_items",
     "check_keys",
     "cosine",
     "default_device",

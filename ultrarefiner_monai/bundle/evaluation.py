@@ -19,7 +19,7 @@ from ultrarefiner_monai.devices import is_main
 from ultrarefiner_monai.errors import DataError, one_line_errors
 from ultrarefiner_monai.files import file_sha256, finite, json_or_empty, write_json
 from ultrarefiner_monai.handlers import RunReport
-from ultrarefiner_monai.handlers.failure import was_stopped
+from ultrarefiner_monai.handlers.failure import log_in_one_line, was_stopped
 from ultrarefiner_monai.handlers.run_guard import exit_codes
 from ultrarefiner_monai.metrics.scores_file import PER_IMAGE, read_rows
 from ultrarefiner_monai.tracking import Tracker
@@ -42,6 +42,7 @@ def evaluate(plan: Plan, network: nn.Module, tracker: Tracker, evaluator: Superv
     images = len(evaluator.data_loader.dataset)  # type: ignore[union-attr, arg-type]
     facts = evaluation_facts(plan, split, images)
     refuse_scores(tracker.output_dir, facts, plan.request.overwrite)
+    log_in_one_line(evaluator)
     RunReport(tracker.output_dir, facts, lambda: {"metrics": finite(evaluator.state.metrics)}).attach(evaluator)
     evaluator.add_event_handler(Events.STARTED, lambda _: _warn(facts))
     tracker.start()

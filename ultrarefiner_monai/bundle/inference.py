@@ -11,6 +11,7 @@ from ultrarefiner_monai.bundle.starting_weights import load_trained
 from ultrarefiner_monai.data.predictions.index import INDEX_NAME
 from ultrarefiner_monai.errors import DataError, one_line_errors, shown
 from ultrarefiner_monai.files import file_sha256, json_or_empty
+from ultrarefiner_monai.handlers.failure import log_in_one_line
 from ultrarefiner_monai.transforms import SaveMapsd, SaveMaskd
 
 SHOWN = 3  # masks that are in the way
@@ -39,6 +40,7 @@ def infer(plan: Plan, network: nn.Module, evaluator: SupervisedEvaluator, writer
         SystemExit: the model is missing, damaged or of something else, or the folders hold predictions of another.
     """
     load_trained(plan, network)
+    log_in_one_line(evaluator)
     if isinstance(writer, SaveMaskd):
         _refuse_masks(plan, writer.folder)
         evaluator.run()

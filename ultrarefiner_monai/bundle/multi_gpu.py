@@ -1,6 +1,7 @@
 """Several processes, one device each (`multi_gpu_train.json`)."""
 
 import os
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -9,6 +10,12 @@ from monai.engines import SupervisedTrainer
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data.distributed import DistributedSampler
+
+from ultrarefiner_monai.devices import rank
+from ultrarefiner_monai.handlers.failure import fail, on_failure
+from ultrarefiner_monai.handlers.run_report import report_for_another
+from ultrarefiner_monai.peers import PeerError, join_peers, peers
+from ultrarefiner_monai.tracking import Tracker
 
 
 def start_process_group() -> None:
@@ -21,7 +28,29 @@ def start_process_group() -> None:
         raise SystemExit(
             "multi_gpu_train.json needs torchrun: torchrun --standalone --nproc_per_node=2 -m monai.bundle run ..."
         )
-    dist.init_process_group(backend="nccl" if torch.cuda.is_available() else "gloo")
+    store, own_rank, size = next(dist.rendezvous("env://"))
+    backend = "nccl" if torch.cuda.is_available() else "gloo"
+    dist.init_process_group(backend, store=store, rank=own_rank, world_size=size)
+    join_peers(store, own_rank, size)
+
+
+def end_with_peers(trainer: SupervisedTrainer, tracker: Tracker, folder: Path) -> None:
+    """End the run of `trainer` as failed when another process of the training is lost, also that of rank 0 in its place.
+
+    Attach it last: what it does comes after the trainer's own ends. A training of one process has no others.
+    """
+    group = peers()
+    if group is None:
+        return
+    group.when_lost(lambda error: fail(trainer, error))
+    trainer.add_event_handler(Events.COMPLETED, lambda _: group.note(SystemExit(0)))
+
+    def stand_in(error: BaseException) -> None:
+        if isinstance(error, PeerError) and error.is_gone and error.rank == 0 and rank() == 1:
+            report_for_another(folder, error)
+            tracker.finish_for_another("FAILED")
+
+    on_failure(trainer, stand_in)
 
 
 def process_device() -> torch.device:

@@ -1,11 +1,33 @@
-"""What a batch of the refinement phases hands to the network: image, coarse map, cached embedding."""
+"""What batches are made of, and what one of the refinement phases hands to the network: image, coarse map, cached embedding."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from monai.data import CacheDataset
 from monai.engines import PrepareBatch
 
 from ultrarefiner_monai.bundle.embeddings import CachedEmbeddings
+from ultrarefiner_monai.errors import one_line_errors
+from ultrarefiner_monai.parallel import check_shared_memory
+
+READERS = 2  # threads that fill the cache
+
+
+@one_line_errors
+def cached_items(data: Sequence[dict[str, Any]], transform: Callable[[Any], Any], cache_rate: float) -> CacheDataset:
+    """A data set of transformed items, of which a share is kept in memory.
+
+    Args:
+        data: the items.
+        transform: what is done with each; what comes before its first random part is done once.
+        cache_rate: share of the items, 0 to 1.
+
+    Raises:
+        SystemExit: a file has changed since it was checked, or shared memory is full.
+    """
+    check_shared_memory()
+    return CacheDataset(data, transform, cache_rate=cache_rate, num_workers=READERS, progress=False)
 
 
 class PrepareRefinement(PrepareBatch):

@@ -11,6 +11,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from ultrarefiner_monai.bundle.config_keys import running_parser
+from ultrarefiner_monai.bundle.multi_gpu import end_with_peers
 from ultrarefiner_monai.bundle.preflight import Plan
 from ultrarefiner_monai.bundle.preflight.data import write_excluded
 from ultrarefiner_monai.bundle.run_facts import EXECUTED, run_facts
@@ -20,6 +21,7 @@ from ultrarefiner_monai.errors import one_line_errors
 from ultrarefiner_monai.files import finite, write_atomically
 from ultrarefiner_monai.handlers import CheckpointHandler, RunReport, TrackTraining, TrackValidation
 from ultrarefiner_monai.handlers.earlier_run import remove_work
+from ultrarefiner_monai.handlers.failure import log_in_one_line
 from ultrarefiner_monai.tracking import Tracker
 
 
@@ -58,10 +60,12 @@ def begin_training(
     parser = running_parser()
     if is_main() and not plan.request.resume:  # first of all handlers: the others begin their files anew
         trainer.add_event_handler(Events.STARTED, lambda _: remove_work(folder))
+    log_in_one_line(trainer, evaluator)
     TrackTraining(tracker, loss, trainer.optimizer).attach(trainer)
     TrackValidation(tracker, trainer).attach(evaluator)
     checkpoints.attach(trainer, evaluator)
     RunReport(folder, run_facts(plan), lambda: _training_so_far(plan, checkpoints)).attach(trainer)
+    end_with_peers(trainer, tracker, folder)
     # Building loaders has moved the generator or not, depending on their workers; the training starts from the seed.
     torch.manual_seed(torch.initial_seed())
     if plan.request.resume:

@@ -4,13 +4,25 @@ from pathlib import Path
 
 from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.files import json_or_empty
+from ultrarefiner_monai.tracking.pending import PENDING
 
 REPORT = "run.json"
 DONE = "finished.json"  # of a cross-validation: this fold is trained and has predicted
 SETTINGS = "settings.json"  # of a cross-validation: what this fold was begun with
 WORK = ("checkpoint.pt", "checkpoint.previous.pt", "model.pt")  # there is one once an epoch is done
 # What is read as the training's own, the marks of others first: whatever interrupts the removal, nothing is taken for done.
-LEFT = (DONE, SETTINGS, *WORK, "model.json", REPORT, "run.log", "metrics.jsonl", "mlflow_run.json", "per_image.csv")
+LEFT = (
+    DONE,
+    SETTINGS,
+    *WORK,
+    "model.json",
+    REPORT,
+    "run.log",
+    "metrics.jsonl",
+    "mlflow_run.json",
+    PENDING,
+    "per_image.csv",
+)
 
 
 def has_work(folder: Path) -> bool:

@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from ignite.engine import Engine, Events
 
 from ultrarefiner_monai.devices import is_main
-from ultrarefiner_monai.handlers.failure import on_failure
+from ultrarefiner_monai.handlers.failure import is_failing, on_failure
 from ultrarefiner_monai.models.weights import CheckpointError
 
 logger = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ SAME_S = 2.0
 
 
 @contextmanager
-def exit_codes(advice: str) -> Iterator[None]:
+def exit_codes(advice: str, is_ending: Callable[[], bool] = lambda: False) -> Iterator[None]:
     """Let SIGINT and SIGTERM end what runs meanwhile as SystemExit with the shells' codes, 130 and 143.
 
     Once stopped, further signals of the next `SAME_S` seconds are ignored, so that what was stopped can end; a later one does
@@ -34,6 +34,7 @@ def exit_codes(advice: str) -> Iterator[None]:
 
     Args:
         advice: how to go on, for the log.
+        is_ending: whether what runs is ending anyway, and a signal is as one that comes twice.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -46,6 +47,8 @@ def exit_codes(advice: str) -> Iterator[None]:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
             os.kill(os.getpid(), number)
             return
+        if is_ending() and not stopped_at:
+            stopped_at.append(time.monotonic())
         if stopped_at:
             if time.monotonic() - stopped_at[0] >= SAME_S:
                 put_back()
@@ -64,7 +67,7 @@ def exit_codes(advice: str) -> Iterator[None]:
     try:
         yield
     finally:
-        if not stopped_at:
+        if not stopped_at and threading.current_thread() is threading.main_thread():
             put_back()
 
 
@@ -91,9 +94,10 @@ class RunGuard:
         trainer.add_event_handler(Events.COMPLETED, self._leave)
         on_failure(trainer, self._leave)
 
-    def _enter(self, _: Engine) -> None:
+    def _enter(self, trainer: Engine) -> None:
         self._acquire()
-        self._signals.enter_context(exit_codes("resume=true goes on from the last complete epoch"))
+        advice = "resume=true goes on from the last complete epoch"
+        self._signals.enter_context(exit_codes(advice, lambda: is_failing(trainer)))
 
     def _leave(self, _: Engine | BaseException) -> None:
         self._signals.close()

@@ -2,8 +2,10 @@
 
 import logging
 import platform
+import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -13,7 +15,7 @@ from ignite.engine import Engine, Events
 
 import ultrarefiner_monai
 from ultrarefiner_monai.devices import is_main
-from ultrarefiner_monai.files import write_json
+from ultrarefiner_monai.files import json_or_empty, write_json
 from ultrarefiner_monai.handlers.earlier_run import REPORT
 from ultrarefiner_monai.handlers.failure import on_failure, was_stopped
 from ultrarefiner_monai.handlers.progress import duration
@@ -61,7 +63,7 @@ class RunReport:
     def _begin(self, engine: Engine) -> None:
         self._begun, self._started = datetime.now(UTC), time.monotonic()
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._log = logging.FileHandler(self.folder / LOG, encoding="utf-8")
+        self._log = _LogFile(self.folder / LOG, encoding="utf-8")
         self._log.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         PACKAGE_LOG.addHandler(self._log)
         PACKAGE_LOG.addHandler(self._warnings)
@@ -69,18 +71,19 @@ class RunReport:
 
     def _fail(self, error: BaseException) -> None:
         if self._begun is not None:
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
-            self._end("interrupted" if was_stopped(error) else "failed", reason)
+            self._end("interrupted" if was_stopped(error) else "failed", _reason(error))
 
     def _end(self, status: str, error: str | None = None) -> None:
-        content = self._write(status, error)
-        table = final_table(content, read_epochs(self.folder))
-        logger.info("%s after %s%s", status, duration(content["seconds"]), f"\n{table}" if table else "")
-        PACKAGE_LOG.removeHandler(self._warnings)
-        if self._log is not None:
-            PACKAGE_LOG.removeHandler(self._log)
-            self._log.close()
-        self._begun = None
+        try:
+            content = self._write(status, error)
+            table = final_table(content, read_epochs(self.folder))
+            logger.info("%s after %s%s", status, duration(content["seconds"]), f"\n{table}" if table else "")
+        finally:
+            PACKAGE_LOG.removeHandler(self._warnings)
+            if self._log is not None:
+                PACKAGE_LOG.removeHandler(self._log)
+                self._log.close()
+            self._begun = None
 
     def _write(self, status: str, error: str | None = None) -> dict[str, Any]:
         content = {
@@ -100,6 +103,31 @@ class RunReport:
         }
         write_json(self.folder / REPORT, content, indent=2)
         return content
+
+
+def report_for_another(folder: Path, error: BaseException) -> None:
+    """Say in the report of a process that is gone that its run has failed."""
+    content = json_or_empty(folder / REPORT, dict)
+    if content.get("status") == "running":
+        write_json(folder / REPORT, {**content, "status": "failed", "error": _reason(error)}, indent=2)
+
+
+def _reason(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+class _LogFile(logging.FileHandler):
+    """A log file that goes without the lines which a full disk refuses: the terminal has them, and no training ends for them."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """Leave a line out; any other error is shown as logging does."""
+        if not isinstance(sys.exception(), OSError):
+            super().handleError(record)
+
+    def close(self) -> None:
+        """Close the file, with what the disk takes."""
+        with suppress(OSError):
+            super().close()
 
 
 class _Warnings(logging.Handler):

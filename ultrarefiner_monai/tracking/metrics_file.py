@@ -1,30 +1,39 @@
 """`metrics.jsonl`: every number of a run, a line of JSON a record, whatever becomes of MLflow."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ultrarefiner_monai.files import finite
+from ultrarefiner_monai.files import append_line, finite
 
 METRICS = "metrics.jsonl"
 
 
 def append_record(folder: Path, record: Mapping[str, Any]) -> None:
-    """Add a record, with at least its `step`, to the file in `folder`; undefined numbers become null."""
-    with (folder / METRICS).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(finite(record)) + "\n")
+    """Add a record, with at least its `step`, to the file in `folder`; undefined numbers become null.
+
+    Raises:
+        OSError: the disk is full; the file holds the records that it held.
+    """
+    append_line(folder / METRICS, json.dumps(finite(record)))
 
 
-def read_epochs(folder: Path) -> dict[int, dict[str, Any]]:
-    """The records in `folder` by epoch, the latest where an epoch was repeated; what is no record is left out."""
+def read_records(folder: Path) -> Iterator[dict[str, Any]]:
+    """The records in `folder`, in order; what is no record is left out."""
     path = folder / METRICS
-    epochs: dict[int, dict[str, Any]] = {}
     for line in path.read_bytes().splitlines() if path.is_file() else ():
         try:
             record = json.loads(line)
         except ValueError:  # the process was killed while it wrote
             continue
         if isinstance(record, dict) and isinstance(record.get("step"), int):
-            epochs.setdefault(record["step"], {}).update(record)
+            yield record
+
+
+def read_epochs(folder: Path) -> dict[int, dict[str, Any]]:
+    """The records in `folder` by epoch, the latest where an epoch was repeated."""
+    epochs: dict[int, dict[str, Any]] = {}
+    for record in read_records(folder):
+        epochs.setdefault(record["step"], {}).update(record)
     return epochs

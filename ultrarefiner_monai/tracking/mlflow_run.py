@@ -4,13 +4,14 @@ import json
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
 from ultrarefiner_monai.files import atomic_write
+from ultrarefiner_monai.tracking.operations import Operation
 from ultrarefiner_monai.tracking.relocation import strayed
 from ultrarefiner_monai.tracking.store import StoreError, experiment_id, open_store, without_credentials
 from ultrarefiner_monai.tracking.store_checks import database_of
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 logger = logging.getLogger(__name__)
-
-Operation = Callable[["MlflowClient", str], Any]
 
 # Seconds after a failure; longer where the failure itself took long, so that waiting stays under a tenth of the time.
 PAUSE_S = 60.0
@@ -66,6 +65,11 @@ class MlflowRun:
         self._retry_at = 0.0
         self._warned = False
 
+    def send(self, *operations: Operation) -> None:
+        """Queue operations and send all, whatever the store raises where it fails."""
+        self._queue.extend(operations)
+        self._send()
+
     def submit(self, *operations: Operation) -> None:
         """Queue operations and send what can be sent now."""
         self._queue.extend(operations)
@@ -85,11 +89,16 @@ class MlflowRun:
             return False
         return True
 
-    def finish(self, status: str) -> None:
-        """End the run with an MLflow status (FINISHED, FAILED, KILLED) after everything that waits."""
+    def finish(self, status: str) -> bool:
+        """End the run with an MLflow status (FINISHED, FAILED, KILLED) after everything that waits; True if that has arrived."""
         self._queue.append(lambda client, run_id: client.set_terminated(run_id, status))
-        if not self.flush(force=True):
-            logger.info("MLflow never got the last %d records of run %s", len(self._queue), self._name)
+        return self.flush(force=True)
+
+    def take_over(self, status: str) -> None:
+        """End the run that `id_file` names, which a process that is gone has left open; nothing where it names none."""
+        if self._id_file.is_file():
+            self._resume = True
+            self.finish(status)
 
     def _send(self) -> None:
         client, run_id = self._open()

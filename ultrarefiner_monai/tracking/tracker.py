@@ -1,32 +1,45 @@
 """What happened in a training, number by number: MLflow, TensorBoard and a plain file."""
 
 import atexit
-import json
+import logging
 import re
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ultrarefiner_monai.devices import is_main
+from ultrarefiner_monai.files import naming
 from ultrarefiner_monai.tracking.metrics_file import append_record
-from ultrarefiner_monai.tracking.mlflow_run import MlflowRun, Operation
+from ultrarefiner_monai.tracking.mlflow_run import MlflowRun
+from ultrarefiner_monai.tracking.operations import (
+    KEY_LENGTH,
+    PARAM_LENGTH,
+    TAG_LENGTH,
+    Operation,
+    cut,
+    send_artifact,
+    send_data,
+    send_metrics,
+    send_params,
+)
+from ultrarefiner_monai.tracking.pending import ID_FILE, PENDING, Pending, read_pending
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
+BOARD = "tensorboard"  # folder of its files
 
-PARAM_LENGTH, TAG_LENGTH, KEY_LENGTH = 6000, 5000, 250  # what MLflow 3 and its servers' databases accept
-DATASET_LENGTH, DIGEST_LENGTH = 500, 36
-BATCH = 100  # parameters in one request
+logger = logging.getLogger(__name__)
 
 
 class Tracker:
     """One run in MLflow, TensorBoard (`output_dir/tensorboard`) and `output_dir/metrics.jsonl`; rank 0 only.
 
     A dead, slow or failing MLflow server costs one warning; the numbers are in the other two, and in MLflow once it is
-    back. No global active run is touched, so that runs may overlap in a process. Everything before `start` is free of
-    charge.
+    back. What it has not got by the end is told in `mlflow_pending.json`, for a resumed training or `send_pending`. No
+    global active run is touched, so that runs may overlap in a process. Everything before `start` is free of charge.
 
     Args:
         uri: MLflow tracking URI, such as `sqlite:///mlruns.db`.
@@ -60,13 +73,16 @@ class Tracker:
     ) -> None:
         self.output_dir = Path(output_dir)
         self.run_name = run_name
-        self._params = {_key(name): _cut(value, PARAM_LENGTH) for name, value in _dotted(params or {})}
+        self._params = {_key(name): cut(value, PARAM_LENGTH) for name, value in _dotted(params or {})}
         self._artifacts = [Path(path) for path in artifacts]
-        self._data = data
         self._model = model
-        named = {_key(name): _cut(value, TAG_LENGTH) for name, value in (tags or {}).items()}
-        parent = {} if parent_run is None else {"mlflow.parentRunId": parent_run}
-        self._mlflow = MlflowRun(uri, experiment, run_name, named | parent, self.output_dir / "mlflow_run.json", resume)
+        named = {_key(name): cut(value, TAG_LENGTH) for name, value in (tags or {}).items()}
+        named |= {} if parent_run is None else {"mlflow.parentRunId": parent_run}
+        self._mlflow = MlflowRun(uri, experiment, run_name, named, self.output_dir / ID_FILE, resume)
+        self._resume = resume
+        self._pending = Pending(
+            experiment, [run_name], named, self._params, dict(data) if data else None, model=model is not None
+        )
         self._board: SummaryWriter | None = None
         self._running = False
 
@@ -83,11 +99,20 @@ class Tracker:
 
         self._running = True
         self.output_dir.mkdir(parents=True, exist_ok=True)
-        self._board = SummaryWriter(str(self.output_dir / "tensorboard"))
+        self._board = SummaryWriter(str(self.output_dir / BOARD))
         atexit.register(self.finish, "KILLED")
-        self._mlflow.submit(lambda client, run_id: _send_params(client, run_id, self._params))
-        if self._data is not None:
-            self._mlflow.submit(_send_data(**self._data))
+        earlier = read_pending(self.output_dir) if self._resume else None
+        for path in self._artifacts:
+            self._pending.add_artifact(path, None, self.output_dir)
+        if earlier is not None:
+            self._pending.names = [*earlier.names, *self._pending.names]
+            self._pending.artifacts += [one for one in earlier.artifacts if one not in self._pending.artifacts]
+        self._pending.write(self.output_dir)
+        if earlier is not None:  # first: a parameter that has changed is told as a change
+            self._mlflow.submit(*earlier.operations(self.output_dir))
+        self._mlflow.submit(send_params(self._params))
+        if self._pending.data is not None:
+            self._mlflow.submit(send_data(**self._pending.data))
 
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
         """Record numbers of one step (an epoch); undefined ones are NaN (null in the file)."""
@@ -98,17 +123,20 @@ class Tracker:
         values = {_key(name): float(value) for name, value in metrics.items()}
         append_record(self.output_dir, {"run": self.run_name, "step": step, "time": now} | values)
         if self._board is not None:
-            for name, value in values.items():
-                self._board.add_scalar(name, value, step, now)
-            self._board.flush()
-        self._mlflow.submit(_send_metrics(values, step, int(now * 1000)))
+            with naming(self.output_dir / BOARD):
+                for name, value in values.items():
+                    self._board.add_scalar(name, value, step, now)
+                self._board.flush()
+        self._mlflow.submit(send_metrics(values, step, int(now * 1000)))
 
     def log_artifact(self, path: str | Path, folder: str | None = None) -> None:
         """Store a file, or a folder's content, under `folder` of the run's artifacts."""
         if not is_main():
             return
         self.start()
-        self._mlflow.submit(_send_artifact(Path(path), folder))
+        self._pending.add_artifact(Path(path), folder, self.output_dir)
+        self._pending.write(self.output_dir)
+        self._mlflow.submit(send_artifact(Path(path), folder))
 
     def finish(self, status: str = "FINISHED") -> None:
         """End the run as FINISHED, FAILED or KILLED; a run that is not open is left as it is."""
@@ -117,58 +145,28 @@ class Tracker:
         self._running = False
         atexit.unregister(self.finish)
         if self._board is not None:
-            self._board.close()
-        self._mlflow.submit(*(_send_artifact(path, None) for path in self._artifacts if path.exists()))
-        self._mlflow.finish(status)
-        if self._model is not None and status == "FINISHED":
-            self._mlflow.submit(self._model)  # last, so that a model that cannot be logged leaves the run ended
+            _close(self._board)
+        self._pending.status = status
+        self._pending.write(self.output_dir)
+        self._mlflow.submit(*(send_artifact(path, None) for path in self._artifacts if path.exists()))
+        if self._mlflow.finish(status):
+            if self._model is not None and status == "FINISHED":
+                self._mlflow.submit(self._model)  # last, so that a model that cannot be logged leaves the run ended
+            (self.output_dir / PENDING).unlink(missing_ok=True)
+        else:
+            logger.info(
+                "MLflow has not got all of %s: 'ultrarefiner track %s' sends it", self.run_name, self.output_dir
+            )
+
+    def finish_for_another(self, status: str) -> None:
+        """End the run that another process has begun in the same folder and can no longer end."""
+        self._mlflow.take_over(status)
 
 
-def _send_params(client: Any, run_id: str, params: Mapping[str, str]) -> None:
-    """Send what the run does not have yet; a parameter is fixed in MLflow, so a resumed run's change becomes a tag."""
-    from mlflow.entities import Param, RunTag
-
-    known = client.get_run(run_id).data.params
-    new = [Param(key, value) for key, value in params.items() if key not in known]
-    changed = [
-        RunTag(f"resumed.{key}"[:KEY_LENGTH], params[key][:TAG_LENGTH])
-        for key in params.keys() & known.keys()
-        if params[key] != known[key]
-    ]
-    for start in range(0, len(new), BATCH):
-        client.log_batch(run_id, params=new[start : start + BATCH])
-    for start in range(0, len(changed), BATCH):
-        client.log_batch(run_id, tags=changed[start : start + BATCH])
-
-
-def _send_metrics(values: Mapping[str, float], step: int, timestamp: int) -> Operation:
-    def send(client: Any, run_id: str) -> None:
-        from mlflow.entities import Metric
-
-        client.log_batch(run_id, metrics=[Metric(key, value, timestamp, step) for key, value in values.items()])
-
-    return send
-
-
-def _send_data(name: str, digest: str, context: str) -> Operation:
-    def send(client: Any, run_id: str) -> None:
-        from mlflow.entities import Dataset, DatasetInput, InputTag
-
-        source = json.dumps({"manifest_sha256": digest})
-        dataset = Dataset(_cut(name, DATASET_LENGTH), digest[:DIGEST_LENGTH], "manifest", source)
-        client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", context)])])
-
-    return send
-
-
-def _send_artifact(path: Path, folder: str | None) -> Operation:
-    def send(client: Any, run_id: str) -> None:
-        if path.is_dir():
-            client.log_artifacts(run_id, str(path), folder or path.name)
-        elif path.is_file():
-            client.log_artifact(run_id, str(path), folder)
-
-    return send
+def _close(board: "SummaryWriter") -> None:
+    """Close TensorBoard's file, whose last numbers a full disk may refuse; `metrics.jsonl` has them, or has said why not."""
+    with suppress(OSError):
+        board.close()
 
 
 def _dotted(params: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
@@ -182,8 +180,3 @@ def _dotted(params: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]
 def _key(name: str) -> str:
     """A name with MLflow's alphabet and length."""
     return re.sub(r"[^\w\-. :/]", "_", str(name))[:KEY_LENGTH]
-
-
-def _cut(value: Any, length: int) -> str:
-    text = str(value)
-    return text if len(text) <= length else text[: length - 1] + "…"

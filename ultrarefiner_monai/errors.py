@@ -21,6 +21,9 @@ NEXT_STEPS = {
 # A loader hands an error of its workers over as the text of a traceback, of one that died the kind of its death.
 OF_A_WORKER = re.compile(rf"^{__name__.partition('.')[0]}\.[\w.]+Error: (.+)$", re.MULTILINE)
 DEAD_WORKER = re.compile(r"DataLoader worker \(pid\S* [\d, ]+\) (exited unexpectedly|is killed by signal: [^.]+)")
+NO_SHARED_MEMORY = re.compile(r"RuntimeError: (unable to [^\n]*(?:shared memory|/torch_)[^\n]*)")
+SHARED_MEMORY = "shared memory (/dev/shm)"
+MORE_SHARED_MEMORY = "set --workers 0, or make it larger (docker run --shm-size 1g)"
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -49,7 +52,7 @@ def refusal(error: OSError) -> str | None:
     """What an error of the operating system says of a file, in one line; None where it is about something else."""
     if error.errno not in NEXT_STEPS:
         return None
-    name = error.filename2 or error.filename or "a file or standard output"
+    name = error.filename2 or error.filename or "standard output or shared memory"
     return f"{name}: cannot be used ({error.strerror}); {NEXT_STEPS[error.errno]}"
 
 
@@ -78,7 +81,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def mistake_in(error: BaseException) -> DataError | None:
-    """The user's mistake, or the file that cannot be used, that an error of other libraries wraps; None where there is none.
+    """The user's mistake, or the file that cannot be used, that an error is about or wraps; None where there is none.
 
     MONAI's transforms and configuration parser wrap what they call in errors of their own, and data workers pass text on. A
     worker that died is one too, as it was killed for the memory that it or others used.
@@ -87,8 +90,10 @@ def mistake_in(error: BaseException) -> DataError | None:
     while cause is not None:
         if isinstance(cause, DataError):
             return cause
-        if isinstance(cause, OSError) and (reason := refusal(cause)) is not None:
+        if isinstance(cause, OSError) and (reason := refusal(cause)):
             return DataError(reason)
+        if full := NO_SHARED_MEMORY.search(str(cause)):
+            return DataError(f"{SHARED_MEMORY}: cannot be used ({full[1]}); {MORE_SHARED_MEMORY}")
         if found := OF_A_WORKER.findall(str(cause)):
             return DataError(found[-1])
         if dead := DEAD_WORKER.search(str(cause)):

@@ -41,7 +41,7 @@ def atomic_write(path: Path, mode: str = "wb", shared: bool = False, **open_argu
     """
     writer = f".{os.getpid()}" if shared else ""
     partial = path.with_name(f".{path.name}{writer}{UNFINISHED}")
-    with _named(path, partial):
+    with naming(path, partial):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with partial.open(mode, **open_arguments) as file:
@@ -67,7 +67,7 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
         OSError: the disk is full or the folder cannot be written to; it names `folder`.
     """
     partial = folder / UNFINISHED if folder.is_dir() else folder.with_name(f".{folder.name}{UNFINISHED}")
-    with _named(folder, partial):
+    with naming(folder, partial):
         try:
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
@@ -92,15 +92,35 @@ def is_free(folder: Path) -> bool:
 
 
 @contextmanager
-def _named(path: Path, partial: Path) -> Iterator[None]:
+def naming(path: Path, partial: Path | None = None) -> Iterator[None]:
     """Let an error of the operating system name `path`, where it names nothing, or what lies in `partial`."""
     try:
         yield
     except OSError as error:
         names = [Path(os.fsdecode(name)) for name in (error.filename, error.filename2) if name is not None]
-        if error.errno is not None and (not names or any(name.is_relative_to(partial) for name in names)):
+        if error.errno is not None and (
+            not names or (partial is not None and any(name.is_relative_to(partial) for name in names))
+        ):
             error.filename, error.filename2 = str(path), None
         raise
+
+
+def append_line(path: Path, text: str) -> None:
+    """Add a line to a text file, whole or not at all; half a line that a killed process has left is ended first.
+
+    Raises:
+        OSError: the disk is full; it names `path`.
+    """
+    with naming(path), path.open("a+b") as file:
+        end = file.seek(0, os.SEEK_END)
+        file.seek(max(0, end - 1))
+        start = b"" if file.read(1) in (b"", b"\n") else b"\n"
+        try:
+            file.write(start + text.encode() + b"\n")
+            file.flush()
+        except OSError:
+            os.truncate(path, end)
+            raise
 
 
 def write_atomically(path: str | Path, content: bytes) -> None:

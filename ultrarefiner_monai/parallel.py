@@ -1,13 +1,28 @@
 """Mapping over many files at once."""
 
+import multiprocessing
 import os
 import sys
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from ultrarefiner_monai.errors import MORE_SHARED_MEMORY, SHARED_MEMORY, DataError
+
 In = TypeVar("In")
 Out = TypeVar("Out")
+
+
+def check_shared_memory() -> None:
+    """Refuse to begin where no lock can be made for threads and processes.
+
+    Raises:
+        DataError: shared memory is full, or may not be used.
+    """
+    try:
+        multiprocessing.Lock()
+    except OSError as error:
+        raise DataError(f"{SHARED_MEMORY}: cannot be used ({error.strerror}); {MORE_SHARED_MEMORY}") from None
 
 
 def in_parallel(

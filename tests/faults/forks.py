@@ -2,6 +2,7 @@
 
 import os
 import resource
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+LIMIT_S = 20  # after which a process hangs and is ended by SIGALRM
 CRASHED = 70  # the exit status of a process that ended in a traceback
 
 
@@ -40,6 +42,7 @@ def forked(
     (out, out_end), (err, err_end) = os.pipe(), os.pipe()  # which a limit on files leaves alone
     child = os.fork()
     if child == 0:
+        signal.alarm(LIMIT_S)
         os.chdir(cwd)
         os.environ.update(environment or {})
         _become(work, limit, out_end if stdout is None else os.open(stdout, os.O_WRONLY), err_end)

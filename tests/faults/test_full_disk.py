@@ -4,7 +4,7 @@ import re
 
 import pytest
 from small_disks import fill, make_read_only
-from verbs import NO_FILE, WRITING, Done, files_of, prepare, run_verb, verbs, words_of
+from verbs import NO_FILE, WRITING, Done, files_of, prepare, run_verb, verb_of, verbs, words_of
 
 TRAININGS = {"quickstart", "cv"}
 QUICK = sorted(WRITING.keys() - TRAININGS)
@@ -18,7 +18,7 @@ NEXT_STEP = re.compile(r"free |name another|writable|make it|choose another")
 
 def test_every_verb_is_tried():
     """A new verb needs its words in verbs.py."""
-    assert {verb.partition(" / ")[0] for verb in WRITING} | NO_FILE == set(verbs())
+    assert {*map(verb_of, WRITING)} | NO_FILE == set(verbs())
 
 
 def refused(done: Done, path: object) -> str:

@@ -1,20 +1,23 @@
 """A training on a full disk ends in one line, keeps what it had, and goes on once there is space."""
 
+import ctypes
+import shutil
 from functools import partial
 from pathlib import Path
 
 import pytest
 from forks import Done, forked
-from small_disks import fill, make_read_only
+from small_disks import fill, make_read_only, mount
 from small_releases import TINY
 from verbs import files_of
 
 from ultrarefiner_monai.cross_validation.tasks import run_bundle
 from ultrarefiner_monai.models.weights import read_torch
-from ultrarefiner_monai.systems import all_stages, find_stage
+from ultrarefiner_monai.systems import find_stage
+from ultrarefiner_monai.tracking.metrics_file import read_epochs
 
+SKIP = 77  # the exit status of a child that may not mount
 WEIGHTS = ("checkpoint.pt", "model.pt", "model.json")
-FIRST = [stage for stage in all_stages() if not find_stage(stage)[1].starts]  # these need no other's model
 
 
 @pytest.fixture
@@ -45,14 +48,14 @@ def kept(out: Path) -> dict[str, bytes]:
 def goes_on_after_a_full_disk(stage, keys, disk, cwd):
     """One epoch, a second one on a full disk, and the second one again with space."""
     out = Path(keys["output_dir"])
-    assert train(stage, cwd, **keys, epochs=1).code == 0
-    before = kept(out)
-    filler = fill(disk, room=20_000)
-    line = refused(train(stage, cwd, **keys, epochs=2, resume=True), out / "checkpoint.pt")
+    assert train(stage, cwd, **keys).code == 0
+    before, further = kept(out), keys | {"epochs": 2, "resume": True}
+    filler = fill(disk, room=(out / "checkpoint.pt").stat().st_size // 2)
+    line = refused(train(stage, cwd, **further), out / "checkpoint.pt")
     assert "MiB needed" in line and "free disk space" in line
     assert kept(out) == before and not list(out.glob(".*.partial"))
     filler.unlink()
-    done = train(stage, cwd, **keys, epochs=2, resume=True)
+    done = train(stage, cwd, **further)
     assert done.code == 0 and read_torch(out / "checkpoint.pt")["epoch"] == 2, done.err
 
 
@@ -70,9 +73,9 @@ def test_a_checkpoint_of_every_stage_without_space(stage, stage_keys, small_disk
 
 @pytest.mark.fault(3)
 def test_a_file_that_may_not_grow(keys, tmp_path):
-    """As on a full disk, where no file system may be mounted; the first file of the training."""
-    refused(train("phase1", tmp_path, limit=0, **keys), tmp_path / "disk" / "out")
-    assert not [name for name in files_of(tmp_path / "disk") if name.endswith((".pt", ".json"))]
+    """As on a full disk, where no file system may be mounted."""
+    refused(train("phase1", tmp_path, limit=20_000, **keys), tmp_path / "disk" / "out")
+    assert not [name for name in files_of(tmp_path / "disk") if name.endswith(".pt")]
 
 
 @pytest.mark.fault(3)
@@ -80,3 +83,39 @@ def test_a_folder_that_is_read_only(keys, small_disk, tmp_path):
     disk = small_disk("1m")
     make_read_only(disk)
     refused(train("phase1", tmp_path, **keys), disk / "out")
+
+
+@pytest.mark.fault(3)
+def test_a_store_without_space(keys, small_disk, tmp_path):
+    """The training goes on; its numbers are in the other files."""
+    disk = small_disk("1m")
+    shutil.copyfile(keys["tracking_uri"].removeprefix("sqlite:///"), disk / "mlruns.db")
+    fill(disk)
+    folders = {"output_dir": str(tmp_path / "out"), "tracking_uri": f"sqlite:///{disk / 'mlruns.db'}"}
+    done = train("phase1", tmp_path, **keys | folders)
+    assert done.code == 0 and "Traceback" not in done.out + done.err, done
+    assert len(read_epochs(tmp_path / "out")) == 1
+
+
+def in_small_shared_memory(room, work):
+    """Do `work` where /dev/shm is a disk of its own, with `room` bytes."""
+    new_mounts = 0x20000  # CLONE_NEWNS of sched.h
+    if ctypes.CDLL(None).unshare(new_mounts) or not mount("--make-rprivate", "/"):
+        raise SystemExit(SKIP)
+    if not mount("-t", "tmpfs", "-o", f"size={room}", "tmpfs", "/dev/shm"):
+        raise SystemExit(SKIP)
+    if room == "4k":
+        fill(Path("/dev/shm"))
+    work()
+
+
+@pytest.mark.fault(3)
+@pytest.mark.parametrize("room", ["4k", "160k"])
+def test_shared_memory_that_is_full(room, keys, tmp_path):
+    """None for a lock, and too little for the pictures that data workers hand over."""
+    keys |= {"output_dir": str(tmp_path / "out"), "workers": 2, "batch_size": 4}
+    done = forked(partial(in_small_shared_memory, room, partial(run_bundle, "phase1", "train", **keys)), tmp_path)
+    if done.code == SKIP:
+        pytest.skip("this user may not mount a file system over /dev/shm")
+    line = refused(done, "shared memory")
+    assert "--workers 0" in line

@@ -91,12 +91,44 @@ WRITING: dict[str, Words] = {
     "bundles": lambda given, disk: ["--out", disk / "new"],
     "relocate": lambda given, disk: ["--tracking_uri", f"sqlite:///{disk / 'moved' / 'mlruns.db'}"],
 }
+# Words with which a verb reads what a path leads to, by what it is read as: the end of the path's name.
+READING: dict[str, tuple[str, Words]] = {
+    "manifests build": ("", lambda given, path: ["PHANTOM", "--root", path]),
+    "manifests build / archive": (".zip", lambda given, path: ["PHANTOM", "--root", path]),
+    "manifests build / inventory": (".csv", lambda given, path: ["PHANTOM", "--inventory", path]),
+    "manifests build / table": (".csv", lambda given, path: ["MINE", "--root", given.release, "--table", path]),
+    "manifests verify": (".json", lambda given, path: [path, "--root", given.release]),
+    "manifests verify / root": ("", lambda given, path: [given.manifest, "--root", path]),
+    "manifests show": (".json", lambda given, path: [path]),
+    "manifests diff": (".json", lambda given, path: [given.manifest, path]),
+    "cv": ("", lambda given, path: ["PHANTOM", "--data_root", path, "--manifest", given.manifest]),
+    "cv / manifest": (".json", lambda given, path: ["PHANTOM", "--data_root", given.release, "--manifest", path]),
+    "cv / settings": (".json", lambda given, path: ["PHANTOM", "--data_root", given.release, "--settings", path]),
+    "report": ("", lambda given, path: [path]),
+    "report / manifest": (".json", lambda given, path: [given.study, "--manifest", path]),
+    "compare": (".csv", lambda given, path: [given.study, path]),
+    "predict": (".png", lambda given, path: [path, "--model", given.model]),
+    "predict / model": (".pt", lambda given, path: [given.picture, "--model", path]),
+    "predict / coarse": (".pt", lambda given, path: [given.picture, "--model", given.model, "--coarse", path]),
+    "export torchscript": (".pt", lambda given, path: ["--model", path, "--out", "new"]),
+    "export onnx": (".pt", lambda given, path: ["--model", path, "--out", "new"]),
+    "export safetensors": (".pt", lambda given, path: ["--model", path, "--out", "new"]),
+    "export bundle": (".pt", lambda given, path: ["--model", path, "--out", "new"]),
+    "export monailabel": (".pt", lambda given, path: ["--model", path, "--out", "new"]),
+    "relocate": (".db", lambda given, path: ["--tracking_uri", f"sqlite:///{path}"]),
+}
+NO_INPUT = {"quickstart", "phantom", "systems", "bundles", "doctor"}  # these read no file that is named
 NO_FILE = {"systems", "doctor"}  # these only print
+
+
+def verb_of(way: str) -> str:
+    """The verb of one of its ways to read or write."""
+    return way.partition(" / ")[0]
 
 
 def words_of(verb: str, given: Given, disk: Path) -> list[object]:
     """The words of a verb that writes into `disk`."""
-    return [*verb.partition(" / ")[0].split(), *WRITING[verb](given, disk)]
+    return [*verb_of(verb).split(), *WRITING[verb](given, disk)]
 
 
 def prepare(given: Given, disk: Path) -> None:

@@ -1,6 +1,4 @@
 import math
-from itertools import product
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,22 +8,12 @@ from scipy.ndimage import gaussian_filter
 from scipy.spatial.distance import cdist
 from skimage.measure import label
 from skimage.morphology import erosion
+from squares import square, value
 
 from ultrarefiner_monai.metrics import segmentation_metrics, summarise
-from ultrarefiner_monai.metrics.segmentation import COUNTS, FALSE_POSITIVES, MEANS
+from ultrarefiner_monai.metrics.segmentation import FALSE_POSITIVES
 
 NAN = float("nan")
-TABLES = Path(__file__).parents[2] / "docs" / "reference" / "metrics.md"
-
-
-def square(top: int, left: int, size: int, shape: tuple[int, int] = (32, 40)) -> torch.Tensor:
-    mask = torch.zeros(1, 1, *shape, dtype=torch.bool)
-    mask[..., top : top + size, left : left + size] = True
-    return mask
-
-
-def value(pred: torch.Tensor, target: torch.Tensor, spacing=None) -> dict[str, float]:
-    return {name: column.item() for name, column in segmentation_metrics(pred, target, spacing).items()}
 
 
 def test_hand_computed_squares():
@@ -57,51 +45,6 @@ def test_a_false_alarm_by_hand():
     assert (found["false_positive"], found["false_positive_pixels"]) == (1, 64)
     assert found["false_positive_area"] == pytest.approx(64 / (32 * 40))
     assert found["specificity"] == pytest.approx(1 - 64 / (32 * 40))
-
-
-MASKS = {"blank": square(0, 0, 0), "full": torch.ones(1, 1, 32, 40, dtype=torch.bool)}
-MASKS |= {"lesion": square(4, 4, 6)}
-
-
-def documented() -> list[tuple[str, str, dict[str, str]]]:
-    """(prediction, truth, metric -> entry) of each row of the tables of empty cases."""
-    rows, names = [], []
-    for line in TABLES.read_text(encoding="utf-8").splitlines():
-        cells = [cell.strip() for cell in line.strip("|").split("|")]
-        if cells[:2] == ["prediction", "truth"]:
-            names = cells[2:]
-        elif names and cells[0] in MASKS:
-            rows.append((cells[0], cells[1], dict(zip(names, cells[2:], strict=True))))
-    return rows
-
-
-def test_the_tables_hold_every_case_of_every_metric():
-    cases = [(pred, truth, name) for pred, truth, entries in documented() for name in entries]
-    assert sorted(cases) == sorted(product(MASKS, MASKS, (*MEANS, *COUNTS, *FALSE_POSITIVES)))
-
-
-@pytest.mark.parametrize(("prediction", "truth", "entries"), documented())
-def test_the_table_of_empty_cases(prediction, truth, entries):
-    shift = 2 if prediction == truth == "lesion" else 0  # a perfect prediction would make the values ones and zeros
-    found = value(MASKS[prediction], MASKS[truth].roll(shift, -1))
-    for name, entry in entries.items():
-        if entry == "value":
-            assert math.isfinite(found[name]), name
-        else:
-            assert found[name] == pytest.approx(float(entry), nan_ok=True), name
-
-
-def test_a_blank_image_in_a_batch_leaves_the_others_alone():
-    blank = square(0, 0, 0)
-    pred = torch.cat([square(5, 8, 10), blank, square(3, 3, 4), blank])
-    target = torch.cat([square(5, 12, 10), square(5, 12, 10), blank, blank])
-    found = segmentation_metrics(pred, target)
-    assert found["dice"][:3].tolist() == pytest.approx([0.6, 0.0, 0.0])
-    assert found["hd95"].isnan().tolist() == [False, True, True, True]
-    assert found["false_positive"].tolist() == pytest.approx([NAN, NAN, 1, 0], nan_ok=True)
-    assert summarise(found)["dice"] == pytest.approx(0.2)  # mean of the three defined, not of four
-    assert summarise(found)["dice_undefined"] == 1
-    assert summarise(found)["hd95_undefined"] == 3
 
 
 def test_images_are_scored_one_by_one_and_never_pooled():

@@ -1,4 +1,4 @@
-"""Prompts: hand-computed cases, gradients, every kind of map of specs/faults.md 17, and real lesions."""
+"""Prompts: hand-computed cases, gradients, and real lesions."""
 
 import math
 from pathlib import Path
@@ -6,67 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from made_maps import ALL, MAPS, disc, gradients, rectangle
 from PIL import Image
 from scipy.ndimage import gaussian_filter
-from torch import Tensor
 
 from ultrarefiner_monai.networks.prompts import PromptGenerator, expected_gaps, mask_logits, scale_gradient
-
-ALL = PromptGenerator(positive_points=2, negative_points=2)
-SIZE = 64
-
-
-def rectangle(x1: int, y1: int, x2: int, y2: int, size: int = SIZE) -> Tensor:
-    prob = torch.zeros(1, 1, size, size)
-    prob[..., y1 : y2 + 1, x1 : x2 + 1] = 1
-    return prob
-
-
-def disc(x: float, y: float, radius: float, size: int = SIZE, softness: float = 1.5) -> Tensor:
-    rows, columns = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
-    distance = ((columns - x) ** 2 + (rows - y) ** 2).float().sqrt()
-    return ((radius - distance) / softness).sigmoid()[None, None]
-
-
-def crescent() -> Tensor:
-    return disc(32, 32, 22) * (1 - disc(40, 32, 20))
-
-
-MAPS = {
-    "disc": disc(30, 25, 12),
-    "single_pixel": rectangle(20, 40, 20, 40),
-    "corner_pixel": rectangle(0, 0, 0, 0),
-    "edge_touching": rectangle(0, 10, 20, 63),
-    "crescent": crescent(),
-    "two_lesions": torch.maximum(disc(12, 12, 7), disc(48, 50, 7)),
-    "faint": 0.3 * disc(30, 25, 12),
-    "background": disc(30, 25, 12).clamp(min=0.05),
-    "nearly_full": 1 - rectangle(3, 3, 4, 4),
-    "speck": torch.maximum(disc(45, 45, 10), 0.5 * rectangle(2, 2, 2, 2)),
-    "large_speck": torch.maximum(disc(180, 180, 40, size=256), 0.5 * rectangle(2, 2, 2, 2, size=256)),
-    "noise": torch.rand(1, 1, SIZE, SIZE, generator=torch.Generator().manual_seed(0)),
-}
-UNUSABLE = {
-    "blank": torch.zeros(1, 1, SIZE, SIZE),
-    "full": torch.ones(1, 1, SIZE, SIZE),
-    "flat": torch.full((1, 1, SIZE, SIZE), 0.4) + 0.01 * MAPS["noise"],
-    "nan": torch.where(rectangle(5, 5, 6, 6) > 0, torch.nan, disc(30, 25, 12)),
-    "inf": torch.where(rectangle(5, 5, 6, 6) > 0, torch.inf, disc(30, 25, 12)),
-}
-
-
-def gradients(generator: PromptGenerator, prob: Tensor) -> dict[str, Tensor]:
-    """Gradient of each kind of prompt with respect to the map."""
-    prob = prob.clone().requires_grad_()
-    prompts = generator(prob)
-    positive = generator.positive_points
-    parts = {
-        "positive": prompts.points[:, :positive],
-        "negative": prompts.points[:, positive:],
-        "box": prompts.boxes,
-        "mask": prompts.masks.mean((1, 2, 3)),
-    }
-    return {name: torch.autograd.grad(part.sum(), prob, retain_graph=True)[0] for name, part in parts.items()}
 
 
 def test_box_of_a_binary_rectangle_is_its_pixels():
@@ -126,56 +70,6 @@ def test_mask_gradient_reaches_every_pixel():
     prob = disc(30, 25, 12, size=128).requires_grad_()
     mask_logits(prob, (32, 32)).mean().backward()
     assert (prob.grad > 0).all()
-
-
-@pytest.mark.parametrize("name", MAPS)
-def test_prompts_are_inside_the_image_and_gradients_bounded(name):
-    prob = MAPS[name]
-    size = prob.shape[-1]
-    prompts = ALL(prob)
-    x1, y1, x2, y2 = prompts.boxes[0].tolist()
-    assert 0 <= x1 < x2 <= size - 1
-    assert 0 <= y1 < y2 <= size - 1
-    assert (prompts.points >= 0).all()
-    assert (prompts.points <= size - 1).all()
-    assert not prompts.empty.any()
-    for part, gradient in gradients(ALL, prob).items():
-        assert gradient.isfinite().all(), part
-        assert 0 < gradient.norm() <= 1e3, part
-
-
-@pytest.mark.parametrize("name", UNUSABLE)
-def test_unusable_maps_fall_back_without_gradient(name):
-    prob = UNUSABLE[name]
-    prompts = ALL(prob)
-    assert prompts.empty.tolist() == [True]
-    assert prompts.boxes.tolist() == [[0, 0, SIZE - 1, SIZE - 1]]
-    assert (prompts.masks == 0).all()
-    assert (prompts.labels == -1).all()
-    assert (prompts.points == (SIZE - 1) / 2).all()
-    assert all((gradient == 0).all() for gradient in gradients(ALL, prob).values())
-
-
-def test_unusable_image_leaves_its_neighbour_alone():
-    pair = torch.cat([UNUSABLE["nan"], MAPS["disc"]])
-    together, alone = ALL(pair), ALL(MAPS["disc"])
-    assert together.empty.tolist() == [True, False]
-    for part in ("points", "labels", "boxes", "masks"):
-        torch.testing.assert_close(getattr(together, part)[1:], getattr(alone, part), atol=1e-4, rtol=1e-5)
-    for part, gradient in gradients(ALL, pair).items():
-        assert (gradient[0] == 0).all()
-        torch.testing.assert_close(gradient[1:], gradients(ALL, MAPS["disc"])[part], atol=1e-4, rtol=1e-3)
-
-
-@pytest.mark.parametrize("part", ["points", "boxes", "masks"])
-@pytest.mark.parametrize("shape", ["disc", "edge"])
-def test_gradcheck(part, shape):
-    rows, columns = torch.meshgrid(torch.arange(7), torch.arange(8), indexing="ij")
-    x, y = (3.6, 3.3) if shape == "disc" else (0.2, 3.3)
-    distance = ((columns - x) ** 2 + (rows - y) ** 2).double().sqrt()
-    noise = torch.rand(7, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    prob = (0.02 + 0.9 * (2.1 - distance).sigmoid() + 0.01 * noise)[None, None].requires_grad_()
-    assert torch.autograd.gradcheck(lambda p: getattr(ALL(p, (5, 6)), part), prob, eps=1e-7, atol=1e-5)
 
 
 def test_box_gradient_widens_and_narrows_the_box():

@@ -25,47 +25,6 @@ from ultrarefiner_monai.tracking.relocation import relocate
 from ultrarefiner_monai.tracking.store import StoreError, open_store
 from ultrarefiner_monai.tracking.store_checks import database_of
 
-TOGETHER = """
-import os, sys
-from pathlib import Path
-import mlflow.store.tracking.sqlalchemy_store, torch.utils.tensorboard  # once, before the processes part
-from ultrarefiner_monai.tracking import Tracker
-
-for turn in range(int(sys.argv[2])):
-    folder = Path(sys.argv[1], str(turn))
-    reading, writing = os.pipe()
-    children = []
-    for number in range(6):
-        child = os.fork()
-        if not child:
-            os.close(writing)
-            os.read(reading, 1)  # all begin when the parent closes its end
-            uri = f"sqlite:///{folder / 'new' / 'mlruns.db'}"
-            tracker = Tracker(uri=uri, experiment="PHANTOM", run_name=str(number), output_dir=folder / str(number))
-            tracker.log_metrics({"dice": number / 8}, 1)
-            tracker.finish()
-            os._exit(0 if tracker.run_id else 1)
-        children.append(child)
-    os.close(writing)
-    os.close(reading)
-    assert [os.waitpid(child, 0)[1] for child in children] == [0] * 6, turn
-"""
-
-
-@pytest.mark.parametrize("turns", [1, pytest.param(10, marks=pytest.mark.slow)])
-def test_six_processes_make_one_store_and_all_record(tmp_path, turns):
-    command = [sys.executable, "-c", TOGETHER, str(tmp_path), str(turns)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=500)
-    assert done.returncode == 0, done.stderr
-    assert "WARNING" not in done.stderr and "fails" not in done.stderr
-    for turn in range(turns):
-        folder = tmp_path / str(turn) / "new"
-        client = MlflowClient(f"sqlite:///{folder / 'mlruns.db'}")
-        runs = client.search_runs([client.get_experiment_by_name("PHANTOM").experiment_id])
-        found = {(run.info.run_name, run.info.status, run.data.metrics["dice"]) for run in runs}
-        assert found == {(str(number), "FINISHED", number / 8) for number in range(6)}
-        assert {path.name for path in folder.iterdir()} <= {"mlruns.db", "mlruns_artifacts", ".mlruns.db.lock"}
-
 
 @pytest.mark.parametrize("empty", [False, True])
 def test_a_store_whose_making_was_killed_or_an_empty_file_is_made_anew(tmp_path, empty):

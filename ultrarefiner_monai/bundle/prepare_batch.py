@@ -9,6 +9,7 @@ from monai.engines import PrepareBatch
 
 from ultrarefiner_monai.bundle.embeddings import CachedEmbeddings
 from ultrarefiner_monai.errors import one_line_errors
+from ultrarefiner_monai.parallel import check_shared_memory
 
 READERS = 2  # threads that fill the cache
 
@@ -23,8 +24,9 @@ def cached_items(data: Sequence[dict[str, Any]], transform: Callable[[Any], Any]
         cache_rate: share of the items, 0 to 1.
 
     Raises:
-        SystemExit: a file has changed since it was checked.
+        SystemExit: a file has changed since it was checked, or shared memory is full.
     """
+    check_shared_memory()
     return CacheDataset(data, transform, cache_rate=cache_rate, num_workers=READERS, progress=False)
 
 

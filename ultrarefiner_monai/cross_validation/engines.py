@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from ultrarefiner_monai.errors import DataError
+from ultrarefiner_monai.errors import one_line_errors
 
 if TYPE_CHECKING:
     pass
@@ -71,9 +71,7 @@ def attempt(work: Callable[[], None], *before: str | None) -> str | None:
         if mistake is not None:
             return mistake
     try:
-        work()
-    except DataError as error:
-        return str(error)
+        one_line_errors(work)()
     except SystemExit as error:
         if not isinstance(error.code, str):
             raise

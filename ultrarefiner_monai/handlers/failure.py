@@ -5,8 +5,10 @@ from collections.abc import Callable
 
 from ignite.engine import Engine, Events
 
-from ultrarefiner_monai.errors import mistake_in
+from ultrarefiner_monai.errors import mistake_in, refusal
 from ultrarefiner_monai.peers import explained, peers
+
+logger = logging.getLogger(__name__)
 
 Action = Callable[[BaseException], None]
 
@@ -55,6 +57,14 @@ def was_stopped(error: BaseException) -> bool:
     return isinstance(error, KeyboardInterrupt) or (isinstance(error, SystemExit) and not isinstance(error.code, str))
 
 
+def _try(action: Action, error: BaseException) -> None:
+    """Call an action; a disk that refuses it keeps neither the others nor the first error back."""
+    try:
+        action(error)
+    except OSError as refused:
+        logger.warning("%s", refusal(refused) or refused)
+
+
 class _Failure:
     """The actions of an engine, and the exception that they have been called for."""
 
@@ -81,6 +91,6 @@ class _Failure:
             if (group := peers()) is not None:
                 group.note(error)
             for action in self.actions:
-                action(error)
+                _try(action, error)
         finally:
             self.is_acting = False

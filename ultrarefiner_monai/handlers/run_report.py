@@ -2,8 +2,10 @@
 
 import logging
 import platform
+import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -61,7 +63,7 @@ class RunReport:
     def _begin(self, engine: Engine) -> None:
         self._begun, self._started = datetime.now(UTC), time.monotonic()
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._log = logging.FileHandler(self.folder / LOG, encoding="utf-8")
+        self._log = _LogFile(self.folder / LOG, encoding="utf-8")
         self._log.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         PACKAGE_LOG.addHandler(self._log)
         PACKAGE_LOG.addHandler(self._warnings)
@@ -72,14 +74,16 @@ class RunReport:
             self._end("interrupted" if was_stopped(error) else "failed", _reason(error))
 
     def _end(self, status: str, error: str | None = None) -> None:
-        content = self._write(status, error)
-        table = final_table(content, read_epochs(self.folder))
-        logger.info("%s after %s%s", status, duration(content["seconds"]), f"\n{table}" if table else "")
-        PACKAGE_LOG.removeHandler(self._warnings)
-        if self._log is not None:
-            PACKAGE_LOG.removeHandler(self._log)
-            self._log.close()
-        self._begun = None
+        try:
+            content = self._write(status, error)
+            table = final_table(content, read_epochs(self.folder))
+            logger.info("%s after %s%s", status, duration(content["seconds"]), f"\n{table}" if table else "")
+        finally:
+            PACKAGE_LOG.removeHandler(self._warnings)
+            if self._log is not None:
+                PACKAGE_LOG.removeHandler(self._log)
+                self._log.close()
+            self._begun = None
 
     def _write(self, status: str, error: str | None = None) -> dict[str, Any]:
         content = {
@@ -110,6 +114,20 @@ def report_for_another(folder: Path, error: BaseException) -> None:
 
 def _reason(error: BaseException) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+class _LogFile(logging.FileHandler):
+    """A log file that goes without the lines which a full disk refuses: the terminal has them, and no training ends for them."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """Leave a line out; any other error is shown as logging does."""
+        if not isinstance(sys.exception(), OSError):
+            super().handleError(record)
+
+    def close(self) -> None:
+        """Close the file, with what the disk takes."""
+        with suppress(OSError):
+            super().close()
 
 
 class _Warnings(logging.Handler):

@@ -5,15 +5,18 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ultrarefiner_monai.files import finite, parse_json
+from ultrarefiner_monai.files import append_line, finite, parse_json
 
 METRICS = "metrics.jsonl"
 
 
 def append_record(folder: Path, record: Mapping[str, Any]) -> None:
-    """Add a record, with at least its `step`, to the file in `folder`; undefined numbers become null."""
-    with (folder / METRICS).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(finite(record)) + "\n")
+    """Add a record, with at least its `step`, to the file in `folder`; undefined numbers become null.
+
+    Raises:
+        OSError: the disk is full; the file holds the records that it held.
+    """
+    append_line(folder / METRICS, json.dumps(finite(record)))
 
 
 def read_records(folder: Path) -> Iterator[dict[str, Any]]:

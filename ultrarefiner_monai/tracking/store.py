@@ -1,6 +1,7 @@
 """MLflow's store: made by one process, whole or not at all, and known to be unusable within seconds."""
 
 import errno
+import logging
 import os
 import re
 from collections.abc import Iterator
@@ -29,6 +30,7 @@ PROCESS_DEFAULTS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",  # nothing about a medical project leaves the machine unasked
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",  # a bar a file, in the middle of the training's own
 }
+DATABASE_LOG = "mlflow.store.db.utils"  # logs a traceback for each error that it raises, which is told in one line
 ARTIFACTS = "_artifacts"  # ends the name of the folder beside a database
 OPENING_S = 60.0  # of waiting for another process that makes the database, which takes it two seconds
 
@@ -54,6 +56,7 @@ def open_store(uri: str, recording: bool = True) -> "MlflowClient":
     """
     for key, value in PROCESS_DEFAULTS.items():
         os.environ.setdefault(key, value)
+    logging.getLogger(DATABASE_LOG).setLevel(logging.CRITICAL)
     with _told(uri):
         database = database_of(uri)
         if database is None:

@@ -5,10 +5,12 @@ import logging
 import re
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ultrarefiner_monai.devices import is_main
+from ultrarefiner_monai.files import naming
 from ultrarefiner_monai.tracking.metrics_file import append_record
 from ultrarefiner_monai.tracking.mlflow_run import MlflowRun
 from ultrarefiner_monai.tracking.operations import (
@@ -26,6 +28,8 @@ from ultrarefiner_monai.tracking.pending import ID_FILE, PENDING, Pending, read_
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
+
+BOARD = "tensorboard"  # folder of its files
 
 logger = logging.getLogger(__name__)
 
@@ -95,7 +99,7 @@ class Tracker:
 
         self._running = True
         self.output_dir.mkdir(parents=True, exist_ok=True)
-        self._board = SummaryWriter(str(self.output_dir / "tensorboard"))
+        self._board = SummaryWriter(str(self.output_dir / BOARD))
         atexit.register(self.finish, "KILLED")
         earlier = read_pending(self.output_dir) if self._resume else None
         for path in self._artifacts:
@@ -119,9 +123,10 @@ class Tracker:
         values = {_key(name): float(value) for name, value in metrics.items()}
         append_record(self.output_dir, {"run": self.run_name, "step": step, "time": now} | values)
         if self._board is not None:
-            for name, value in values.items():
-                self._board.add_scalar(name, value, step, now)
-            self._board.flush()
+            with naming(self.output_dir / BOARD):
+                for name, value in values.items():
+                    self._board.add_scalar(name, value, step, now)
+                self._board.flush()
         self._mlflow.submit(send_metrics(values, step, int(now * 1000)))
 
     def log_artifact(self, path: str | Path, folder: str | None = None) -> None:
@@ -140,7 +145,7 @@ class Tracker:
         self._running = False
         atexit.unregister(self.finish)
         if self._board is not None:
-            self._board.close()
+            _close(self._board)
         self._pending.status = status
         self._pending.write(self.output_dir)
         self._mlflow.submit(*(send_artifact(path, None) for path in self._artifacts if path.exists()))
@@ -156,6 +161,12 @@ class Tracker:
     def finish_for_another(self, status: str) -> None:
         """End the run that another process has begun in the same folder and can no longer end."""
         self._mlflow.take_over(status)
+
+
+def _close(board: "SummaryWriter") -> None:
+    """Close TensorBoard's file, whose last numbers a full disk may refuse; `metrics.jsonl` has them, or has said why not."""
+    with suppress(OSError):
+        board.close()
 
 
 def _dotted(params: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

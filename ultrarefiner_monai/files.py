@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import IO, Any, TypeVar
 from ultrarefiner_monai.errors import DataError, one_line
 
 Plain = TypeVar("Plain", dict, list)
+STALE_S = 60.0  # without a write: no file that is being written
 KINDS: dict[type, str] = {dict: "object", list: "list"}
 
 
@@ -45,6 +47,18 @@ def atomic_write(path: Path, mode: str = "wb", shared: bool = False, **open_argu
         partial.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
+
+
+def remove_partials(folder: Path) -> None:
+    """Remove what writers that were killed have left in `folder`, which nobody else is writing to but by `shared` writes.
+
+    Those of the latter, which tell their process, go once they are older than `STALE_S`.
+    """
+    for partial in folder.glob(".*.partial"):
+        is_shared = partial.name.removesuffix(".partial").rpartition(".")[2].isdigit()
+        with suppress(OSError):
+            if not is_shared or time.time() - partial.stat().st_mtime > STALE_S:
+                partial.unlink()
 
 
 def write_atomically(path: str | Path, content: bytes) -> None:

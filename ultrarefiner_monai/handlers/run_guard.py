@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 from ignite.engine import Engine, Events
 
 from ultrarefiner_monai.devices import is_main
+from ultrarefiner_monai.files import remove_partials
 from ultrarefiner_monai.handlers.failure import is_failing, on_failure
 from ultrarefiner_monai.models.weights import CheckpointError
 
@@ -74,7 +75,8 @@ def exit_codes(advice: str, is_ending: Callable[[], bool] = lambda: False) -> It
 class RunGuard:
     """Locks the output folder of a trainer and turns SIGINT and SIGTERM into exit codes 130 and 143 while it runs.
 
-    The folder is locked at once, before any other handler writes into it. The lock belongs to the process and goes with
+    The folder is locked at once, before any other handler writes into it, and rid of what a writer that was killed has left
+    half written. The lock belongs to the process and goes with
     it, however it ends; nothing stale is left. Stopping loses at most the epoch in progress: the checkpoint of the epoch
     before is complete on the disk, and a resumed run repeats this one from the same random state.
     """
@@ -92,7 +94,7 @@ class RunGuard:
         self._acquire()
         trainer.add_event_handler(Events.STARTED, self._enter)
         trainer.add_event_handler(Events.COMPLETED, self._leave)
-        on_failure(trainer, self._leave)
+        on_failure(trainer, self._leave, at_last=True)  # others are not to be cut short by a signal
 
     def _enter(self, trainer: Engine) -> None:
         self._acquire()
@@ -120,4 +122,5 @@ class RunGuard:
             self._lock.acquire()
         except Timeout:
             return False
+        remove_partials(self._folder)
         return True

@@ -1,8 +1,6 @@
 """A tiny two-stage network in real MONAI engines."""
 
 import math
-import os
-import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,25 +142,3 @@ def make_run(items: list[dict[str, Any]]) -> Callable[..., Run]:
         return Run(trainer, evaluator, network, optimizer, scheduler, loss, losses, step)
 
     return make
-
-
-@pytest.fixture
-def fork() -> Callable[[Callable[[], None]], int]:
-    """Run a function in a child process (no imports again) and return its id; exits with SystemExit's code, 0 or 1."""
-
-    def start(function: Callable[[], None]) -> int:
-        child = os.fork()
-        if child:
-            return child
-        code = 1
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # whatever libraries of earlier tests have set, such as Ray
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        try:
-            function()
-            code = 0
-        except SystemExit as error:
-            code = int(error.code or 0)
-        finally:
-            os._exit(code)
-
-    return start

@@ -1,6 +1,7 @@
 """Atomic writes, JSON in and out, and undefined numbers on their way into files."""
 
 import math
+import os
 
 import pytest
 
@@ -10,6 +11,7 @@ from ultrarefiner_monai.files import (
     finite,
     json_or_empty,
     read_json,
+    remove_partials,
     without_folders,
     write_json,
     write_output,
@@ -78,3 +80,11 @@ def test_an_output_that_cannot_be_written_is_told(tmp_path):
 
 def test_only_whole_paths_lose_their_folders():
     assert [without_folders(value) for value in ("/a/b.pt", "a/b.pt", 3)] == ["b.pt", "a/b.pt", 3]
+
+
+def test_what_killed_writers_have_left_is_removed(tmp_path):
+    for name in (".a.pt.partial", ".b.json.77.partial", ".c.json.78.partial", "d.partial", ".lock"):
+        (tmp_path / name).touch()
+    os.utime(tmp_path / ".b.json.77.partial", (0, 0))
+    remove_partials(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".c.json.78.partial", ".lock", "d.partial"]

@@ -5,6 +5,7 @@ import json
 import math
 import os
 import shutil
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -16,6 +17,7 @@ from ultrarefiner_monai.schemas import Schema, brief, fault_in, problems
 
 Plain = TypeVar("Plain", dict, list)
 UNFINISHED = ".partial"  # ends the name of what is being written
+STALE_S = 60.0  # without a write: no file that is being written
 KINDS: dict[type, str] = {dict: "object", list: "list"}
 # The manifest of 100 000 images (600 bytes and 15 values each); what is within them is read in two seconds and 512 MiB.
 MAX_BYTES, MAX_VALUES = 64 * 2**20, 1_500_000
@@ -121,6 +123,18 @@ def append_line(path: Path, text: str) -> None:
         except OSError:
             os.truncate(path, end)
             raise
+
+
+def remove_partials(folder: Path) -> None:
+    """Remove what writers that were killed have left in `folder`, which nobody else is writing to but by `shared` writes.
+
+    Those of the latter, which tell their process, go once they are older than `STALE_S`.
+    """
+    for partial in folder.glob(f".*{UNFINISHED}"):
+        is_shared = partial.name.removesuffix(UNFINISHED).rpartition(".")[2].isdigit()
+        with suppress(OSError):
+            if not is_shared or time.time() - partial.stat().st_mtime > STALE_S:
+                partial.unlink()
 
 
 def write_atomically(path: str | Path, content: bytes) -> None:

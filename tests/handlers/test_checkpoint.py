@@ -2,12 +2,8 @@
 
 import logging
 import math
-import os
 import pickle
-import random
 import resource
-import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -345,36 +341,3 @@ def test_a_full_disk_leaves_what_was_there(tmp_path, full_disk):
     assert "\n" not in str(caught.value)
     assert before == (path.read_bytes(), path.with_suffix(".json").read_bytes())
     assert sorted(file.name for file in path.parent.iterdir()) == ["model.json", "model.pt"]
-
-
-def endless_training(folder):
-    """A trainer that does nothing but write checkpoints, whose weights say which epoch they are of."""
-    network = nn.Linear(300, 300, bias=False)
-    trainer, evaluator = Engine(lambda engine, batch: None), Engine(lambda engine, batch: None)
-    trainer.state.max_epochs, trainer.state.epoch_length = 10**6, 1
-
-    @trainer.on(Events.EPOCH_STARTED)
-    def mark(engine):
-        network.weight.data.fill_(engine.state.epoch)
-
-    return trainer, evaluator, CheckpointHandler(folder, {}, network, CARD), network
-
-
-def test_a_checkpoint_survives_twenty_kills(tmp_path, fork, caplog):
-    def train():
-        trainer, evaluator, handler, _ = endless_training(tmp_path)
-        handler.attach(trainer, evaluator)
-        handler.restore(trainer)
-        trainer.run([0], max_epochs=10**6)
-
-    generator, reached = random.Random(0), 0
-    for _ in range(20):
-        child = fork(train)
-        time.sleep(0.05 + 0.05 * generator.random())
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        trainer, _, handler, network = endless_training(tmp_path)
-        if handler.restore(trainer):
-            assert trainer.state.epoch >= reached and torch.all(network.weight == trainer.state.epoch)
-            reached = trainer.state.epoch
-    assert reached > 20 and not caplog.records  # never even damaged

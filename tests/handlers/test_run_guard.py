@@ -1,16 +1,19 @@
 """One process a folder; SIGINT and SIGTERM end a training cleanly and resumably."""
 
 import gc
+import math
 import os
 import signal
-import time
+import threading
 
 import pytest
 import torch
+from forking import hang, wait_for
 from ignite.engine import Engine, Events
 
 from ultrarefiner_monai.handlers import CheckpointError, CheckpointHandler, CompareMasks
 from ultrarefiner_monai.handlers import run_guard as guard
+from ultrarefiner_monai.handlers.failure import on_failure
 from ultrarefiner_monai.handlers.run_guard import RunGuard, exit_codes
 
 
@@ -20,38 +23,16 @@ def guarded(folder, work=lambda engine, batch: None):
     return trainer
 
 
-def wait_for(path, seconds=20):
-    until = time.monotonic() + seconds
-    while not path.exists():
-        assert time.monotonic() < until, f"{path} never appeared"
-        time.sleep(0.01)
-
-
-def test_a_second_process_is_refused_until_the_first_has_gone(tmp_path, fork):
-    def hold(engine, batch):
-        (tmp_path / "running").touch()
-        time.sleep(30)
-
-    child = fork(lambda: guarded(tmp_path / "run", hold).run([0]))
-    wait_for(tmp_path / "running")
-    with pytest.raises(CheckpointError, match="run is in use by another training"):
-        guarded(tmp_path / "run").run([0])
-    guarded(tmp_path / "elsewhere").run([0])
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    guarded(tmp_path / "run").run([0])
-
-
 def test_the_folder_is_locked_before_anything_is_written(tmp_path, fork):
     """A tracker that starts with the trainer must not replace the files of the run that has the folder."""
 
     def hold():
         _kept = guarded(tmp_path)
         (tmp_path / "held").touch()
-        time.sleep(30)
+        hang()
 
     child = fork(hold)
-    wait_for(tmp_path / "held")
+    wait_for(tmp_path / "held", child)
     with pytest.raises(CheckpointError, match="in use by another training"):
         RunGuard(tmp_path).attach(Engine(lambda engine, batch: None))
     os.kill(child, signal.SIGKILL)
@@ -71,6 +52,7 @@ def test_a_workflow_dropped_before_it_ran_does_not_keep_the_folder(tmp_path):
         gc.enable()
 
 
+@pytest.mark.fault(21)
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_stopped_training_exits_with_the_shells_code_and_resumes(make_run, tmp_path, fork, number, code):
     def make(folder):
@@ -83,14 +65,14 @@ def test_a_stopped_training_exits_with_the_shells_code_and_resumes(make_run, tmp
         run, _ = make("cut")
 
         @run.trainer.on(Events.ITERATION_COMPLETED(once=5))
-        def hang(engine):
+        def wait(engine):
             (tmp_path / "running").touch()
-            time.sleep(30)
+            hang()
 
         run.trainer.run()
 
     child = fork(train)
-    wait_for(tmp_path / "running")
+    wait_for(tmp_path / "running", child)
     os.kill(child, number)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == code
 
@@ -104,23 +86,26 @@ def test_a_stopped_training_exits_with_the_shells_code_and_resumes(make_run, tmp
 
 
 def stopped_slowly(folder):
-    """Train until a signal comes, and take a second to end."""
+    """Train until a signal comes, and end once the parent says so."""
     with exit_codes("again"):
         try:
             (folder / "running").touch()  # the signal may come at once
-            time.sleep(30)
+            hang()
         finally:
             (folder / "stopping").touch()
-            time.sleep(1)
+            while not (folder / "go on").exists():
+                threading.Event().wait(0.01)
             (folder / "ended").touch()
 
 
-def test_a_signal_that_comes_twice_does_not_cut_the_end_short(tmp_path, fork):
+def test_a_signal_that_comes_twice_does_not_cut_the_end_short(tmp_path, fork, monkeypatch):
+    monkeypatch.setattr(guard, "SAME_S", math.inf)
     child = fork(lambda: stopped_slowly(tmp_path))
-    wait_for(tmp_path / "running")
+    wait_for(tmp_path / "running", child)
     os.kill(child, signal.SIGTERM)
-    wait_for(tmp_path / "stopping")
+    wait_for(tmp_path / "stopping", child)
     os.kill(child, signal.SIGTERM)  # as torchrun does after SLURM
+    (tmp_path / "go on").touch()
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 143
     assert (tmp_path / "ended").exists()
 
@@ -128,12 +113,25 @@ def test_a_signal_that_comes_twice_does_not_cut_the_end_short(tmp_path, fork):
 def test_a_later_signal_ends_what_does_not_end(tmp_path, fork, monkeypatch):
     monkeypatch.setattr(guard, "SAME_S", 0.0)
     child = fork(lambda: stopped_slowly(tmp_path))
-    wait_for(tmp_path / "running")
+    wait_for(tmp_path / "running", child)
     os.kill(child, signal.SIGTERM)
-    wait_for(tmp_path / "stopping")
+    wait_for(tmp_path / "stopping", child)
     os.kill(child, signal.SIGTERM)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGTERM
     assert not (tmp_path / "ended").exists()
+
+
+def test_a_signal_while_a_failure_is_told_does_not_cut_that_short(tmp_path, fork):
+    """As when torchrun ends the process whose connection to a dead one has just failed."""
+
+    def train():
+        trainer = guarded(tmp_path, lambda engine, batch: 1 / 0)
+        on_failure(trainer, lambda error: (os.kill(os.getpid(), signal.SIGTERM), (tmp_path / "told").touch()))
+        trainer.run([0])
+
+    child = fork(train)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
+    assert (tmp_path / "told").exists()
 
 
 def test_signal_handlers_are_put_back(tmp_path):

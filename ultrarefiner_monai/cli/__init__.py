@@ -11,7 +11,7 @@ from ultrarefiner_monai.cli.command_line import UsageError, command
 from ultrarefiner_monai.cli.deploy import Export, predict
 from ultrarefiner_monai.cli.manifests import Manifests
 from ultrarefiner_monai.cli.reports import compare, report
-from ultrarefiner_monai.cli.tools import bundles, doctor, phantom, relocate, systems
+from ultrarefiner_monai.cli.tools import bundles, doctor, phantom, relocate, systems, track
 from ultrarefiner_monai.cli.training import cv, quickstart
 from ultrarefiner_monai.errors import DataError, refusal
 
@@ -27,6 +27,7 @@ VERBS = {
     "systems": systems,
     "bundles": bundles,
     "relocate": relocate,
+    "track": track,
     "doctor": doctor,
 }
 

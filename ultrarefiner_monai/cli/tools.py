@@ -118,6 +118,32 @@ def relocate(tracking_uri: str | None = None) -> None:
         )
 
 
+def track(folder: str, tracking_uri: str | None = None) -> None:
+    """Send what MLflow has not got of the runs in a folder, because its server was away or the run was killed.
+
+    Args:
+        folder: of a run, or of several, such as a cross-validation's.
+        tracking_uri: the store they belong to; the project's own by default.
+    """
+    from ultrarefiner_monai.tracking.pending import pending_folders
+
+    owing = pending_folders(Path(folder))
+    if not owing:
+        print(f"{folder}: MLflow has got everything of the runs there")
+        return
+    from ultrarefiner_monai.bundle.paths import BUNDLES, project_root
+    from ultrarefiner_monai.bundle.run_facts import EXECUTED, store_uri
+    from ultrarefiner_monai.deploy.mlflow import logged_model
+    from ultrarefiner_monai.files import json_or_empty
+    from ultrarefiner_monai.tracking.pending import send_pending
+
+    uri = store_uri(project_root(str(BUNDLES / "phase1")), tracking_uri)
+    for run in owing:
+        amp = json_or_empty(run / EXECUTED, dict).get("amp") is True
+        status = send_pending(run, uri, lambda place, amp=amp: logged_model(place, amp))
+        print(f"{run}: sent, {status}" if status else f"{run}: its note of what MLflow lacks is damaged; nothing sent")
+
+
 def doctor() -> None:
     """Say what this machine has: versions, device, weights, data and tracking store; exit status 1 if something is missing."""
     problems = [line for line in (_version(name) for name in PACKAGES) if line]

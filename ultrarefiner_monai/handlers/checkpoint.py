@@ -301,7 +301,8 @@ class CheckpointHandler:
         """Let `previous` name the file that `last` names, so that both are whole while the new one is being written."""
         if self._is_new:  # a fresh start: an older run's checkpoint is no fallback for this one
             self.previous.unlink(missing_ok=True)
-        elif self.last.exists():
+        elif self.last.exists() and not (self.previous.exists() and self.previous.samefile(self.last)):
+            # The same after a kill in between, where renaming would do nothing and leave the link.
             link = self.previous.with_name(f".{self.previous.name}.partial")
             link.unlink(missing_ok=True)
             try:

@@ -13,16 +13,18 @@ logger = logging.getLogger(__name__)
 Action = Callable[[BaseException], None]
 
 
-def on_failure(engine: Engine, action: Action) -> None:
+def on_failure(engine: Engine, action: Action, at_last: bool = False) -> None:
     """Call `action` once when an exception, a signal's included, ends a run of `engine`; the exception then goes on.
 
     Ignite swallows an exception that a handler has seen, a handler that raises it again keeps it from the ones after, and
-    most exceptions come twice: hence one handler an engine for all actions, which are called in the order they were given.
+    most exceptions come twice: hence one handler an engine for all actions, which are called in the order they were given,
+    those `at_last` after all others.
     """
     if "failure" not in vars(engine):
         vars(engine)["failure"] = failure = _Failure()
         engine.add_event_handler(Events.EXCEPTION_RAISED, failure)
-    vars(engine)["failure"].actions.append(action)
+    failure = vars(engine)["failure"]
+    (failure.last_actions if at_last else failure.actions).append(action)
 
 
 def log_in_one_line(*engines: Engine) -> None:
@@ -70,6 +72,7 @@ class _Failure:
 
     def __init__(self) -> None:
         self.actions: list[Action] = []
+        self.last_actions: list[Action] = []
         self.is_acting = False
         self._seen: BaseException | None = None
 
@@ -90,7 +93,7 @@ class _Failure:
         try:
             if (group := peers()) is not None:
                 group.note(error)
-            for action in self.actions:
+            for action in (*self.actions, *self.last_actions):
                 _try(action, error)
         finally:
             self.is_acting = False

@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 from ignite.engine import Engine, Events
 
 from ultrarefiner_monai.devices import is_main
+from ultrarefiner_monai.files import remove_partials
 from ultrarefiner_monai.handlers.failure import is_failing, on_failure
 from ultrarefiner_monai.models.weights import CheckpointError
 
@@ -85,8 +86,8 @@ def exit_codes(
 class RunGuard:
     """Locks the output folder of a trainer and turns SIGINT and SIGTERM into exit codes 130 and 143 while it runs.
 
-    The folder is locked at once, before any other handler writes into it. The lock belongs to the process and goes with
-    it, however it ends; nothing stale is left.
+    The folder is locked at once, before any other handler writes into it, and rid of what a writer that was killed has left
+    half written. The lock belongs to the process and goes with it, however it ends; nothing stale is left.
 
     A signal is noted in `trainer.state.asked`, so that the step in progress can be completed and saved before `end` is called.
     What does not come to that in STEP_S seconds is ended where it is: the checkpoint before is complete on the disk.
@@ -111,7 +112,7 @@ class RunGuard:
         self._acquire()
         trainer.add_event_handler(Events.STARTED, self._enter)
         trainer.add_event_handler(Events.COMPLETED, self._complete)
-        on_failure(trainer, self._leave)
+        on_failure(trainer, self._leave, at_last=True)  # others are not to be cut short by a signal
 
     def end(self, number: int) -> NoReturn:
         """End the run as the signal `number` asks."""
@@ -163,4 +164,5 @@ class RunGuard:
             self._lock.acquire()
         except Timeout:
             return False
+        remove_partials(self._folder)
         return True

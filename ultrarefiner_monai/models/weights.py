@@ -15,6 +15,7 @@ from ultrarefiner_monai.errors import CodeError, DataError, one_line
 from ultrarefiner_monai.files import atomic_write, file_sha256, json_text, read_json
 from ultrarefiner_monai.models.card_schema import check_card
 from ultrarefiner_monai.models.old_cards import converted
+from ultrarefiner_monai.models.seal import Sealed, has_broken_seal
 
 MISSING = object()
 # Cards of older trainings lack these; a network that differs in them refuses the weights by itself.
@@ -102,7 +103,9 @@ def write_torch(value: Any, path: Path) -> None:
     """`torch.save`, atomically; a refusal of the disk becomes a CheckpointError that says how much space is needed."""
     try:
         with atomic_write(path) as file:
-            torch.save(value, file)
+            sealed = Sealed(file)
+            torch.save(value, sealed)
+            sealed.seal()
     except (OSError, RuntimeError) as error:
         need = sum(tensor.nbytes for _, tensor in _tensors(value)) / 2**20
         raise CheckpointError(
@@ -114,7 +117,8 @@ def write_torch(value: Any, path: Path) -> None:
 def read_torch(path: Path) -> Any:
     """`torch.load` of plain data onto the CPU, every byte checked.
 
-    torch does not verify the CRC-32 that its zip files carry, so a flipped bit would load in silence: zipfile does it.
+    torch does not verify the CRC-32 that its zip files carry, so a flipped bit would load in silence: zipfile does it, and a
+    file's seal covers what has no CRC-32.
     A `.safetensors` file, which carries none, is as sure as its card's SHA-256.
 
     Raises:
@@ -127,6 +131,8 @@ def read_torch(path: Path) -> Any:
             return load_file(path)
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
+        if damaged is None and has_broken_seal(path):
+            raise zipfile.BadZipFile("its SHA-256 differs from the one at its end")
         if damaged is not None:
             raise zipfile.BadZipFile(f"checksum of {damaged} differs")
         return torch.load(path, map_location="cpu", weights_only=True)

@@ -75,7 +75,7 @@ class RunReport:
     def _end(self, status: str, error: str | None = None) -> None:
         content = self._write(status, error)
         table = final_table(content, read_epochs(self.folder))
-        logger.info("%s after %s%s", status, duration(content["seconds"]), f"\n{table}" if table else "")
+        logger.info("\n".join(filter(None, (f"{status} after {duration(content['seconds'])}", table))))
         PACKAGE_LOG.removeHandler(self._warnings)
         if self._log is not None:
             PACKAGE_LOG.removeHandler(self._log)

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from ultrarefiner_monai.errors import DataError, one_line
-from ultrarefiner_monai.files import atomic_write, file_sha256, read_json
+from ultrarefiner_monai.files import atomic_write, check_claims, file_sha256, read_json
 from ultrarefiner_monai.models.old_cards import converted
 
 MISSING = object()
@@ -118,6 +118,7 @@ def read_torch(path: Path) -> Any:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
+        check_claims(path)
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
         if damaged is not None:

@@ -23,7 +23,7 @@ def read_epochs(folder: Path) -> dict[int, dict[str, Any]]:
     for line in path.read_bytes().splitlines() if path.is_file() else ():
         try:
             record = json.loads(line)
-        except ValueError:  # the process was killed while it wrote
+        except (ValueError, RecursionError):  # the process was killed while it wrote, or somebody else did
             continue
         if isinstance(record, dict) and isinstance(record.get("step"), int):
             epochs.setdefault(record["step"], {}).update(record)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ultrarefiner_monai.devices import is_main
+from ultrarefiner_monai.texts import printable
 from ultrarefiner_monai.tracking.metrics_file import append_record
 from ultrarefiner_monai.tracking.mlflow_run import MlflowRun, Operation
 
@@ -185,5 +186,5 @@ def _key(name: str) -> str:
 
 
 def _cut(value: Any, length: int) -> str:
-    text = str(value)
+    text = printable(str(value))
     return text if len(text) <= length else text[: length - 1] + "…"

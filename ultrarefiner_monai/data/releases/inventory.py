@@ -10,6 +10,7 @@ from pathlib import Path
 from ultrarefiner_monai.data.releases.readers import reader
 from ultrarefiner_monai.data.releases.readers.tables import read_lines
 from ultrarefiner_monai.data.releases.records import Record, Size, Source
+from ultrarefiner_monai.data.releases.roots import unsafe
 from ultrarefiner_monai.errors import DataError, raise_problems
 
 COLUMNS = (
@@ -57,6 +58,8 @@ def _record(name: str, identify: Callable[[str], str], header: list[str], values
     )
     if not len(masks) == len(sizes) == len(hashes):
         raise DataError(f"{row['image']}: {len(masks)} masks, {len(sizes)} mask sizes, {len(hashes)} mask hashes")
+    if fault := next(filter(None, map(unsafe, (row["image"], *masks))), None):
+        raise DataError(fault)
     if row["official_fold"] not in OFFICIAL:
         raise DataError(
             f"{row['image']}: official_fold: expected 1 to 10, test or nothing, found {row['official_fold']!r}"

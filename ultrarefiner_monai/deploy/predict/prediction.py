@@ -1,13 +1,11 @@
 """Images in, masks at their own size out: the verb `predict`."""
 
-import csv
 import math
 import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from ultrarefiner_monai.deploy.predict.outputs import Outputs, WriteError, frame
 from ultrarefiner_monai.errors import DataError, shown
 from ultrarefiner_monai.files import file_sha256, finite, json_text
 from ultrarefiner_monai.models.ensemble import Ensemble, Models
+from ultrarefiner_monai.texts import csv_text, lines_of
 
 SCHEMA = "ultrarefiner_monai/predict/1"
 TABLE, REPORT = "measures.csv", "report.json"
@@ -70,7 +69,7 @@ class Summary:
         )
         lines.append(f"{counts}; {self.seconds:.1f} s")
         lines.append(f"wrote {self.out / 'masks'}, {self.out / TABLE} and {self.out / REPORT}")
-        return "\n".join(lines)
+        return lines_of(lines)
 
 
 @dataclass(frozen=True)
@@ -204,11 +203,8 @@ def _predict_file(job: _Job, ensemble: Ensemble, outputs: Outputs) -> Iterator[d
 
 def _write_tables(summary: Summary, ensemble: Ensemble, outputs: Outputs) -> None:
     """Write `measures.csv`, undefined numbers empty, and `report.json`, with the models, undefined numbers null."""
-    stream = StringIO()
-    columns = summary.rows[0] if summary.rows else ("file",)
-    writer = csv.DictWriter(stream, list(columns), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(finite(row, instead="") for row in summary.rows)
+    columns = list(summary.rows[0]) if summary.rows else ["file"]
+    table = csv_text([finite(row, instead="") for row in summary.rows], columns)
     document = {
         "schema": SCHEMA,
         "version": ultrarefiner_monai.__version__,
@@ -224,5 +220,5 @@ def _write_tables(summary: Summary, ensemble: Ensemble, outputs: Outputs) -> Non
         "left_out": [str(mask) for mask in summary.masks],
         "failures": [{"file": path, "reason": reason} for path, reason in summary.failures],
     }
-    write_file(outputs.out / TABLE, stream.getvalue().encode())
+    write_file(outputs.out / TABLE, table.encode())
     write_file(outputs.out / REPORT, json_text(document).encode())

@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import gettempdir
 from typing import Any
 
+from ultrarefiner_monai.data.releases.roots import unsafe
 from ultrarefiner_monai.deploy.monailabel.labels import NIFTIS, NRRDS
 from ultrarefiner_monai.deploy.monailabel.parts import options_of
 from ultrarefiner_monai.errors import DataError, did_you_mean, raise_problems
@@ -97,7 +98,7 @@ def checked(request: Mapping[str, Any], keys: Iterable[Key]) -> dict[str, Any]:
 
 def is_plain(name: str) -> bool:
     """Whether a client's text names a file in a folder and leads nowhere else; hidden ones do not count."""
-    return bool(PLAIN.fullmatch(name))
+    return bool(PLAIN.fullmatch(name)) and not unsafe(name)
 
 
 def is_upload(path: str) -> bool:

@@ -52,7 +52,7 @@ def csv_text(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> str:
         ValueError: a row has a column that is not among `columns`.
     """
     stream = StringIO(newline="")
-    writer = csv.DictWriter(stream, list(columns), lineterminator="\n")
+    writer = csv.DictWriter(stream, list(columns))  # lines end as in RFC 4180, for only then is a lone "\r" quoted
     writer.writerow({name: _cell(name) for name in columns})
     writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
     return stream.getvalue().encode(errors="backslashreplace").decode()

@@ -14,7 +14,7 @@ Location = str | Path | Mapping[str, str]
 Root = str | Path | Mapping[str, Path]
 
 MADE = "ultrarefiner_masks"  # folder in a data set's root with the masks that `manifests build` has written
-LONGEST = 255  # bytes of a file's name on any file system that is in use
+LONGEST = 230  # bytes of a file's name: file systems take 255, and results add an ending, in the making 20 bytes
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")  # control characters, and bytes that are no UTF-8
 
 

@@ -1,6 +1,7 @@
 """Images in, masks at their own size out: the verb `predict`."""
 
 import math
+import os
 import sys
 import time
 from collections import defaultdict
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import ultrarefiner_monai
+from ultrarefiner_monai.data.releases.roots import LONGEST
 from ultrarefiner_monai.deploy.images.dicom import DicomFile
 from ultrarefiner_monai.deploy.images.find import Found, find_files, open_image_file
 from ultrarefiner_monai.deploy.images.image_file import ImageFile
@@ -132,6 +134,8 @@ def _readable(found: Sequence[Found], outputs: Outputs, any_modality: bool, summ
     """The files that can be opened; the others become failures."""
     for file in found:
         try:
+            if len(os.fsencode(file.path.name)) > LONGEST:
+                raise DataError(f"{file.path}: a name of more than {LONGEST} bytes, too long for results; shorten it")
             source = open_image_file(file.path, any_modality)
             if outputs.format == "dicom-seg" and not isinstance(source, DicomFile):
                 raise DataError(f"{file.path}: a DICOM segmentation needs a DICOM file; take --format png or nifti")

@@ -26,3 +26,7 @@ def _hand_over() -> None:
 
 
 _hand_over()
+
+from ultrarefiner_monai.texts import guard_logs  # noqa: E402 - of the copy that has the place now
+
+guard_logs(__name__)

@@ -7,8 +7,11 @@ from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 from typing import ParamSpec, TypeVar
 
+from ultrarefiner_monai.texts import printable
+
 SHOWN_LETTERS = 200  # of another library's error: some of torch's fill a page
 SHOWN_PROBLEMS = 20  # a line of twenty faults is still readable in a terminal; the rest is in `problems`
+MOST_LETTERS, END = 2000, 500  # of an error: what it quotes may be of any length; the next step stands at the end
 
 # What to do about a file that the operating system refuses, by its number; other errors of it are no user's mistake.
 NEXT_STEPS = {
@@ -30,12 +33,16 @@ R = TypeVar("R")
 
 
 class DataError(ValueError):
-    """A mistake in the user's files or arguments, told in one line.
+    """A mistake in the user's files or arguments, told in one line: what it quotes of them is made printable.
 
     `problems` holds every single fault where several were found at once.
     """
 
     problems: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        text = printable(super().__str__())
+        return text if len(text) <= MOST_LETTERS else f"{text[: MOST_LETTERS - END]} … {text[3 - END :]}"
 
 
 class CodeError(DataError):
@@ -68,7 +75,7 @@ def raise_problems(subject: str, problems: Iterable[str]) -> None:
 
 def shown(names: Iterable[object], limit: int, separator: str = ", ") -> str:
     """The first `limit` of the names in one line, and how many more there are."""
-    texts = list(map(str, names))
+    texts = [printable(str(name)) for name in names]
     head = separator.join(texts[:limit])
     return head if len(texts) <= limit else f"{head}{separator.rstrip(', ')} and {len(texts) - limit} more"
 

@@ -6,14 +6,18 @@ import math
 import os
 import shutil
 import time
+import zipfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from ultrarefiner_monai.errors import SHOWN_PROBLEMS, CodeError, DataError, one_line, shown
 from ultrarefiner_monai.schemas import Schema, brief, fault_in, problems
+
+if TYPE_CHECKING:
+    import numpy as np
 
 Plain = TypeVar("Plain", dict, list)
 UNFINISHED = ".partial"  # ends the name of what is being written
@@ -177,8 +181,12 @@ def _sync_folder(folder: Path) -> None:
 
 
 def json_text(content: Any, indent: int = 1) -> str:
-    """Plain values as strict JSON; numbers that are not finite become null."""
-    return json.dumps(finite(content), indent=indent, ensure_ascii=False, allow_nan=False) + "\n"
+    """Plain values as strict JSON; numbers that are not finite become null.
+
+    Halves of surrogate pairs, which UTF-8 does not have, are written as JSON's escapes and read back as they were.
+    """
+    text = json.dumps(finite(content), indent=indent, ensure_ascii=False, allow_nan=False)
+    return text.encode(errors="backslashreplace").decode() + "\n"
 
 
 def write_json(path: str | Path, content: Any, indent: int = 1) -> None:
@@ -269,6 +277,50 @@ def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         doubled = Counter(key for key, _ in pairs).most_common(1)[0][0]
         raise ValueError(f"key {brief(doubled)} stands there twice")
     return found
+
+
+def check_claims(path: Path) -> None:
+    """Raise `BadZipFile` where a zip's entries claim to hold more than twice the file's bytes.
+
+    Numbers hardly shrink, and `torch.save` and `np.savez` lay them side by side as they are: what claims more is damaged, or
+    made to fill the memory.
+    """
+    size = path.stat().st_size
+    with zipfile.ZipFile(path) as archive:
+        claimed = sum(entry.file_size for entry in archive.infolist())
+    if claimed > 2 * size:
+        raise zipfile.BadZipFile(f"entries of {claimed} bytes in a file of {size}")
+
+
+def read_npz(path: Path) -> "dict[str, np.ndarray]":
+    """The arrays of a file as `np.savez` writes it; nothing in it is unpickled, and their sizes are checked before they are read.
+
+    Raises:
+        FileNotFoundError: there is none.
+        DataError: damaged, arrays of objects, or more than the file can hold.
+    """
+    import numpy as np
+    from numpy.lib import format as npy
+
+    arrays = {}
+    try:
+        check_claims(path)
+        with zipfile.ZipFile(path) as archive:
+            for entry in archive.infolist():
+                with archive.open(entry) as file:
+                    version = npy.read_magic(file)
+                    header = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}[version]
+                    shape, fortran, dtype = header(file)
+                    content = file.read()  # to its end, where zipfile compares the checksum
+                if dtype.hasobject or math.prod(shape) * dtype.itemsize != len(content):
+                    raise ValueError(f"{entry.filename} is no array of {dtype} of shape {shape}")
+                array = np.frombuffer(bytearray(content), dtype).reshape(shape, order="F" if fortran else "C")
+                arrays[entry.filename.removesuffix(".npy")] = array
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # a damaged file may fail in any way at all
+        raise DataError(f"{path}: not a sound file of arrays ({one_line(error)})") from None
+    return arrays
 
 
 def finite(value: Any, instead: Any = None) -> Any:

@@ -6,7 +6,6 @@ import json
 import logging
 import math
 import re
-import zipfile
 from functools import cached_property
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from torch import nn
 from ultrarefiner_monai.bundle.config_keys import running_parser
 from ultrarefiner_monai.bundle.preflight import Plan
 from ultrarefiner_monai.errors import DataError
-from ultrarefiner_monai.files import write_atomically
+from ultrarefiner_monai.files import read_npz, write_atomically
 from ultrarefiner_monai.networks import Sam, SamRefiner, UltraRefiner
 from ultrarefiner_monai.networks.sam import lora_rank
 
@@ -59,19 +58,16 @@ class EmbeddingCache:
         self.signature = signature
 
     def get(self, key: str) -> np.ndarray | None:
-        """Read the embedding (C, h, w) float16 of an image, or None if it is not cached.
+        """Read the embedding (C, h, w) float16 of an image, or None if it is not cached or its file is damaged (a warning).
 
         Args:
             key: SHA-256 of the image file's bytes, and the grid (`-WxH`) that it was read on.
 
         Raises:
-            DataError: the file is corrupt, or another encoder, input size or setting made it.
+            DataError: another encoder, input size or setting made the file.
         """
         path = self._path(key)
-        try:
-            return self._read(path)
-        except FileNotFoundError:
-            return None
+        return self._read(path)
 
     def put(self, key: str, array: np.ndarray) -> None:
         """Store an embedding, cast to float16, in place of any earlier one.
@@ -95,15 +91,18 @@ class EmbeddingCache:
                 f"{path}: cannot be written ({error.strerror}); needs {need}, free some or move the cache"
             ) from error
 
-    def _read(self, path: Path) -> np.ndarray:
+    def _read(self, path: Path) -> np.ndarray | None:
         """Embedding of one file, its checksum and signature checked."""
         try:
-            with np.load(path, allow_pickle=False) as stored:
-                embedding, signature = stored["embedding"], str(stored["signature"])
+            stored = read_npz(path)
+            embedding, signature = stored["embedding"], str(stored["signature"])
+            if embedding.dtype != np.float16:
+                raise DataError(f"{path}: expected float16, found {embedding.dtype}")
         except FileNotFoundError:
-            raise
-        except (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
-            raise DataError(f"{path}: corrupt embedding ({error}); delete the file, it is made anew") from error
+            return None
+        except (DataError, KeyError) as error:
+            logger.warning("damaged embedding, made anew: %s", error)
+            return None
         if signature != self.signature:
             raise DataError(
                 f"{path}: stale embedding, expected {self.signature}, found {signature}; "

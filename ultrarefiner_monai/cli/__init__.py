@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 
 import fire
 
@@ -47,6 +48,8 @@ def run(words: Sequence[str]) -> None:
 
 def main() -> None:
     """Run a verb; a mistake of the user's ends in one line on standard error and exit status 2 or 1."""
+    if isinstance(sys.stdout, TextIOWrapper):  # names may hold what the terminal's encoding does not
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         try:
             run(sys.argv[1:])

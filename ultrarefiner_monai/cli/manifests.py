@@ -101,7 +101,7 @@ class Manifests:
             except DataError as error:
                 failed.append(error)
         if failed:
-            raise DataError("\n".join(map(str, failed)))
+            raise DataError("; ".join(map(str, failed)))
 
     def verify(
         self,

@@ -25,6 +25,7 @@ from ultrarefiner_monai.metrics.scores import (
     summarise_rows,
     told_columns,
 )
+from ultrarefiner_monai.texts import markdown_cell
 
 TEST = "test"
 COLUMNS = ("dataset", "id", "image", "patient", "class", "fold", "phase")
@@ -78,7 +79,9 @@ def predictions(cv: CrossValidation, phase: str, fold: int | None) -> list[Predi
     folders = {output: cv.maps(phase, fold, output) for output in outputs}
     files = {entry["id"]: entry["file"] for entry in PredictionIndex.load(folders[outputs[-1]]).items}
     return [
-        Prediction(phase, fold, item, {output: folder / files[item["id"]] for output, folder in folders.items()})
+        Prediction(
+            phase, fold, item, {output: resolve(folder, files[item["id"]]) for output, folder in folders.items()}
+        )
         for item in cv.manifest.items()
         if item["id"] in files
     ]
@@ -128,7 +131,7 @@ def markdown(lines: Sequence[dict[str, Any]]) -> str:
     table = [" | ".join(head).join(("| ", " |")), "|" + " --- |" * len(head)]
     for line in lines:
         cells = (str(line["phase"]), str(line["fold"]), str(line["images"]), *(_cell(line, name) for name in names))
-        table.append(" | ".join(cells).join(("| ", " |")))
+        table.append(" | ".join(map(markdown_cell, cells)).join(("| ", " |")))
     return "\n".join(table)
 
 

@@ -19,6 +19,7 @@ from ultrarefiner_monai.cross_validation.engines import Task
 from ultrarefiner_monai.data.manifests import Manifest
 from ultrarefiner_monai.data.predictions import PredictionIndex, mean_of_maps
 from ultrarefiner_monai.data.releases import find_root
+from ultrarefiner_monai.data.releases.roots import resolve
 from ultrarefiner_monai.errors import DataError, one_line_errors
 from ultrarefiner_monai.files import json_or_empty, write_atomically, write_json
 from ultrarefiner_monai.handlers.earlier_run import BEGUN_WITH, DONE, FINISHED, SETTINGS, has_work
@@ -259,7 +260,7 @@ def _average(sources: list[Path], target: Path) -> None:
         return
     index = PredictionIndex.load(sources[0])
     for entry in index.items:
-        write_atomically(target / entry["file"], (sources[0] / entry["file"]).read_bytes())
+        write_atomically(resolve(target, entry["file"]), resolve(sources[0], entry["file"]).read_bytes())
     index.write(target)
 
 

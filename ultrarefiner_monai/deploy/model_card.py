@@ -18,6 +18,7 @@ from ultrarefiner_monai.models.card import read_card
 from ultrarefiner_monai.models.card_schema import COMPLETE
 from ultrarefiner_monai.schemas import without_code
 from ultrarefiner_monai.systems import Stage, find_system
+from ultrarefiner_monai.texts import markdown_cell
 
 MARKDOWN = "MODEL_CARD.md"
 INTENDED_USE = "Research on lesion segmentation in B-mode breast ultrasound. Not for clinical use."
@@ -170,7 +171,9 @@ def _over_same_images(columns: Mapping[str, np.ndarray], outputs: Sequence[str])
 def _table(values: Mapping[str, Any]) -> str:
     """A two-column table; a list is shown with commas, None as a dash."""
     shown = {key: ", ".join(map(str, value)) if isinstance(value, list) else value for key, value in values.items()}
-    rows = [f"| {key} | {'-' if value is None else value} |" for key, value in shown.items()]
+    rows = [
+        f"| {markdown_cell(key)} | {'-' if value is None else markdown_cell(value)} |" for key, value in shown.items()
+    ]
     return "\n".join(["| | |", "| --- | --- |", *rows])
 
 

@@ -89,7 +89,7 @@ class CompareMasks:
         metrics = summarise_rows(rows) | summarise_calibration(sums, self.outputs)
         engine.state.metrics.update(metrics)
         if is_main():
-            logger.info("%s", comparison_table(metrics, len(rows), unit_of(rows)))
+            logger.info(comparison_table(metrics, len(rows), unit_of(rows)))
             write_rows(self.folder / PER_IMAGE, rows)
             diagrams = reliability_diagrams(sums, self.outputs, len(rows))
             write_json(self.folder / "reliability.json", diagrams, indent=2)

@@ -18,8 +18,10 @@ from ultrarefiner_monai.devices import is_main
 from ultrarefiner_monai.files import atomic_write
 from ultrarefiner_monai.masks import THRESHOLD
 from ultrarefiner_monai.metrics import overlap_metrics
+from ultrarefiner_monai.texts import printable
 from ultrarefiner_monai.tracking.tracker import Tracker
 
+LETTERS = 200  # of an id in the name of a file; file systems take 255
 GREYS = 40  # grey speckle does not compress; few greys keep a panel under 300 kB and its colours exact
 PANEL_INCHES, DPI = 2.6, 130
 
@@ -87,10 +89,17 @@ class SavePanels:
             if len(pred) != len(self.outputs):
                 raise ValueError(f"{name}: expected channels {', '.join(self.outputs)}, found {len(pred)}")
             masks = dict(zip(self.outputs, pred >= self.threshold, strict=True))
-            path = self.folder / folder / f"{re.sub(r'[^0-9A-Za-z._-]+', '_', name)}.png"
-            save_panel(path, read_grey(item["image_path"], size=truth.shape[::-1]), masks, truth > 0, title=name)
+            path = self.folder / folder / file_name(name)
+            save_panel(
+                path, read_grey(item["image_path"], size=truth.shape[::-1]), masks, truth > 0, title=printable(name)
+            )
             if self.tracker is not None:
                 self.tracker.log_artifact(path, folder)
+
+
+def file_name(name: str) -> str:
+    """Name of the panel of an image: the end of its id, with nothing but plain letters."""
+    return f"{re.sub(r'[^0-9A-Za-z._-]+', '_', name)[-LETTERS:]}.png"
 
 
 def save_panel(path: Path, image: np.ndarray, masks: Mapping[str, np.ndarray], truth: np.ndarray, title: str) -> None:

@@ -77,7 +77,7 @@ class RunReport:
         try:
             content = self._write(status, error)
             table = final_table(content, read_epochs(self.folder))
-            logger.info("%s after %s%s", status, duration(content["seconds"]), f"\n{table}" if table else "")
+            logger.info("\n".join(filter(None, (f"{status} after {duration(content['seconds'])}", table))))
         finally:
             PACKAGE_LOG.removeHandler(self._warnings)
             if self._log is not None:

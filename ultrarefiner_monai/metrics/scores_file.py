@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from ultrarefiner_monai.errors import DataError
-from ultrarefiner_monai.files import atomic_write
+from ultrarefiner_monai.files import write_atomically
 from ultrarefiner_monai.metrics.scores import Row, outputs_of
+from ultrarefiner_monai.texts import csv_text, csv_value
 
 PER_IMAGE = "per_image.csv"
 NAMES = ("dataset", "id", "image", "patient", "class", "phase", "unit")  # columns of text; the others are numbers
@@ -16,10 +17,7 @@ NEEDED = {"patient", "class"}  # beside the Dice of an output
 
 def write_rows(path: Path, rows: Sequence[Row]) -> None:
     """Write the rows as CSV, atomically; columns as in the first row."""
-    with atomic_write(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]) if rows else ["id"])
-        writer.writeheader()
-        writer.writerows(rows)
+    write_atomically(path, csv_text(rows, list(rows[0]) if rows else ["id"]).encode())
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -52,4 +50,4 @@ def _value(name: str, text: str | None) -> Any:
         raise ValueError("a line is cut short")
     if name == "fold":
         return int(text) if text.isdigit() else text
-    return text if name in NAMES else float(text or "nan")
+    return csv_value(text) if name in NAMES else float(text or "nan")

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from ultrarefiner_monai.errors import CodeError, DataError, one_line
-from ultrarefiner_monai.files import atomic_write, file_sha256, json_text, read_json
+from ultrarefiner_monai.files import atomic_write, check_claims, file_sha256, json_text, read_json
 from ultrarefiner_monai.models.card_schema import check_card
 from ultrarefiner_monai.models.old_cards import converted
 from ultrarefiner_monai.models.seal import Sealed, has_broken_seal
@@ -129,6 +129,7 @@ def read_torch(path: Path) -> Any:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
+        check_claims(path)
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
         if damaged is None and has_broken_seal(path):

@@ -6,7 +6,6 @@ heads apart. Each tensor of the network is therefore seen through a view that ha
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -16,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ultrarefiner_monai.errors import shown
+from ultrarefiner_monai.errors import DataError, shown
+from ultrarefiner_monai.files import read_npz
 
 if TYPE_CHECKING:
     from ultrarefiner_monai.networks.hybrid_resnet import Bottleneck, HybridResNet
@@ -63,9 +63,8 @@ def resize_positions(positions: Tensor, grid_size: int) -> Tensor:
 
 def _read(path: Path) -> dict[str, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, AttributeError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        return read_npz(path)
+    except (OSError, DataError) as error:
         raise ValueError(f"cannot read {path} as npz weights: {error}; download R50+ViT-B_16.npz again") from error
 
 

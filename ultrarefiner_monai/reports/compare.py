@@ -16,6 +16,7 @@ from ultrarefiner_monai.models.card import card_or_empty
 from ultrarefiner_monai.reports.statistics import METHOD, correct, mean_by_patient, signed_rank
 from ultrarefiner_monai.reports.tables import place_of, stages_of
 from ultrarefiner_monai.systems import all_stages
+from ultrarefiner_monai.texts import lines_of
 
 SCHEMA = "ultrarefiner_monai/comparison/1"
 METRICS = (*MEANS, "false_lesions")
@@ -102,7 +103,7 @@ def comparison_text(document: Document) -> str:
             cells = [_cells(line) for line in of_place if line["stages"] == stages]
             lines += ["", f"{place}, {stages}", *aligned([head, *cells])]
     method = document["method"]
-    return "\n".join(
+    return lines_of(
         [*lines, "", f"{method['intervals']} Wilcoxon on patients' means, Holm over {method['tests']} tests."]
     )
 

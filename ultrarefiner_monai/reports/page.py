@@ -16,6 +16,7 @@ from ultrarefiner_monai.reports.result_facts import Curve
 from ultrarefiner_monai.reports.result_files import in_words, joined
 from ultrarefiner_monai.reports.tables import PLACES, metric_of, place_of
 from ultrarefiner_monai.systems import System
+from ultrarefiner_monai.texts import printable_value
 
 TEMPLATE = "report.html"
 REGION_NAMES = {"all": "all pixels", "lesion": "in and near lesions"}
@@ -35,7 +36,11 @@ def page(
         outputs: of all its stages.
     """
     environment = Environment(
-        loader=PackageLoader("ultrarefiner_monai.reports"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("ultrarefiner_monai.reports"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=printable_value,
     )
     environment.filters |= {"number": number, "interval": interval, "p": p_value, "percent": percent, "label": label}
     environment.filters |= {"joined": joined, "in_words": in_words, "columns": told_columns}

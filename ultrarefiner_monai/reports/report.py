@@ -1,10 +1,8 @@
 """`ultrarefiner report`: everything that a cross-validation has shown, as one page, one document or one table."""
 
-import csv
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from io import StringIO
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from ultrarefiner_monai.reports.result_files import ResultFiles, read_results
 from ultrarefiner_monai.reports.result_scores import Scores, score_results
 from ultrarefiner_monai.reports.statistics import METHOD, correct, mean_by_patient, signed_rank
 from ultrarefiner_monai.reports.tables import PLACES, fold_table, groups, output_table, size_cuts, worse_table
+from ultrarefiner_monai.texts import csv_text
 
 FORMATS = ("html", "json", "csv")
 SCHEMA = "ultrarefiner_monai/report/1"
@@ -184,9 +183,4 @@ def _html(document: Document, files: ResultFiles, scores: Scores) -> str:
 
 def _csv(rows: Sequence[Row]) -> str:
     """The rows as CSV; those of stages with fewer scores have empty cells."""
-    names = dict.fromkeys(name for row in rows for name in row)
-    stream = StringIO()
-    writer = csv.DictWriter(stream, fieldnames=list(names), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return stream.getvalue()
+    return csv_text(rows, list(dict.fromkeys(name for row in rows for name in row)))

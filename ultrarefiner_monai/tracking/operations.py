@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ultrarefiner_monai.texts import printable
 from ultrarefiner_monai.tracking.metrics_file import read_records
 
 if TYPE_CHECKING:
@@ -97,6 +98,6 @@ def send_artifact(path: Path, folder: str | None) -> Operation:
 
 
 def cut(value: Any, length: int) -> str:
-    """The text of a value, at most so long."""
-    text = str(value)
+    """The text of a value in one line of printable letters, at most so long."""
+    text = printable(str(value))
     return text if len(text) <= length else text[: length - 1] + "…"

@@ -18,8 +18,8 @@ def _grid(item: Mapping[Hashable, Any]) -> tuple[int, int] | None:
 
 
 def _union(paths: str, item: Mapping[Hashable, Any]) -> torch.Tensor:
-    """The union of the masks at `paths` (one a line): bool (1, H, W)."""
-    return torch.from_numpy(read_mask(paths.split("\n"), size=_grid(item)))[None]
+    """The union of the masks at `paths` (parted by NUL, which no path holds): bool (1, H, W)."""
+    return torch.from_numpy(read_mask(paths.split("\0"), size=_grid(item)))[None]
 
 
 class LoadGreyd(MapTransform):
@@ -45,7 +45,7 @@ class LoadGreyd(MapTransform):
 
 
 class LoadMaskd(MapTransform):
-    """Read lesion masks: one path a line, their union -> `MetaTensor` (1, H, W) float32 in {0, 1}.
+    """Read lesion masks: paths parted by NUL, their union -> `MetaTensor` (1, H, W) float32 in {0, 1}.
 
     Paths are one text and not a list, because items with different numbers of masks must collate. They are kept under
     `<key>_path`.
@@ -67,7 +67,7 @@ class LoadTruthd(MapTransform):
 
     Args:
         keys: keys to write.
-        source: key of the paths, one a line.
+        source: key of the paths, parted by NUL.
     """
 
     def __init__(self, keys: KeysCollection, source: str = "label_path", allow_missing_keys: bool = False) -> None:

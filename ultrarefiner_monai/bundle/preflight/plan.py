@@ -174,7 +174,7 @@ class Plan:
 
     def _located(self, item: dict[str, Any]) -> dict[str, Any]:
         root = self.data.root  # type: ignore[union-attr]  # items come from a manifest
-        masks = "\n".join(str(resolve(root, mask)) for mask in masks_of(item))
+        masks = "\0".join(str(resolve(root, mask)) for mask in masks_of(item))
         kept = {"spacing": UNKNOWN_SPACING} | {key: item[key] for key in TRAVELLING if key in item}
         image = str(resolve(root, item["image"]))
         return {**kept, "image": image, "label": masks, "label_path": masks, "name": item["image"]}

@@ -6,6 +6,7 @@ from typing import Any
 
 from ultrarefiner_monai.data.faults import KINDS, Fault
 from ultrarefiner_monai.data.integrity.found_copies import FoundCopy
+from ultrarefiner_monai.texts import lines_of
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Report:
             lines += [f"  {copy}" for copy in self.copies if not copy.straddles]
         if self.absent:
             lines.append("absent items: " + ", ".join(f"{place} {count}" for place, count in self.absent.items()))
-        return "\n".join([*lines, self.summary()])
+        return lines_of([*lines, self.summary()])
 
     def document(self) -> dict[str, Any]:
         """The report for JSON; files are relative to the data set's root, so that it tells nothing of the machine."""

@@ -8,6 +8,7 @@ from ultrarefiner_monai.data.manifests.items import LISTS, Item
 from ultrarefiner_monai.data.manifests.manifest import Manifest
 from ultrarefiner_monai.data.manifests.summary import aligned, dataset_of, places
 from ultrarefiner_monai.errors import shown
+from ultrarefiner_monai.texts import lines_of
 
 SHOWN, LENGTH = 5, 40  # ids in a line and characters of a value that a terminal has room for; `document` holds all
 EXCLUDED = "excluded"
@@ -92,10 +93,10 @@ def table(difference: Diff) -> str:
         return "equal"
     files = [f"{n} {path}  sha256 {s}" for n, path, s in zip("AB", difference.paths, difference.sha256, strict=True)]
     if difference.equal:
-        return "\n".join(["equal in content, in other bytes", *files])
+        return lines_of(["equal in content, in other bytes", *files])
     header = [f"header {key}: {_between(*change)}" for key, change in difference.header.items()]
     blocks = [files, header, _item_lines(difference), list(map(str, difference.leaks))]
-    return "\n\n".join("\n".join(block) for block in blocks if block)
+    return "\n\n".join(lines_of(block) for block in blocks if block)
 
 
 def _is_combined(manifest: Manifest) -> bool:

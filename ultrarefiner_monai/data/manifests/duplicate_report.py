@@ -19,6 +19,7 @@ from ultrarefiner_monai.data.releases.copies.perceptual_hashes import MAX_DISTAN
 from ultrarefiner_monai.data.releases.records import Record
 from ultrarefiner_monai.files import json_text, write_output
 from ultrarefiner_monai.parallel import in_parallel
+from ultrarefiner_monai.texts import printable_value
 
 HASH = "hash"  # what found a `DuplicatePair`
 JSON_NAME, HTML_NAME = "duplicates.json", "duplicates.html"
@@ -56,7 +57,9 @@ def write_report(
         drawn = {record.source.id: record for pair in pairs for record in (pair.first, pair.second)}
         uris = in_parallel(lambda record: _picture(record, locate), drawn.values(), progress="contact sheet")
         pictures = dict(zip(drawn, uris, strict=True))
-    environment = Environment(loader=PackageLoader(__package__), autoescape=True, trim_blocks=True)
+    environment = Environment(
+        loader=PackageLoader(__package__), autoescape=True, trim_blocks=True, finalize=printable_value
+    )
     page = environment.get_template(HTML_NAME).render(document, pictures=pictures)
     write_output("report", Path(folder) / JSON_NAME, json_text(document).encode())
     write_output("report", Path(folder) / HTML_NAME, page.encode())

@@ -10,6 +10,7 @@ import numpy as np
 from ultrarefiner_monai.data.manifests.folds import size_bins
 from ultrarefiner_monai.data.manifests.items import Item
 from ultrarefiner_monai.data.manifests.manifest import Manifest
+from ultrarefiner_monai.texts import lines_of
 
 SIZES = ("small", "middle", "large")  # the thirds of `folds.size_bins`
 QUANTILES = (0, 5, 25, 50, 75, 95, 100)  # per cent of the lesions: the extremes, the usual box and its whiskers
@@ -103,7 +104,7 @@ def table(summary: Summary) -> str:
     lines += [""] if summary.excluded or summary.warnings else []
     lines += [f"excluded {item['id']}: {item['reason']}" for item in summary.excluded]
     lines += [f"warning: {warning}" for warning in summary.warnings]
-    return "\n".join(lines)
+    return lines_of(lines)
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -4,7 +4,6 @@
 about patients.
 """
 
-import csv
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from ultrarefiner_monai.data.phantom.anatomy import MOST_LESIONS, draw_breast, d
 from ultrarefiner_monai.data.phantom.b_mode import Breast, render
 from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.files import atomic_folder
+from ultrarefiner_monai.texts import csv_text
 
 FIELDS = ("image", "mask", "patient", "class", "lesions")
 
@@ -98,10 +98,7 @@ def generate_phantom(folder: str | Path, count: int = 60, seed: int = 42, settin
             (root / part).mkdir()
         views = _views(seed, settings)
         rows = [_write_view(root, *next(views)) for _ in range(count)]
-        with (root / "cases.csv").open("w", encoding="utf-8", newline="") as stream:
-            writer = csv.DictWriter(stream, FIELDS, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+        (root / "cases.csv").write_bytes(csv_text(rows, FIELDS).encode())
 
 
 def burn_in(rng: Generator, image: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ import numpy as np
 
 from ultrarefiner_monai.data.predictions.index import SHOWN, PredictionIndex
 from ultrarefiner_monai.data.predictions.maps import read_map, write_map
+from ultrarefiner_monai.data.releases.roots import resolve
 from ultrarefiner_monai.errors import DataError, shown
 
 
@@ -30,7 +31,7 @@ def mean_of_maps(sources: Sequence[str | Path], out_folder: str | Path) -> Predi
     _check_ensemble(folders, indices)
     first, out = indices[0], Path(out_folder)
     for entry in first.items:
-        _write_mean(out / entry["file"], [folder / entry["file"] for folder in folders])
+        _write_mean(resolve(out, entry["file"]), [resolve(folder, entry["file"]) for folder in folders])
     by_fold = sorted(indices, key=lambda index: -1 if index.fold is None else index.fold)
     models = hashlib.sha256("\n".join(index.model_sha256 for index in by_fold).encode()).hexdigest()
     items = [{**entry, "dice": None} for entry in first.items]

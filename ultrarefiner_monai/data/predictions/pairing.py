@@ -8,7 +8,8 @@ from typing import Any
 from ultrarefiner_monai.data.manifests.manifest import Manifest
 from ultrarefiner_monai.data.predictions.index import SHOWN, PredictionIndex
 from ultrarefiner_monai.data.predictions.maps import file_fault
-from ultrarefiner_monai.errors import raise_problems, shown
+from ultrarefiner_monai.data.releases.roots import resolve
+from ultrarefiner_monai.errors import DataError, raise_problems, shown
 
 
 def pair_predictions(
@@ -43,7 +44,7 @@ def pair_predictions(
             faults[fault].append(item["id"])
         else:
             folder, _, entry = found[item["id"]][0]
-            paired.append({**item, "coarse": str(folder / entry["file"])})
+            paired.append({**item, "coarse": str(resolve(folder, entry["file"]))})
     raise_problems(
         f"predictions do not fit manifest {manifest.name}, run the inference of these folds again",
         (f"{kind} {len(ids)} ({shown(ids, SHOWN)})" for kind, ids in sorted(faults.items())),
@@ -77,4 +78,8 @@ def _fault(
         return "stale"
     if index.fold != item.get("fold"):
         return "wrong fold"
-    return file_fault(folder / entry["file"], (item["width"], item["height"]), (entry["width"], entry["height"]))
+    try:
+        file = resolve(folder, entry["file"])
+    except DataError:
+        return "linked out of their folder"
+    return file_fault(file, (item["width"], item["height"]), (entry["width"], entry["height"]))

@@ -1,5 +1,6 @@
 """The entries of zip and tar archives in one form, read one after the other and with nothing unpacked."""
 
+import io
 import stat
 import tarfile
 import zipfile
@@ -20,6 +21,7 @@ EXTENDED = (
     tarfile.GNUTYPE_LONGNAME,
     tarfile.GNUTYPE_LONGLINK,
 )
+MAX_DIRECTORY = 10 * 1024**2  # bytes of a zip's list of entries, which take 100 each; those of 100 000 files
 MAX_HEADER = 1024**2  # bytes of such a header, which `tarfile` reads into memory; they hold names, of under 4 KB
 
 
@@ -54,7 +56,7 @@ def entries(archive: Path) -> Iterator[Entry]:
 
 
 def _zip_entries(archive: Path) -> Iterator[Entry]:
-    with zipfile.ZipFile(archive) as file:
+    with _Bounded(io.FileIO(archive)) as stream, zipfile.ZipFile(stream) as file:
         for info in file.infolist():
             name = info.orig_filename  # `filename` ends at a NUL
             kind = stat.S_IFMT(info.external_attr >> 16)  # the Unix mode; 0 where another system packed it
@@ -79,6 +81,15 @@ def _tar_entries(archive: Path) -> Iterator[Entry]:
             yield Entry(member.name, member.size, member.isdir(), fault, partial(file.fileobject, file, member))
         if file.fileobj:
             file.fileobj.read(MAX_HEADER)  # to the end of the padding, where gzip compares its checksum
+
+
+class _Bounded(io.BufferedReader):
+    """File that gives no more than MAX_DIRECTORY bytes at once: `zipfile` asks for a zip's whole list of entries."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        if size is not None and size > MAX_DIRECTORY:
+            raise zipfile.BadZipFile(f"a list of entries of {size} bytes")
+        return super().read(size)
 
 
 class _Header(tarfile.TarInfo):

@@ -43,6 +43,8 @@ _DAMAGE = (
     struct.error,
     EOFError,
     NotImplementedError,  # a zip method that `zipfile` does not know
+    RecursionError,  # headers that continue each other without end
+    MemoryError,  # a decoder that is asked for a dictionary of gigabytes
     ValueError,  # names or numbers that cannot be decoded
 )
 
@@ -112,7 +114,7 @@ def _faults(found: list[Entry]) -> Iterator[str]:
     for entry, key in zip(found, keys, strict=True):
         if entry.fault or UNPRINTABLE.search(entry.name):
             yield f"{entry.name!r} {entry.fault or 'is no printable name'}"
-        elif fault := unsafe(entry.name.replace("\\", "/")):
+        elif not (entry.is_folder and entry.path == ".") and (fault := unsafe(entry.name.replace("\\", "/"))):
             yield fault
         elif not entry.is_folder and files[key] > 1:
             yield f"{entry.name!r} occurs twice"
@@ -130,7 +132,7 @@ def _complete(folder: Path) -> bool:
     files = json_or_empty(folder / CONTENTS, dict)
     try:
         return bool(files) and all((folder / FILES / path).stat().st_size == size for path, size in files.items())
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a NUL in a path
         return False
 
 

@@ -49,7 +49,7 @@ class FactCache:
                     marks = ",".join("?" * len(some))
                     known.update(store.execute(f"SELECT key, facts FROM facts WHERE key IN ({marks})", some).fetchall())
             return {key: json.loads(facts) for key, facts in known.items()}
-        except (sqlite3.Error, ValueError) as error:
+        except (sqlite3.Error, TypeError, ValueError, RecursionError) as error:
             self._warn("read", error)
             return {}
 

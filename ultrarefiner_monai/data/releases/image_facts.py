@@ -1,6 +1,7 @@
 """Opening the files of a release: sizes, hashes, lesion pixels, perceptual hash and thumbnail of every image."""
 
 import base64
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ultrarefiner_monai.data.decoding import deep_values, white_of_image
-from ultrarefiner_monai.data.faults import Problem
+from ultrarefiner_monai.data.faults import KINDS, Problem
 from ultrarefiner_monai.data.images import lesion, open_image, to_alpha, to_grey, to_planes
 from ultrarefiner_monai.data.mask_checks import mask_problem
 from ultrarefiner_monai.data.releases.fact_cache import FactCache
@@ -21,6 +22,8 @@ from ultrarefiner_monai.parallel import in_parallel
 
 if TYPE_CHECKING:
     from PIL import Image
+
+logger = logging.getLogger(__name__)
 
 HASH_SIZE = 16  # imagehash.phash(hash_size=16): 256 bits, as in the inventories
 THUMBNAIL = 64  # px a side: lesions and calipers can be told apart, and 3 338 images take 14 MB
@@ -45,7 +48,10 @@ def measure(
     hashed = in_parallel(partial(_attempt, _hashes, root), sources, workers, "hashing")
     bad = {s.id: h for s, h in zip(sources, hashed, strict=True) if isinstance(h, str)}
     good = [(s, h) for s, h in zip(sources, hashed, strict=True) if not isinstance(h, str)]
-    known = cache.get(key for _, hashes in good for key in _keys(hashes))
+    found = cache.get(key for _, hashes in good for key in _keys(hashes))
+    known = {key: facts for key, facts in found.items() if _sound(key, facts)}
+    if len(known) < len(found):
+        logger.warning("cache %s: %d damaged entries; these files are read anew", cache.path, len(found) - len(known))
     missing = [(s, h) for s, h in good if not known.keys() >= set(_keys(h))]
     read = in_parallel(lambda pair: _attempt(_facts, root, pair[0]), missing, workers, "reading")
     fresh: dict[str, Facts] = {}
@@ -122,6 +128,23 @@ def _facts(source: Source, root: Path) -> tuple[Facts, Facts]:
         "problems": problems,
     }
     return of_image, of_masks
+
+
+def _sound(key: str, facts: Any) -> bool:
+    """Whether the cache's facts under a key are such as `_facts` gives."""
+    try:
+        if key.startswith("image "):
+            numbers = [*facts["size"], facts["orientation"], facts["white"]]
+            side = len(base64.b64decode(facts["thumbnail"], validate=True)) == THUMBNAIL**2
+            sound = len(numbers) == 4 and side and len(bytes.fromhex(facts["phash16"])) == HASH_SIZE**2 // 8
+        else:
+            sizes, problems = facts["sizes"], facts["problems"]
+            numbers = [facts["lesion_pixels"], *(side for width, height in sizes for side in (width, height))]
+            sound = len(sizes) == len(problems) == len(key.split()) - 1
+            sound = sound and all(one is None or Problem(*one).kind in KINDS for one in problems)
+        return sound and all(type(number) is int for number in numbers)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return False
 
 
 def _record(source: Source, hashes: Sequence[str], known: Mapping[str, Facts]) -> Record:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ultrarefiner_monai.errors import DataError
+from ultrarefiner_monai.errors import DataError, one_line
 
 # What a user names: a release folder, a folder above it or an archive; of a combined data set also one for each name.
 Location = str | Path | Mapping[str, str]
@@ -14,6 +14,7 @@ Location = str | Path | Mapping[str, str]
 Root = str | Path | Mapping[str, Path]
 
 MADE = "ultrarefiner_masks"  # folder in a data set's root with the masks that `manifests build` has written
+LONGEST = 230  # bytes of a file's name: file systems take 255, and results add an ending, in the making 20 bytes
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")  # control characters, and bytes that are no UTF-8
 
 
@@ -29,6 +30,10 @@ def unsafe(path: Any) -> str | None:
         return f"path {path!r} holds a control character or bytes that are no UTF-8"
     if ".." in PurePosixPath(path).parts:
         return f"path {path!r} leaves the dataset root"
+    if not (parts := PurePosixPath(path).parts):
+        return f"path {path!r} names no file"
+    if any(len(part.encode()) > LONGEST for part in parts):
+        return f"path '{path[:40]}...' holds a name of more than {LONGEST} bytes"
     return None
 
 
@@ -42,11 +47,18 @@ def resolve(root: Root, relative: str) -> Path:
             raise DataError(f"path {name}/{relative}: expected it to start with one of {', '.join(root)}")
         root = root[name]
     path = Path(root) / relative
-    if not path.resolve().is_relative_to(Path(root).resolve()):
-        raise DataError(
-            f"{path}: a link leads out of the dataset root to {path.resolve()}; copy the file into the root"
-        )
+    try:
+        end = path.resolve()
+    except (OSError, RuntimeError) as error:  # links in a circle
+        raise DataError(f"{path}: cannot be followed ({one_line(error)}); copy the file into the root") from None
+    if not end.is_relative_to(Path(root).resolve()):
+        raise DataError(f"{path}: a link leads out of the dataset root to {end}; copy the file into the root")
     return path
+
+
+def within(root: Path, path: Path) -> Path:
+    """A path that was found below `root`; `DataError` when its name is unsafe or a link leads out of the root."""
+    return resolve(root, path.relative_to(root).as_posix())
 
 
 def folders_of(root: Root) -> dict[str, Path]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from tempfile import gettempdir
 from typing import Any
 
+from ultrarefiner_monai.data.releases.roots import unsafe
 from ultrarefiner_monai.deploy.monailabel.labels import NIFTIS, NRRDS
 from ultrarefiner_monai.deploy.monailabel.parts import options_of
 from ultrarefiner_monai.errors import DataError, did_you_mean, one_line, raise_problems
@@ -122,7 +123,7 @@ def is_text(text: str) -> bool:
 
 def is_plain(name: str) -> bool:
     """Whether a client's text names a file in a folder and leads nowhere else; hidden ones do not count."""
-    return bool(PLAIN.fullmatch(name)) and is_text(name)
+    return bool(PLAIN.fullmatch(name)) and is_text(name) and not unsafe(name)
 
 
 def is_upload(path: str) -> bool:

@@ -1,17 +1,17 @@
 """Images in, masks at their own size out: the verb `predict`."""
 
-import csv
 import math
+import os
 import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import ultrarefiner_monai
+from ultrarefiner_monai.data.releases.roots import LONGEST
 from ultrarefiner_monai.deploy.images.dicom import DicomFile
 from ultrarefiner_monai.deploy.images.find import Found, find_files, open_image_file
 from ultrarefiner_monai.deploy.images.image_file import ImageFile
@@ -20,6 +20,7 @@ from ultrarefiner_monai.deploy.predict.outputs import Outputs, WriteError, frame
 from ultrarefiner_monai.errors import DataError, shown
 from ultrarefiner_monai.files import file_sha256, finite, json_text
 from ultrarefiner_monai.models.ensemble import Ensemble, Models
+from ultrarefiner_monai.texts import csv_text, lines_of
 
 SCHEMA = "ultrarefiner_monai/predict/1"
 TABLE, REPORT = "measures.csv", "report.json"
@@ -70,7 +71,7 @@ class Summary:
         )
         lines.append(f"{counts}; {self.seconds:.1f} s")
         lines.append(f"wrote {self.out / 'masks'}, {self.out / TABLE} and {self.out / REPORT}")
-        return "\n".join(lines)
+        return lines_of(lines)
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,8 @@ def _readable(found: Sequence[Found], outputs: Outputs, any_modality: bool, summ
     """The files that can be opened; the others become failures."""
     for file in found:
         try:
+            if len(os.fsencode(file.path.name)) > LONGEST:
+                raise DataError(f"{file.path}: a name of more than {LONGEST} bytes, too long for results; shorten it")
             source = open_image_file(file.path, any_modality)
             if outputs.format == "dicom-seg" and not isinstance(source, DicomFile):
                 raise DataError(f"{file.path}: a DICOM segmentation needs a DICOM file; take --format png or nifti")
@@ -204,11 +207,8 @@ def _predict_file(job: _Job, ensemble: Ensemble, outputs: Outputs) -> Iterator[d
 
 def _write_tables(summary: Summary, ensemble: Ensemble, outputs: Outputs) -> None:
     """Write `measures.csv`, undefined numbers empty, and `report.json`, with the models, undefined numbers null."""
-    stream = StringIO()
-    columns = summary.rows[0] if summary.rows else ("file",)
-    writer = csv.DictWriter(stream, list(columns), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(finite(row, instead="") for row in summary.rows)
+    columns = list(summary.rows[0]) if summary.rows else ["file"]
+    table = csv_text([finite(row, instead="") for row in summary.rows], columns)
     document = {
         "schema": SCHEMA,
         "version": ultrarefiner_monai.__version__,
@@ -224,5 +224,5 @@ def _write_tables(summary: Summary, ensemble: Ensemble, outputs: Outputs) -> Non
         "left_out": [str(mask) for mask in summary.masks],
         "failures": [{"file": path, "reason": reason} for path, reason in summary.failures],
     }
-    write_file(outputs.out / TABLE, stream.getvalue().encode())
+    write_file(outputs.out / TABLE, table.encode())
     write_file(outputs.out / REPORT, json_text(document).encode())

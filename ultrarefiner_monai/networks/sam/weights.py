@@ -1,8 +1,8 @@
 """Published SAM weights: strict loading, position tables resized to the input, LiteMedSAM's file."""
 
 import hashlib
-import pickle
 import re
+import zipfile
 from collections.abc import Mapping
 from functools import cache
 from importlib.util import find_spec
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ultrarefiner_monai.files import check_claims
 from ultrarefiner_monai.networks.sam.model import Sam
 
 LITE_MEDSAM_SHA256 = "79d8c9dca6db4d69d3f905579e5250af05e859fff9c1f543e89a513c3028ce76"
@@ -59,8 +60,10 @@ def _read_state(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise FileNotFoundError(f"SAM checkpoint {path} does not exist")
     try:
+        if zipfile.is_zipfile(path):  # older files are a plain stream
+            check_claims(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    except Exception as error:  # a damaged file may fail in any way at all
         raise ValueError(f"{path} is not a checkpoint of tensors ({type(error).__name__})") from error
     state = content.get("model", content) if isinstance(content, Mapping) else content
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):

@@ -14,7 +14,7 @@ import numpy as np
 from ultrarefiner_monai.data.images import Size
 from ultrarefiner_monai.data.releases.own.entries import CLASSES, SPLITS, Entry, Layout, OwnOptions, below, split_of
 from ultrarefiner_monai.data.releases.own.rle import draw
-from ultrarefiner_monai.data.releases.roots import unsafe
+from ultrarefiner_monai.data.releases.roots import unsafe, within
 from ultrarefiner_monai.errors import DataError, raise_problems, shown
 from ultrarefiner_monai.files import json_or_empty
 
@@ -33,7 +33,11 @@ def find(root: Path, files: Sequence[str], options: OwnOptions) -> Layout | None
     """
     if options.masks:
         return None
-    read = {file: json_or_empty(file, dict, code=True) for level in LEVELS for file in sorted(root.glob(level))}
+    read = {
+        file: json_or_empty(within(root, file), dict, code=True)
+        for level in LEVELS
+        for file in sorted(root.glob(level))
+    }
     documents = {file.relative_to(root).as_posix(): content for file, content in read.items() if _is_coco(content)}
     if not documents:
         return None
@@ -41,7 +45,7 @@ def find(root: Path, files: Sequence[str], options: OwnOptions) -> Layout | None
     entries: dict[str, Entry] = {}
     problems: list[str] = []
     for source, content in documents.items():
-        categories = {one.get("id"): str(one.get("name", "")) for one in _objects(content.get("categories"))}
+        categories = {_key(one.get("id")): str(one.get("name", "")) for one in _objects(content.get("categories"))}
         annotations: dict[Any, list[Annotation]] = {}
         for annotation in _objects(content["annotations"]):
             annotations.setdefault(_key(annotation.get("image_id")), []).append(annotation)
@@ -106,7 +110,7 @@ def _locate(files: set[str], by_name: dict[str, list[str]], images: str | None, 
 
 
 def _entry(source: str, path: str, annotations: list[Annotation], categories: dict[Any, str]) -> Entry:
-    names = {categories.get(annotation.get("category_id"), "").casefold() for annotation in annotations}
+    names = {categories.get(_key(annotation.get("category_id")), "").casefold() for annotation in annotations}
     label = CLASSES.get(next(iter(names)), "unknown") if len(names) == 1 else "unknown" if names else "normal"
     split = split_of(path) or next((SPLITS[word] for word in _words(source) if word in SPLITS), "")
     return Entry(path, split=split, label=label, drawing=_drawing(annotations), made_from=(source,))

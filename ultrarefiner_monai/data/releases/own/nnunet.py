@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from ultrarefiner_monai.data.releases.own.entries import Entry, Layout, OwnOptions, below, counted, lacking_masks
+from ultrarefiner_monai.data.releases.roots import within
 from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.files import read_json
 
@@ -25,7 +26,7 @@ def find(root: Path, files: Sequence[str], options: OwnOptions) -> Layout | None
     if folder is None or options.masks:
         return None
     base = PurePosixPath(folder.relative_to(root).as_posix())
-    about = read_json(folder / "dataset.json", dict, "nnU-Net's raw data have one; copy it, too")
+    about = read_json(within(root, folder / "dataset.json"), dict, "nnU-Net's raw data have one; copy it, too")
     _check(folder, about)
     entries = []
     for split, (images, labels) in FOLDERS.items():

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from ultrarefiner_monai.data.releases.own.entries import SPLITS, Entry, Layout, OwnOptions, below, lacking_masks
+from ultrarefiner_monai.data.releases.roots import within
 from ultrarefiner_monai.errors import DataError, one_line, raise_problems
 from ultrarefiner_monai.files import read_json
 
@@ -28,13 +29,13 @@ def find(root: Path, files: Sequence[str], options: OwnOptions) -> Layout | None
     if folder is None or options.masks:
         return None
     base = folder.parent.relative_to(root).as_posix()
-    classes = read_json(folder / "class.json", dict, "it tells how many values each subset's labels have")
+    classes = read_json(within(root, folder / "class.json"), dict, "it tells how many values each subset's labels have")
     by_stem = {PurePosixPath(path).with_suffix("").as_posix(): path for path in files}
     splits: dict[str, tuple[str, str]] = {}
     problems: list[str] = []
     for file in sorted(folder.glob("*.txt")):
         split = next((SPLITS[word] for word in re.split(r"[\W_]+", file.stem.casefold()) if word in SPLITS), "")
-        for number, subset, name in _lines(file) if split else ():
+        for number, subset, name in _lines(within(root, file)) if split else ():
             image, label = (
                 by_stem.get(PurePosixPath(base, subset, kind, name).as_posix()) for kind in ("img", "label")
             )

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from ultrarefiner_monai.data.releases.readers import Info, paired
 from ultrarefiner_monai.data.releases.readers.tables import check_complete, read_table
 from ultrarefiner_monai.data.releases.records import Source
+from ultrarefiner_monai.data.releases.roots import within
 
 OFFICIAL_TEST = frozenset({"COPE", "ANFO", "ELCO", "CRCI", "FLKA"})  # the authors' published test patients
 INFO = {
@@ -37,7 +38,7 @@ def scan(root: Path) -> list[Source]:
     Raises `DataError` where the table is bad or lacks an image.
     """
     pairs = paired(root, "images", "masks")
-    table = root / "INFO.csv"
+    table = within(root, root / "INFO.csv")
     rows = read_table(table, "Image", {"Label": ("benign", "malignant", "normal")}, separator=";")
     labels = {identify(image): row["Label"] for image, row in rows.items()}
     check_complete(table, labels, [identify(image) for image, _ in pairs])

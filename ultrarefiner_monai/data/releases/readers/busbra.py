@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from ultrarefiner_monai.data.releases.readers import Info, paired
 from ultrarefiner_monai.data.releases.readers.tables import Row, check_complete, read_table
 from ultrarefiner_monai.data.releases.records import Source
+from ultrarefiner_monai.data.releases.roots import within
 
 INFO = {
     "BUSBRA": Info(
@@ -34,7 +35,7 @@ def scan(root: Path) -> list[Source]:
     """
     pairs = paired(root, "Images", "Masks", lambda stem: stem.replace("bus_", "mask_", 1))
     ids = [identify(image) for image, _ in pairs]
-    table, folds_table = root / "bus_data.csv", root / "5-fold-cv.csv"
+    table, folds_table = (within(root, root / name) for name in ("bus_data.csv", "5-fold-cv.csv"))
     cases = read_table(table, "ID", {"Case": (), "Pathology": ("benign", "malignant")})
     check_complete(table, cases, ids)
     folds: dict[str, Row] = {}

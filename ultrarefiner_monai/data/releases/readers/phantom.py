@@ -5,6 +5,7 @@ from pathlib import Path, PurePosixPath
 from ultrarefiner_monai.data.releases.readers import Info
 from ultrarefiner_monai.data.releases.readers.tables import read_table
 from ultrarefiner_monai.data.releases.records import Source
+from ultrarefiner_monai.data.releases.roots import within
 
 INFO = {
     "PHANTOM": Info(
@@ -24,7 +25,7 @@ def identify(image: str) -> str:
 def scan(root: Path) -> list[Source]:
     """List the images of `cases.csv` under `root`."""
     classes = ("benign", "malignant", "normal")
-    rows = read_table(root / "cases.csv", "image", {"mask": (), "patient": (), "class": classes})
+    rows = read_table(within(root, root / "cases.csv"), "image", {"mask": (), "patient": (), "class": classes})
     return [
         Source(identify(image), image, (row["mask"],), row["class"], patient=row["patient"])
         for image, row in rows.items()

@@ -1,15 +1,18 @@
 """What the header of a DICOM file says about its image, also where the file lacks parts of one."""
 
-import warnings
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ultrarefiner_monai.data.decoders import BYTES_PER_PIXEL, max_pixels
 from ultrarefiner_monai.deploy.images.image_file import Spacing
 from ultrarefiner_monai.errors import DataError
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
+# File meta information, and the transfer syntax that deflates all behind it (DICOM PS3.10, section 7.1; PS3.5, section A.5).
+META_GROUP, TRANSFER_SYNTAX, DEFLATED = 0x0002, 0x00020010, b"1.2.840.10008.1.2.1.99"
 ULTRASOUND = "US"  # Modality, DICOM PS3.3, section C.7.3.1.1.1
 # SOP classes whose objects are ultrasound (DICOM PS3.4, section B.5, and retired ones): image, multi-frame, volume.
 SOP_CLASSES = tuple(f"1.2.840.10008.5.1.4.1.1.{end}" for end in ("3", "3.1", "6", "6.1", "6.2"))
@@ -24,14 +27,13 @@ MM_PER_CM = 10
 def read_header(path: Path) -> "tuple[Dataset, list[str]]":
     """All elements but the pixels, and a note where the file lacks its preamble or transfer syntax.
 
-    What such a file leaves open is told from its content.
+    What such a file leaves open is told from its content. To be used inside of `decoders.decoding`, as is `read_whole`.
     """
     from pydicom import dcmread
     from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what is odd about a forced file is told by what follows
-        header = dcmread(path, stop_before_pixels=True, force=True)
+    _check_deflated(path)
+    header = dcmread(path, stop_before_pixels=True, force=True)
     meta = header.file_meta
     if not header.get("Rows") and not header.get("SOPClassUID"):
         raise ValueError("no DICOM")
@@ -47,6 +49,21 @@ def read_header(path: Path) -> "tuple[Dataset, list[str]]":
     return header, notes
 
 
+def _check_deflated(path: Path) -> None:
+    """Refuse a file whose deflated data set is larger than any image may be; pydicom would inflate all of it."""
+    from pydicom.filereader import data_element_generator, read_preamble
+
+    with path.open("rb") as file:
+        if read_preamble(file, force=True) is None:
+            return
+        meta = data_element_generator(file, False, True, stop_when=lambda tag, *_: tag >> 16 != META_GROUP)
+        if DEFLATED not in {element.value.strip(b"\0 ") for element in meta if element.tag == TRANSFER_SYNTAX}:
+            return
+        limit = BYTES_PER_PIXEL * max_pixels()
+        if zlib.decompressobj(-zlib.MAX_WBITS).decompress(file.read(), limit + 1)[limit:]:
+            raise DataError(f"inflates to more than {limit} bytes; save it uncompressed")
+
+
 def read_whole(path: Path, header: "Dataset") -> "Dataset":
     """The file with its pixels, in the transfer syntax that `read_header` has found."""
     from pydicom import dcmread
@@ -58,7 +75,7 @@ def read_whole(path: Path, header: "Dataset") -> "Dataset":
     return whole
 
 
-def check_modality(path: Path, header: "Dataset", any_modality: bool) -> None:
+def check_modality(header: "Dataset", any_modality: bool) -> None:
     """Refuse what is no ultrasound, unless it is asked for.
 
     Raises:
@@ -68,7 +85,7 @@ def check_modality(path: Path, header: "Dataset", any_modality: bool) -> None:
     if any_modality or modality == ULTRASOUND or (not modality and header.get("SOPClassUID") in SOP_CLASSES):
         return
     found = f"Modality is {modality}" if modality else "Modality is missing"
-    raise DataError(f"{path}: {found}, not {ULTRASOUND} (ultrasound); predict it all the same with --any_modality true")
+    raise DataError(f"{found}, not {ULTRASOUND} (ultrasound); predict it all the same with --any_modality true")
 
 
 def header_notes(header: "Dataset") -> list[str]:

@@ -14,6 +14,7 @@ from ultrarefiner_monai.errors import DataError, one_line
 
 VARIABLE = "ULTRAREFINER_MAX_PIXELS"  # of the environment
 MAX_PIXELS = 4096 * 4096  # of a picture: twice a screen of 3840 x 2160, the largest that scanners fill
+MAX_SIDE = 32767  # pixels: what NIfTI-1 counts, which probability maps are written in
 # Of all frames together, beyond MAX_PIXELS: grey JPEG at its lowest quality holds a blank frame at 85 (6 bits a block of 64).
 PIXELS_PER_BYTE = 100
 BYTES_PER_PIXEL = 8  # at most: float64, or 16-bit colours
@@ -36,10 +37,12 @@ def check_pixels(width: int, height: int) -> None:
     """Refuse a picture, or one frame of several, by the size in pixels that its header claims.
 
     Raises:
-        DataError: no pixels, or more than `max_pixels`.
+        DataError: no pixels, or more than `max_pixels`, or than `MAX_SIDE` along one.
     """
     if min(width, height) < 1:
         raise DataError(f"size {width} x {height}: expected one pixel at least; copy it again from its source")
+    if max(width, height) > MAX_SIDE:
+        raise DataError(f"{width} x {height} pixels, more than {MAX_SIDE} on a side; cut or save it smaller")
     if (pixels := width * height) > (limit := max_pixels()):
         raise DataError(f"{width} x {height} is {pixels} pixels, {_beyond(limit, pixels)}")
 
@@ -82,7 +85,7 @@ def decoding(subject: str | Path, kind: str, advice: str) -> Iterator[None]:
     except DataError as error:
         raise DataError(f"{subject}: {error}") from None
     except FileNotFoundError:
-        raise DataError(f"{subject}: no such file") from None
+        raise DataError(f"{subject}: no such file; {advice}") from None
     # Decoders have no common error: a damaged file ends in an IndexError, struct.error, TypeError or MemoryError, too.
     except Exception as error:
         raise DataError(f"{subject}: cannot be read as {kind} ({one_line(error)}); {advice}") from None

@@ -46,7 +46,7 @@ def decode(stream: IO[bytes], name: str = "") -> "Image.Image":
         # Of a stream: of a path Pillow 13 maps the file, and scrambles turned TIFFs.
         image = Image.open(stream, formats=sorted({*FORMATS.values()}))
     except UnidentifiedImageError:
-        raise DataError("cannot be read as an image (of no known format: expected PNG, JPEG, BMP or TIFF)") from None
+        raise ValueError("of no known format: expected PNG, JPEG, BMP or TIFF") from None
     except Image.DecompressionBombError as error:  # where the header alone is beyond Pillow's own limit
         raise DataError(f"{one_line(error)} Save it smaller") from None
     _check_format(image, name)

@@ -5,7 +5,7 @@ returns (W, H), and a mask of mode `1` divided by 255 loses every lesion.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -66,13 +66,11 @@ def read_mask(paths: Paths, size: Size | None = None) -> np.ndarray:
 @contextmanager
 def open_image(path: str | Path) -> Iterator["Image.Image"]:
     """Open and decode an image completely, see `decode`; any failure is a one-line `DataError` naming the file."""
-    with decoding(path, "an image", AGAIN):
-        if Path(path).exists() and not Path(path).is_file():  # opening a pipe would wait for its writer
-            raise DataError("no regular file; name a picture")
-        stream = Path(path).open("rb")
-    with stream:
+    with ExitStack() as stack:
         with decoding(path, "an image", AGAIN):
-            image = decode(stream, str(path))
+            if Path(path).exists() and not Path(path).is_file():  # opening a pipe would wait for its writer
+                raise ValueError("no regular file")
+            image = decode(stack.enter_context(Path(path).open("rb")), str(path))
         try:
             yield image
         except DataError as error:

@@ -10,13 +10,15 @@ import numpy as np
 from ultrarefiner_monai.data.decoders import decoding
 from ultrarefiner_monai.data.decoding import decode
 from ultrarefiner_monai.data.faults import Problem
-from ultrarefiner_monai.data.images import AGAIN, Size, to_alpha, to_planes
+from ultrarefiner_monai.data.images import Size, to_alpha, to_planes
 from ultrarefiner_monai.data.releases.roots import Root, resolve, unsafe
 from ultrarefiner_monai.errors import DataError
 
 # Bytes that a complete file of a format holds, by those it starts with: PNG's IEND chunk with its checksum (ISO 15948,
 # 11.2.5) and JPEG's EOI marker (ITU-T T.81, B.1.1.3). Pillow reads a file whose last bytes were lost without complaint.
 END_MARKS = {b"\x89PNG\r\n\x1a\n": b"IEND\xaeB`\x82", b"\xff\xd8\xff": b"\xff\xd9"}
+
+AGAIN = "copy it again from the release"
 
 
 @dataclass

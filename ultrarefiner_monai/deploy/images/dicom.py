@@ -17,6 +17,7 @@ from ultrarefiner_monai.deploy.images.dicom_header import (
     check_modality,
     header_notes,
     pixel_spacing,
+    printed,
     read_header,
     read_whole,
 )
@@ -139,7 +140,7 @@ def _check_decoder(header: "Dataset") -> None:
     from pydicom.uid import JPEGExtended12Bit
 
     syntax = header.file_meta.TransferSyntaxUID
-    stored = f"stored as {syntax.name} ({syntax})"
+    stored = f"stored as {printed(syntax.name)} ({printed(syntax)})"
     try:
         decoder = get_decoder(syntax)
     except NotImplementedError:

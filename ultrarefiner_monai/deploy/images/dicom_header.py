@@ -22,6 +22,7 @@ SPATIAL_2D = 1  # Region Spatial Format: a plane of tissue, as opposed to a time
 COLOUR_FLOW = 2  # Region Data Type
 CENTIMETRES = 3  # Physical Units X and Y Direction
 MM_PER_CM = 10
+LONGEST_SHOWN = 64  # letters of a value: what a code (16), an identifier (64) and the names of both need
 
 
 def read_header(path: Path) -> "tuple[Dataset, list[str]]":
@@ -45,7 +46,7 @@ def read_header(path: Path) -> "tuple[Dataset, list[str]]":
     for keyword in ("SOPClassUID", "SOPInstanceUID"):
         if not header.get(keyword) and (stated := meta.get(f"MediaStorage{keyword}")):
             setattr(header, keyword, stated)
-    notes = [] if is_complete else [f"no complete DICOM file header: read as {meta.TransferSyntaxUID.name}"]
+    notes = [] if is_complete else [f"no complete DICOM file header: read as {printed(meta.TransferSyntaxUID.name)}"]
     return header, notes
 
 
@@ -84,7 +85,7 @@ def check_modality(header: "Dataset", any_modality: bool) -> None:
     modality = header.get("Modality")
     if any_modality or modality == ULTRASOUND or (not modality and header.get("SOPClassUID") in SOP_CLASSES):
         return
-    found = f"Modality is {modality}" if modality else "Modality is missing"
+    found = f"Modality is {printed(modality)}" if modality else "Modality is missing"
     raise DataError(f"{found}, not {ULTRASOUND} (ultrasound); predict it all the same with --any_modality true")
 
 
@@ -92,9 +93,9 @@ def header_notes(header: "Dataset") -> list[str]:
     """What a reader of the results should know: modality, body part, colour flow, and several calibrated regions."""
     notes = []
     if (modality := header.get("Modality")) != ULTRASOUND:
-        notes.append(f"Modality is {modality or 'missing'}, not {ULTRASOUND}")
+        notes.append(f"Modality is {printed(modality or 'missing')}, not {ULTRASOUND}")
     if (part := header.get("BodyPartExamined")) and BREAST not in str(part).upper():
-        notes.append(f"BodyPartExamined is {part}, not {BREAST}")
+        notes.append(f"BodyPartExamined is {printed(part)}, not {BREAST}")
     regions = header.get("SequenceOfUltrasoundRegions") or []
     if header.get("UltrasoundColorDataPresent") == 1 or any(r.get("RegionDataType") == COLOUR_FLOW for r in regions):
         notes.append("the header tells of colour flow (Doppler), whose pixels are read as luma")
@@ -105,6 +106,11 @@ def header_notes(header: "Dataset") -> list[str]:
         sizes = ", ".join(f"{down:g} x {along:g}" for down, along in scales)
         notes.append(f"{len(spacings)} calibrated regions, pixels of {sizes} mm: {used}")
     return notes
+
+
+def printed(value: object) -> str:
+    """A value of a file as part of a line: a damaged element may hold whatever follows it."""
+    return "".join(letter for letter in str(value)[:LONGEST_SHOWN] if letter.isprintable())
 
 
 def region_spacings(header: "Dataset") -> list[Spacing]:

@@ -6,23 +6,19 @@ orientation, so programs that draw on one give it theirs: x and y both along the
 Both mean the array as stored. A label with other axes has been turned or mirrored and is refused.
 """
 
-import math
-import zlib
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
-from ultrarefiner_monai.data.decoders import BYTES_PER_PIXEL, check_pixels, decoding, max_pixels
 from ultrarefiner_monai.data.images import Size, read_grey, read_mask
 from ultrarefiner_monai.data.releases.readers import IMAGE_SUFFIXES
 from ultrarefiner_monai.deploy.images.nifti import read_nifti
-from ultrarefiner_monai.errors import DataError
+from ultrarefiner_monai.errors import DataError, one_line
 
 NIFTIS, NRRDS = (".nii.gz", ".nii"), (".nrrd",)
 LABEL_SUFFIXES = (*IMAGE_SUFFIXES, *NIFTIS, *NRRDS)
 LEFT_HANDED = ("left-anterior", "LA")  # NRRD's one space in which x counts the other way than in the two others
-GZIP = ("gzip", "gz")
 DETACHED = {"data file", "datafile"}  # NRRD's fields that name another file with the pixels
 SLANT = 0.01  # of an axis' direction: what rounding leaves
 
@@ -86,8 +82,12 @@ def _plane(path: Path, values: np.ndarray, directions: np.ndarray | None) -> np.
 
 def _read_nrrd(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     """Values, x first, and the directions of the first two axes in space (None if unknown); layers are united."""
-    with decoding(path, "NRRD", "save it again"):
+    try:
         values, header = _nrrd_content(path)
+    except ImportError as error:
+        raise DataError(f"NRRD needs pynrrd ({error}); run 'pip install pynrrd'") from None
+    except Exception as error:  # a damaged file may fail in any way at all
+        raise DataError(f"{path}: cannot be read as NRRD ({one_line(error)}); save it again") from None
     directions = header.get("space directions")
     if directions is None:
         return values, None
@@ -99,27 +99,10 @@ def _read_nrrd(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
 
 
 def _nrrd_content(path: Path) -> tuple[np.ndarray, Any]:
-    try:
-        import nrrd
-    except ImportError as error:
-        raise DataError(f"NRRD needs pynrrd ({error}); run 'pip install pynrrd'") from None
+    import nrrd
+
     with path.open("rb") as file:
         header = nrrd.read_header(file)
         if header.keys() & DETACHED:
             raise ValueError("its pixels are in another file")
-        sizes = [int(size) for size in header["sizes"]]
-        check_pixels(sizes[0], math.prod(sizes[1:]))
-        begin = file.tell()
-        _check_unpacked(str(header["encoding"]), file)
-        file.seek(begin)
         return nrrd.read_data(header, file, index_order="F"), header
-
-
-def _check_unpacked(encoding: str, file: IO[bytes]) -> None:
-    """Refuse what unpacks to more than any label may take, and what cannot be unpacked in steps."""
-    if encoding.lower() in GZIP:
-        limit = BYTES_PER_PIXEL * max_pixels()
-        if zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(file.read(), limit + 1)[limit:]:
-            raise ValueError(f"unpacks to more than {limit} bytes")
-    elif encoding.lower() != "raw":
-        raise ValueError(f"expected its pixels raw or as gzip, found {encoding}")

@@ -1,5 +1,6 @@
 """Ultrasound in DICOM files: grey values of each frame."""
 
+import logging
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -173,6 +174,9 @@ def import_dicom(name: str) -> ModuleType:
     """
     from importlib import import_module
 
+    logging.getLogger("pydicom").setLevel(
+        logging.CRITICAL
+    )  # what it logs of a damaged file, with tracebacks, is in the error
     try:
         return import_module(name)
     except ImportError as error:

@@ -22,7 +22,7 @@ SPATIAL_2D = 1  # Region Spatial Format: a plane of tissue, as opposed to a time
 COLOUR_FLOW = 2  # Region Data Type
 CENTIMETRES = 3  # Physical Units X and Y Direction
 MM_PER_CM = 10
-LONGEST_SHOWN = 64  # letters of a value: what a code (16), an identifier (64) and the names of both need
+LONGEST_SHOWN = 128  # letters of a value: the longest names of transfer syntaxes have 83
 
 
 def read_header(path: Path) -> "tuple[Dataset, list[str]]":

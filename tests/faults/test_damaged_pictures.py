@@ -8,8 +8,10 @@ from picture_kinds import GREY, binary, dicoms, interlaced, niftis, opened, pict
 from ultrarefiner_monai.data.images import read_grey, read_mask
 from ultrarefiner_monai.data.integrity.listed_files import read_listed
 from ultrarefiner_monai.data.predictions.maps import file_fault, read_map, write_map
+from ultrarefiner_monai.data.releases.image_facts import measure
+from ultrarefiner_monai.data.releases.records import Source
 from ultrarefiner_monai.deploy.images import open_image_file
-from ultrarefiner_monai.deploy.predict.outputs import write_nifti
+from ultrarefiner_monai.deploy.predict.outputs import Outputs, write_nifti
 from ultrarefiner_monai.errors import DataError
 
 
@@ -22,9 +24,7 @@ def predicted(path):
 
 
 def segmented(path):
-    """The same for the kinds that get a DICOM segmentation."""
-    from ultrarefiner_monai.deploy.predict.outputs import Outputs
-
+    """The same with a DICOM segmentation."""
     source = open_image_file(path)
     masks = [grey > 0.5 for grey in source.frames()]
     Outputs(path.parent, "dicom-seg").complete(source, "segmentation", masks, "model")
@@ -32,9 +32,6 @@ def segmented(path):
 
 def measured(path):
     """As a manifest is built; reasons of a file that cannot be read come as text."""
-    from ultrarefiner_monai.data.releases.image_facts import measure
-    from ultrarefiner_monai.data.releases.records import Source
-
     _, bad = measure([Source(id="a", image=path.name, masks=(path.name,), label="benign")], path.parent, workers=1)
     for reason in bad.values():
         raise DataError(reason)
@@ -68,8 +65,7 @@ READERS = {
     "read image": (read_grey, rasters),
     "read mask": (read_mask, rasters),
     "predict, pictures": (predicted, rasters),
-    "predict, DICOM": (predicted, dicoms),
-    "predict, DICOM segmentation": (segmented, dicoms),
+    "predict, DICOM": (segmented, dicoms),
     "predict, NIfTI": (predicted, lambda folder: niftis()),
     "manifests build": (measured, rasters),
     "manifests verify": (verified, rasters),

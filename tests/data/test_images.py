@@ -83,7 +83,6 @@ STORED = {
     "P": _saved(lambda: _palette(GREY)),
     "P with a transparent entry": _saved(lambda: _palette(GREY), transparency=3),
     "P with alpha": _saved(lambda: _palette(GREY), transparency=bytes(range(256))),
-    "P, GIF": _saved(lambda: _palette(GREY), "gif"),
     "I;16": _saved(lambda: Image.fromarray(GREY.astype(np.uint16) * 257)),
     "I, TIFF": _saved(lambda: Image.fromarray(GREY.astype(np.int32) * 257), "tiff"),
     "I;16B, TIFF": _saved(_big_endian, "tiff"),

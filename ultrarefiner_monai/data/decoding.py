@@ -5,46 +5,85 @@ prediction or a server, and every array of more than 8 bits through `white_of`.
 """
 
 from contextlib import suppress
+from pathlib import PurePath
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from ultrarefiner_monai.errors import DataError
+from ultrarefiner_monai.data.decoders import check_pixels, check_scans
+from ultrarefiner_monai.errors import DataError, one_line
 
 if TYPE_CHECKING:
     from PIL import Image
 
+# The formats that are read, in Pillow's words, by suffix. Pillow would open some forty, one of them by running Ghostscript.
+FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".bmp": "BMP", ".tif": "TIFF", ".tiff": "TIFF"}
 BITS = (8, 12, 16)  # of grey values: what screens show, what scanners' converters give, what files hold
 MAX_16_BIT = 65535
 TURNED = "turned as their EXIF orientation says"  # what a manifest, and a run's log, say of such images
 ORIENTATION = 0x0112  # tag of EXIF 2.32 and TIFF 6.0: 1 is upright, 2 to 8 are turned or mirrored
 PHOTOMETRIC, WHITE_IS_ZERO = 262, 0  # TIFF 6.0, section 4
+TILE_WIDTH, TILE_LENGTH = 322, 323  # TIFF 6.0, section 15
 
 
-def decode(stream: IO[bytes], frame: int = 0) -> "Image.Image":
-    """Decode one frame of an image completely and turn it as its orientation tag (EXIF) says.
+def decode(stream: IO[bytes], name: str = "") -> "Image.Image":
+    """Decode an image completely and turn it as its orientation tag (EXIF) says.
 
     The tag's value stays in `info["orientation"]`, 1 where there is none; `info["sixteen_bit_colours"]` says that the
     file's colours had 16 bits, of which Pillow keeps the upper eight. The stream has to stay open for further frames.
-    Whatever Pillow raises for a damaged file is passed on; it may be of any class.
-    """
-    from PIL import Image
+    Whatever Pillow raises for a damaged file is passed on; it may be of any class, see `decoders.decoding`.
 
-    image = Image.open(stream)  # of a stream: of a path Pillow 13 maps the file, and scrambles turned TIFFs
-    if frame:
-        image.seek(frame)
+    Args:
+        stream: the file.
+        name: of the file; what it holds must be what its suffix promises, if that is one of `FORMATS`.
+
+    Raises:
+        DataError: another format than promised, or more pixels than are allowed.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        # Of a stream: of a path Pillow 13 maps the file, and scrambles turned TIFFs.
+        image = Image.open(stream, formats=sorted({*FORMATS.values()}))
+    except UnidentifiedImageError:
+        raise ValueError("of no known format: expected PNG, JPEG, BMP or TIFF") from None
+    except Image.DecompressionBombError as error:  # where the header alone is beyond Pillow's own limit
+        raise DataError(f"{one_line(error)} Save it smaller") from None
+    _check_format(image, name)
+    if image.format == "JPEG" and image.info.get("progressive"):
+        _check_jpeg(stream)
     turn(image)
     return image
+
+
+def _check_format(image: "Image.Image", name: str) -> None:
+    """Refuse what is of another format than its name promises."""
+    found = "JPEG" if image.format == "MPO" else image.format  # a JPEG with further ones behind it
+    promised = FORMATS.get(PurePath(name).suffix.lower(), found)
+    if found != promised:
+        suffix = next(suffix for suffix, known in FORMATS.items() if known == found)
+        raise DataError(f"expected {promised} by its name, found {found}; rename it to end in {suffix}")
+
+
+def _check_jpeg(stream: IO[bytes]) -> None:
+    place = stream.tell()
+    stream.seek(0)
+    check_scans(stream.read())
+    stream.seek(place)
 
 
 def turn(image: "Image.Image") -> None:
     """Load the frame at which an image stands, as `decode` gives it."""
     from PIL import ImageOps
 
+    check_pixels(*image.size)
+    tags: Any = getattr(image, "tag_v2", {})
+    if TILE_WIDTH in tags:  # memory is taken for a whole tile, however small the picture
+        check_pixels(tags[TILE_WIDTH], tags.get(TILE_LENGTH, 1))
     tiles: Any = getattr(image, "tile", ())
     deep = image.mode not in ("L", "I", "F") and not image.mode.startswith("I;")
     image.info["sixteen_bit_colours"] = deep and any(";16" in str(tile[-1]) for tile in tiles)
-    orientation = getattr(image, "tag_v2", {}).get(ORIENTATION, 1)  # loading a TIFF turns it and removes the tag
+    orientation = tags.get(ORIENTATION, 1)  # loading a TIFF turns it and removes the tag
     image.load()
     with suppress(Exception):  # tags that cannot be read turn nothing, here as in viewers
         orientation = image.getexif().get(ORIENTATION, orientation)

@@ -5,13 +5,14 @@ returns (W, H), and a mask of mode `1` divided by 255 loses every lesion.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ultrarefiner_monai.data.decoders import decoding
 from ultrarefiner_monai.data.decoding import decode, deep_values, is_inverted, white_of
 from ultrarefiner_monai.errors import DataError, one_line
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 Size = tuple[int, int]  # (width, height) in pixels, PIL's order
 Paths = str | Path | Sequence[str | Path]
 
-AGAIN = "copy it again from the release"
+AGAIN = "copy it again from its source"
 LOWER_HALF = 16  # 16-bit colours of at most 12 bits have their upper byte below this
 
 
@@ -65,19 +66,17 @@ def read_mask(paths: Paths, size: Size | None = None) -> np.ndarray:
 @contextmanager
 def open_image(path: str | Path) -> Iterator["Image.Image"]:
     """Open and decode an image completely, see `decode`; any failure is a one-line `DataError` naming the file."""
-    try:
-        with Path(path).open("rb") as stream:
-            try:
-                image = decode(stream)
-            except Exception as error:  # a damaged file may fail in any way at all
-                raise DataError(f"cannot be read as an image ({_reason(error)}); {AGAIN}") from None
+    with ExitStack() as stack:
+        with decoding(path, "an image", AGAIN):
+            if Path(path).exists() and not Path(path).is_file():  # opening a pipe would wait for its writer
+                raise ValueError("no regular file")
+            image = decode(stack.enter_context(Path(path).open("rb")), str(path))
+        try:
             yield image
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from None
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read as an image ({one_line(error)}); {AGAIN}") from None
+        except DataError as error:
+            raise DataError(f"{path}: {error}") from None
+        except (OSError, ValueError, MemoryError) as error:
+            raise DataError(f"{path}: cannot be read as an image ({one_line(error)}); {AGAIN}") from None
 
 
 def to_grey(image: "Image.Image", white: int | None = None) -> np.ndarray:
@@ -134,12 +133,6 @@ def stretch(grey: np.ndarray, size: Size | None) -> np.ndarray:
         return grey
     image = Image.fromarray(np.ascontiguousarray(grey, dtype=np.float32))
     return np.clip(np.asarray(image.resize((size[0], size[1]), Image.Resampling.BILINEAR)), 0, 1)
-
-
-def _reason(error: Exception) -> str:
-    from PIL import UnidentifiedImageError
-
-    return "of no known format" if isinstance(error, UnidentifiedImageError) else one_line(error)
 
 
 def _coloured(image: "Image.Image") -> "Image.Image":

@@ -176,6 +176,6 @@ def _write_png(figure: Any, path: Path, colours: Sequence[str]) -> None:
     palette.putpalette(
         np.rint(255 * np.concatenate([greys, pure, pure / 2, (pure + 1) / 2])).astype(int).ravel().tolist()
     )
-    drawn = Image.open(buffer).convert("RGB").quantize(palette=palette, dither=Image.Dither.NONE)
+    drawn = Image.open(buffer, formats=["PNG"]).convert("RGB").quantize(palette=palette, dither=Image.Dither.NONE)
     with atomic_write(path) as file:
         drawn.save(file, format="PNG", optimize=True)

@@ -20,8 +20,9 @@ def _picture(form: str, mode: str = "L", **options: object) -> bytes:
 
 
 def _read(content: bytes, folder: Path, sha256: str | None = None) -> Reading:
-    (folder / "a.png").write_bytes(content)
-    return read_listed(folder, "a.png", sha256)
+    name = {b"BM": "a.bmp", b"\xff\xd8": "a.jpg", b"II": "a.tif"}.get(content[:2], "a.png")
+    (folder / name).write_bytes(content)
+    return read_listed(folder, name, sha256)
 
 
 def test_a_sound_file(tmp_path: Path) -> None:
@@ -71,7 +72,7 @@ def test_unreadable_files_tell_no_path(tmp_path: Path) -> None:
         reading = _read(content, tmp_path)
         assert reading.problem is not None
         assert reading.problem.kind == "unreadable"
-        assert "copy it again from the release" in reading.problem.message
+        assert reading.problem.message.endswith(("; copy it again from the release", "; save it with 8 or 16 bits"))
         assert str(tmp_path) not in reading.problem.message
         assert "BytesIO" not in reading.problem.message
 

@@ -156,9 +156,9 @@ def test_changed_bytes(name: str, check: Callable[..., list[tuple[str, str]]], b
     ("content", "kind", "told"),
     [
         (lambda whole: b"", "empty", "empty (0 bytes)"),
-        (lambda whole: b"no picture", "unreadable", "is no picture of a known format"),
+        (lambda whole: b"no picture", "unreadable", "cannot be read as an image (of no known format"),
         (lambda whole: whole[:-12], "truncated", "truncated after"),
-        (lambda whole: whole[:45] + bytes(4) + whole[49:], "unreadable", "cannot be decoded"),
+        (lambda whole: whole[:45] + bytes(4) + whole[49:], "unreadable", "cannot be read as an image"),
     ],
 )
 @pytest.mark.parametrize("name", ["original/000005.png", "GT/000005.png"])

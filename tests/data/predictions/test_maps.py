@@ -55,11 +55,11 @@ def test_what_is_no_probability_map_is_not_written(tmp_path, bad):
 )
 def test_damaged_and_missing_maps_are_one_line_errors(tmp_path, damage):
     path = tmp_path / "map.nii.gz"
-    with pytest.raises(DataError, match="unreadable probability map"):
+    with pytest.raises(DataError, match="no such file; predict this image again"):
         read_map(path)
     write_map(path, np.random.default_rng(0).random((50, 40)))
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(DataError, match="unreadable probability map"):
+    with pytest.raises(DataError, match="cannot be read as a probability map"):
         read_map(path)
 
 

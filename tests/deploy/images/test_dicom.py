@@ -248,7 +248,9 @@ def test_damaged_files_are_told_in_one_line(tmp_path):
     empty.file_meta.MediaStorageSOPInstanceUID = empty.SOPInstanceUID
     empty.save_as(tmp_path / "empty.dcm", enforce_file_format=True)
     for name in ("short", "text", "empty"):
-        with pytest.raises(DataError, match=rf"{name}\.dcm: cannot be read as a DICOM image \(.*\); copy it again$"):
+        with pytest.raises(
+            DataError, match=rf"{name}\.dcm: cannot be read as a DICOM image \(.*\); copy it again from its source$"
+        ):
             list(DicomFile(tmp_path / f"{name}.dcm").frames())
 
 

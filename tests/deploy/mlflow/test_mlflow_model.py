@@ -70,7 +70,7 @@ def test_pictures_of_several_sizes_and_a_threshold(training, store, picture, tmp
     with pytest.raises(MlflowException, match=r"^threshold 2\.0: expected a probability from 0 to 1"):
         model.predict(table, params={"threshold": 2.0})
     table.loc[1, "image"] = "AAAA"
-    with pytest.raises(MlflowException, match=r"^image of line 1: expected a PNG or JPEG"):
+    with pytest.raises(MlflowException, match=r"^image of line 1: cannot be read as a PNG or JPEG"):
         model.predict(table)
 
 
@@ -114,7 +114,9 @@ def test_the_example_of_every_phase_is_understood_by_its_model(phase, make_model
 
 @pytest.mark.parametrize("text", ["no base64!", base64.b64encode(b"no picture").decode(), "", None])
 def test_a_cell_that_is_no_picture_is_named(text):
-    with pytest.raises(DataError, match=r"^image of line 3: expected a PNG or JPEG file as base64 text \(.*\); encode"):
+    with pytest.raises(
+        DataError, match=r"^image of line 3: cannot be read as a PNG or JPEG file as base64 text \(.*\); encode"
+    ):
         decode_grey(text, "image of line 3")
 
 

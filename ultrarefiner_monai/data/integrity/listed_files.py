@@ -7,15 +7,18 @@ from io import BytesIO
 
 import numpy as np
 
+from ultrarefiner_monai.data.decoders import decoding
 from ultrarefiner_monai.data.decoding import decode
 from ultrarefiner_monai.data.faults import Problem
 from ultrarefiner_monai.data.images import Size, to_alpha, to_planes
 from ultrarefiner_monai.data.releases.roots import Root, resolve, unsafe
-from ultrarefiner_monai.errors import DataError, one_line
+from ultrarefiner_monai.errors import DataError
 
 # Bytes that a complete file of a format holds, by those it starts with: PNG's IEND chunk with its checksum (ISO 15948,
 # 11.2.5) and JPEG's EOI marker (ITU-T T.81, B.1.1.3). Pillow reads a file whose last bytes were lost without complaint.
 END_MARKS = {b"\x89PNG\r\n\x1a\n": b"IEND\xaeB`\x82", b"\xff\xd8\xff": b"\xff\xd9"}
+
+AGAIN = "copy it again from the release"
 
 
 @dataclass
@@ -61,23 +64,20 @@ def _why_outside(root: Root, path: str) -> str:
 
 def _incomplete(content: bytes) -> Problem | None:
     if not content:
-        return Problem("empty", "empty (0 bytes); copy it again from the release")
+        return Problem("empty", f"empty (0 bytes); {AGAIN}")
     for start, end in END_MARKS.items():
         if content.startswith(start) and end not in content:
-            return Problem("truncated", f"truncated after {len(content)} bytes; copy it again from the release")
+            return Problem("truncated", f"truncated after {len(content)} bytes; {AGAIN}")
     return None
 
 
 def _decoded(reading: Reading, content: bytes) -> Reading:
     """The reading with its image; any failure of a decoder becomes its problem."""
-    from PIL import UnidentifiedImageError
-
     try:
-        image = decode(BytesIO(content))
-        reading.size, reading.planes, reading.alpha = image.size, to_planes(image), to_alpha(image)
-    except UnidentifiedImageError:
-        reading.problem = Problem("unreadable", "is no picture of a known format; copy it again from the release")
-    except Exception as error:  # a damaged file may fail in any way at all
-        kind = "truncated" if "truncated" in str(error).lower() else "unreadable"
-        reading.problem = Problem(kind, f"cannot be decoded ({one_line(error)}); copy it again from the release")
+        with decoding(reading.path, "an image", AGAIN):
+            image = decode(BytesIO(content), reading.path)
+            reading.size, reading.planes, reading.alpha = image.size, to_planes(image), to_alpha(image)
+    except DataError as error:
+        reason = str(error).removeprefix(f"{reading.path}: ")
+        reading.problem = Problem("truncated" if "truncated" in reason else "unreadable", reason)
     return reading

@@ -1,16 +1,17 @@
 """Probability maps on disk: one float32 NIfTI an image, at the image's own size."""
 
 import gzip
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
+from ultrarefiner_monai.data.decoders import decoding
+from ultrarefiner_monai.data.nifti import read_header, read_plane
 from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.files import write_atomically
+
+AGAIN = "predict this image again"
 
 
 def map_name(image: str) -> str:
@@ -48,43 +49,25 @@ def read_map(path: str | Path) -> np.ndarray:
     Raises:
         DataError: the file is missing, unreadable or not a plane.
     """
-    import nibabel
-
-    with _readable(path):
-        # Decompressed as a whole, because only that checks gzip's checksum.
-        image = nibabel.Nifti1Image.from_bytes(gzip.decompress(Path(path).read_bytes()))
-        return np.ascontiguousarray(np.asarray(_plane(image).dataobj, dtype=np.float32).T)
+    with decoding(path, "a probability map", AGAIN):
+        image = read_plane(Path(path))
+        _check_flat(image.shape)
+        return np.ascontiguousarray(np.asarray(image.dataobj, dtype=np.float32).T)
 
 
 def file_fault(path: Path, expected: tuple[int, int], stated: tuple[int, int]) -> str | None:
     """Fault of a map's file, from its header alone."""
-    import nibabel
-
     if not path.is_file():
         return "missing"
     try:
-        with _readable(path):
-            stored = _plane(nibabel.Nifti1Image.from_filename(path)).shape
+        with decoding(path, "a probability map", AGAIN):
+            _check_flat(stored := read_header(path).get_data_shape())
     except DataError:
         return "unreadable"
     return None if expected == stated == stored else "wrong-sized"
 
 
-@contextmanager
-def _readable(path: str | Path) -> Iterator[None]:
-    """Tell whatever is wrong with a map's file in one line."""
-    from nibabel.filebasedimages import ImageFileError
-    from nibabel.spatialimages import HeaderDataError
-    from nibabel.wrapstruct import WrapStructError
-
-    try:
-        yield
-    except (OSError, EOFError, ValueError, zlib.error, ImageFileError, HeaderDataError, WrapStructError) as error:
-        raise DataError(f"{path}: unreadable probability map ({error}); predict this image again") from error
-
-
-def _plane(image: Any) -> Any:
-    """The NIfTI image, if it is a plane (W, H)."""
-    if len(image.shape) != 2:
-        raise ValueError(f"expected a plane (W, H), found {image.shape}")
-    return image
+def _check_flat(shape: tuple[int, ...]) -> None:
+    """Maps are written as (W, H)."""
+    if len(shape) != 2:
+        raise ValueError(f"expected a plane (W, H), found {shape}")

@@ -101,7 +101,11 @@ def _attempt(function: Callable[[Source, Path], Any], root: Path, source: Source
 
 def _hashes(source: Source, root: Path) -> list[str]:
     """SHA-256 of the image and of each mask."""
-    return [file_sha256(resolve(root, path)) for path in (source.image, *source.masks)]
+    files = [resolve(root, path) for path in (source.image, *source.masks)]
+    for file in files:
+        if file.exists() and not file.is_file():  # reading a pipe would wait for its writer
+            raise DataError(f"{file}: no regular file; copy the file itself")
+    return [file_sha256(file) for file in files]
 
 
 def _keys(hashes: Sequence[str]) -> tuple[str, str]:

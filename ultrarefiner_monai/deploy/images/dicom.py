@@ -1,8 +1,8 @@
 """Ultrasound in DICOM files: grey values of each frame."""
 
+import logging
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -10,21 +10,25 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from ultrarefiner_monai.data.decoders import check_frames, check_pixels, decoding
 from ultrarefiner_monai.data.decoding import BITS, MAX_16_BIT, white_of
-from ultrarefiner_monai.data.images import to_grey
+from ultrarefiner_monai.data.images import AGAIN, to_grey
+from ultrarefiner_monai.deploy.images.codestream import check_encapsulated
 from ultrarefiner_monai.deploy.images.dicom_header import (
     check_modality,
     header_notes,
     pixel_spacing,
+    printed,
     read_header,
     read_whole,
 )
 from ultrarefiner_monai.deploy.images.image_file import COLOURED, ImageFile, is_coloured
-from ultrarefiner_monai.errors import DataError, one_line
+from ultrarefiner_monai.errors import DataError
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
+DICOM = "a DICOM image"
 # Pillow, pydicom's decoder of JPEG where no other is installed, reads no more bits of JPEG Extended.
 PILLOW_BITS = 8
 
@@ -46,25 +50,26 @@ class DicomFile(ImageFile):
 
     def __init__(self, path: Path, any_modality: bool = False) -> None:
         import_dicom("pydicom")
-        with _readable(path):
+        with decoding(path, DICOM, AGAIN):
             header, forced = read_header(path)
-            check_modality(path, header, any_modality)
+            check_modality(header, any_modality)
             if "Rows" not in header:
                 raise ValueError("no image in it")
-            _check_decoder(path, header)
+            _check_decoder(header)
             count = int(header.get("NumberOfFrames") or 1)
             if count < 1:
                 raise ValueError(f"NumberOfFrames is {count}")
+            _check_size(header, count, path.stat().st_size)
             super().__init__(path, count, pixel_spacing(header))
             self.header, self._is_forced = header, bool(forced)
             self.notes += forced + header_notes(header)
 
     def frames(self) -> Iterator[np.ndarray]:
         """As `ImageFile.frames`."""
-        with _readable(self.path):
+        with decoding(self.path, DICOM, AGAIN):
             span = self._span()
         for pixels in self._stored():
-            with _readable(self.path):
+            with decoding(self.path, DICOM, AGAIN):
                 grey = self._grey(pixels, *span)
             yield grey
 
@@ -72,12 +77,18 @@ class DicomFile(ImageFile):
         """Stored values of each frame, (H, W) or colours (H, W, 3)."""
         from pydicom.pixels import iter_pixels
 
-        with _readable(self.path):
+        syntax = self.header.file_meta.TransferSyntaxUID
+        with decoding(self.path, DICOM, AGAIN):
             # pydicom finds no single frames in a deflated file, and no pixels in one whose own header is incomplete
-            whole = self._is_forced or self.header.file_meta.TransferSyntaxUID.is_deflated
-            pixels = iter_pixels(read_whole(self.path, self.header) if whole else self.path)
+            if self._is_forced or syntax.is_deflated or syntax.is_encapsulated:
+                whole = read_whole(self.path, self.header)
+                if syntax.is_encapsulated:
+                    check_encapsulated(whole, self.count)
+                pixels = iter_pixels(whole)
+            else:
+                pixels = iter_pixels(self.path)
         for _ in range(self.count):
-            with _readable(self.path):
+            with decoding(self.path, DICOM, AGAIN):
                 frame = next(pixels)
             yield frame
 
@@ -124,13 +135,13 @@ def _window(header: "Dataset") -> bool:
     return header.get("WindowCenter") is not None and header.get("WindowWidth") is not None
 
 
-def _check_decoder(path: Path, header: "Dataset") -> None:
+def _check_decoder(header: "Dataset") -> None:
     """Raise DataError where nothing that is installed decodes the pixels."""
     from pydicom.pixels import get_decoder
     from pydicom.uid import JPEGExtended12Bit
 
     syntax = header.file_meta.TransferSyntaxUID
-    stored = f"{path}: stored as {syntax.name} ({syntax})"
+    stored = f"stored as {printed(syntax.name)} ({printed(syntax)})"
     try:
         decoder = get_decoder(syntax)
     except NotImplementedError:
@@ -143,6 +154,18 @@ def _check_decoder(path: Path, header: "Dataset") -> None:
         raise DataError(f"{stored}, whose decoder is not installed; run 'pip install {' '.join(packages)}'")
 
 
+def _check_size(header: "Dataset", count: int, size: int) -> None:
+    """Refuse an image that claims more than is allowed, or than a file of `size` bytes holds."""
+    rows, columns = int(header.Rows), int(header.Columns)
+    check_pixels(columns, rows)
+    check_frames(count, count * rows * columns, size)
+    syntax = header.file_meta.TransferSyntaxUID
+    expected = count * rows * columns * int(header.SamplesPerPixel) * int(header.BitsAllocated) // 8
+    subsampled = str(header.PhotometricInterpretation) == "YBR_FULL_422"  # a third less than it claims
+    if not (syntax.is_encapsulated or syntax.is_deflated or subsampled) and expected > size:
+        raise ValueError(f"expected {expected} bytes of pixels by its header, found a file of {size}")
+
+
 def import_dicom(name: str) -> ModuleType:
     """Import pydicom or highdicom.
 
@@ -151,18 +174,10 @@ def import_dicom(name: str) -> ModuleType:
     """
     from importlib import import_module
 
+    logging.getLogger("pydicom").setLevel(
+        logging.CRITICAL
+    )  # what it logs of a damaged file, with tracebacks, is in the error
     try:
         return import_module(name)
     except ImportError as error:
         raise DataError(f"DICOM needs {name} ({error}); run 'pip install ultrarefiner-monai[dicom]'") from None
-
-
-@contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    """Tell whatever is wrong with a file in one line."""
-    try:
-        yield
-    except DataError:
-        raise
-    except Exception as error:  # a damaged file may fail in any way at all
-        raise DataError(f"{path}: cannot be read as a DICOM image ({one_line(error)}); copy it again") from None

@@ -81,11 +81,14 @@ def _images_in(folder: Path, base: Path, out: Path) -> Iterator[tuple[Path, Path
 def _is_wanted(file: Path, folder: Path, out: Path) -> bool:
     hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
     inside = out in file.resolve().parents and out not in (folder.resolve(), *folder.resolve().parents)
-    return not hidden and not inside and file.is_file() and (stem(file.name) != file.name or is_dicom(file))
+    # Links to nothing and pipes are wanted by their names, to be told rather than passed over in silence.
+    return not hidden and not inside and not file.is_dir() and (stem(file.name) != file.name or is_dicom(file))
 
 
 def is_dicom(path: Path) -> bool:
     """Whether a file's content says that it is DICOM and no directory of others; many have no suffix."""
+    if not path.is_file():  # opening a pipe would wait for its writer
+        return False
     try:
         with path.open("rb") as file:
             head = file.read(DICOM_PREAMBLE + len(DICOM_PREFIX))
@@ -119,11 +122,12 @@ def open_image_file(path: Path, any_modality: bool = False) -> ImageFile:
     if path.is_dir():
         raise DataError(f"{path}: no image in this folder; expected {', '.join(SUFFIXES)} or DICOM without a suffix")
     if not path.is_file():
-        raise DataError(f"{path}: no such file; correct the path or the pattern")
+        found = "no regular file" if path.exists() else "no such file"
+        raise DataError(f"{path}: {found}; correct the path or the pattern")
     name = path.name.lower()
     if name.endswith(NIFTIS):
         return NiftiFile(path)
-    if name.endswith(DICOMS) or is_dicom(path):
+    if not name.endswith(IMAGE_SUFFIXES) and (name.endswith(DICOMS) or is_dicom(path)):
         from ultrarefiner_monai.deploy.images.dicom import DicomFile
 
         return DicomFile(path, any_modality)

@@ -51,4 +51,6 @@ class ImageFile:
 
 def is_coloured(pixels: np.ndarray) -> bool:
     """Whether RGB pixels (H, W, 3) uint8 show more colour than marks on a grey image, such as colour Doppler."""
-    return bool((np.ptp(pixels, axis=2) > COLOUR_LEVELS).mean() > COLOUR_SHARE)
+    red, green, blue = (pixels[..., channel] for channel in range(3))
+    brightest, darkest = np.maximum(np.maximum(red, green), blue), np.minimum(np.minimum(red, green), blue)
+    return bool((brightest - darkest > COLOUR_LEVELS).mean() > COLOUR_SHARE)  # many times faster than np.ptp

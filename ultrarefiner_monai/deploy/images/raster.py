@@ -1,16 +1,15 @@
 """PNG, JPEG, BMP and TIFF files."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ultrarefiner_monai.data.decoders import check_frames, decoding
 from ultrarefiner_monai.data.decoding import deep_values, turn, white_of_image
-from ultrarefiner_monai.data.images import open_image, to_grey
+from ultrarefiner_monai.data.images import AGAIN, open_image, to_grey
 from ultrarefiner_monai.deploy.images.image_file import COLOURED, ImageFile, is_coloured
-from ultrarefiner_monai.errors import DataError, one_line
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -27,8 +26,8 @@ class RasterFile(ImageFile):
     def __init__(self, path: Path) -> None:
         count, self._is_deep = 1, False
         if path.suffix.lower() in TIFFS:
-            with open_image(path) as image, _page("the number of pages"):
-                count, self._is_deep = getattr(image, "n_frames", 1), deep_values(image) is not None
+            with open_image(path) as image, decoding("its pages", "TIFF", AGAIN):
+                count, self._is_deep = _count_pages(image, path.stat().st_size), deep_values(image) is not None
         super().__init__(path, count)
 
     def frames(self) -> Iterator[np.ndarray]:
@@ -46,7 +45,7 @@ class RasterFile(ImageFile):
     def _pages(self, image: "Image.Image") -> Iterator["Image.Image"]:
         yield image
         for index in range(1, self.count):
-            with _page(f"page {index + 1}"):
+            with decoding(f"page {index + 1}", "TIFF", AGAIN):
                 image.seek(index)
                 turn(image)
             yield image
@@ -62,10 +61,10 @@ class RasterFile(ImageFile):
             self.note(COLOURED)
 
 
-@contextmanager
-def _page(what: str) -> Iterator[None]:
-    """Tell in one line that something of an open file cannot be read."""
-    try:
-        yield
-    except Exception as error:  # a damaged file may fail in any way at all
-        raise DataError(f"{what} cannot be read ({one_line(error)}); copy it again from its source") from None
+def _count_pages(image: "Image.Image", size: int) -> int:
+    """Number of pages of a TIFF of `size` bytes, if their headers claim no more than that can hold."""
+    from PIL import ImageSequence
+
+    pixels = [page.width * page.height for page in ImageSequence.Iterator(image)]
+    check_frames(len(pixels), sum(pixels), size)
+    return len(pixels)

@@ -16,10 +16,11 @@ from mlflow.pyfunc import PythonModel, save_model
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from PIL import Image
 
+from ultrarefiner_monai.data.decoders import decoding
 from ultrarefiner_monai.data.decoding import MAX_16_BIT, decode
 from ultrarefiner_monai.data.images import to_grey
 from ultrarefiner_monai.deploy.export.closure import closure, copy_files, names_of
-from ultrarefiner_monai.errors import DataError, one_line
+from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.masks import THRESHOLD, check_threshold
 from ultrarefiner_monai.models.card import read_card
 from ultrarefiner_monai.models.segmenter import load_segmenter
@@ -89,12 +90,8 @@ def decode_grey(text: str, name: str, white: int | None = None) -> np.ndarray:
     Raises:
         DataError: the text is no base64, or its bytes are no image.
     """
-    try:
+    with decoding(name, "a PNG or JPEG file as base64 text", "encode the file's bytes"):
         return to_grey(decode(BytesIO(base64.b64decode(text, validate=True))), white)
-    except Exception as error:  # a damaged file may fail in any way at all
-        raise DataError(
-            f"{name}: expected a PNG or JPEG file as base64 text ({one_line(error)}); encode the file's bytes"
-        ) from None
 
 
 def encode_png(pixels: np.ndarray) -> str:

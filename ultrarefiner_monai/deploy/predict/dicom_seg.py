@@ -1,6 +1,7 @@
 """Masks of a DICOM file as a DICOM segmentation that refers to it, frame by frame."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from typing import TYPE_CHECKING
 
@@ -44,41 +45,56 @@ def segmentation(source: DicomFile, masks: Sequence[np.ndarray], model: str, thr
     Raises:
         DataError: highdicom is not installed, or the file lacks what a segmentation has to repeat.
     """
-    seg_module = import_dicom("highdicom.seg")
+    import_dicom("highdicom.seg")
+    with referring(source):
+        result, missing = _first_frame(source, masks[0], model, threshold)
+        if missing:
+            del result.ReferencedSeriesSequence
+            source.note(f"no {' and no '.join(missing)}: the segmentation is in a study of its own")
+        if source.count > 1:
+            _add_frames(result, masks)
+    return result
+
+
+@contextmanager
+def referring(source: DicomFile) -> Iterator[None]:
+    """Tell in one line why a segmentation can not repeat what the header of a file says."""
+    try:
+        yield
+    except DataError:
+        raise
+    except Exception as error:  # pydicom parses elements when they are used, and damaged ones fail in any way at all
+        reason = one_line(error)
+        raise DataError(f"{source.path}: no segmentation can refer to it ({reason}); write --format png") from None
+
+
+def _first_frame(source: DicomFile, mask: np.ndarray, model: str, threshold: float) -> "tuple[Segmentation, list[str]]":
+    """The segmentation of the first frame, and which identifiers of study and series were made up."""
     import highdicom as hd
     from pydicom.uid import ExplicitVRLittleEndian
 
     if lacking := [keyword for keyword in ("SOPClassUID", "SOPInstanceUID") if not source.header.get(keyword)]:
         raise DataError(f"{source.path}: no segmentation can refer to it (no {lacking[0]}); write --format png")
     single, missing = _single_frame(source.header)
-    try:
-        result: Segmentation = seg_module.Segmentation(
-            source_images=[single],
-            pixel_array=masks[0].astype(np.uint8)[None],
-            segmentation_type=seg_module.SegmentationTypeValues.BINARY,
-            segment_descriptions=[_description()],
-            series_instance_uid=hd.UID(),
-            series_number=SERIES_NUMBER,
-            sop_instance_uid=hd.UID(),
-            instance_number=1,
-            manufacturer=MAKER,
-            manufacturer_model_name=model,
-            software_versions=ultrarefiner_monai.__version__,
-            device_serial_number="none",
-            transfer_syntax_uid=ExplicitVRLittleEndian,
-            omit_empty_frames=False,
-            series_description=f"Lesion, p >= {threshold:g}, not for clinical use",
-        )
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        reason = one_line(error)
-        raise DataError(f"{source.path}: no segmentation can refer to it ({reason}); write --format png") from None
+    result = hd.seg.Segmentation(
+        source_images=[single],
+        pixel_array=mask.astype(np.uint8)[None],
+        segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
+        segment_descriptions=[_description()],
+        series_instance_uid=hd.UID(),
+        series_number=SERIES_NUMBER,
+        sop_instance_uid=hd.UID(),
+        instance_number=1,
+        manufacturer=MAKER,
+        manufacturer_model_name=model,
+        software_versions=ultrarefiner_monai.__version__,
+        device_serial_number="none",
+        transfer_syntax_uid=ExplicitVRLittleEndian,
+        omit_empty_frames=False,
+        series_description=f"Lesion, p >= {threshold:g}, not for clinical use",
+    )
     _complete(result, source.header)
-    if missing:
-        del result.ReferencedSeriesSequence
-        source.note(f"no {' and no '.join(missing)}: the segmentation is in a study of its own")
-    if source.count > 1:
-        _add_frames(result, masks)
-    return result
+    return result, missing
 
 
 def _complete(result: "Segmentation", header: "Dataset") -> None:

@@ -11,7 +11,7 @@ from ultrarefiner_monai.data.predictions.maps import nifti_bytes
 from ultrarefiner_monai.deploy.images.dicom import DicomFile
 from ultrarefiner_monai.deploy.images.image_file import ImageFile
 from ultrarefiner_monai.deploy.images.nifti import NiftiFile
-from ultrarefiner_monai.deploy.predict.dicom_seg import segmentation
+from ultrarefiner_monai.deploy.predict.dicom_seg import referring, segmentation
 from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.files import atomic_write
 from ultrarefiner_monai.masks import THRESHOLD, check_threshold
@@ -97,7 +97,8 @@ class Outputs:
         """
         if self.format == "dicom-seg" and isinstance(source, DicomFile):
             buffer = BytesIO()
-            segmentation(source, masks, model, self.threshold).save_as(buffer)
+            with referring(source):
+                segmentation(source, masks, model, self.threshold).save_as(buffer)
             write_file(self.out / "masks" / f"{name}.dcm", buffer.getvalue())
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from types import ModuleType
 
 from ultrarefiner_monai.data.datasets import check_name, is_own, parts_of
+from ultrarefiner_monai.data.decoding import FORMATS
 from ultrarefiner_monai.data.releases.roots import Location, Root
 from ultrarefiner_monai.errors import DataError, shown
 
@@ -33,7 +34,7 @@ READERS = {
     "PHANTOM": "phantom",
 }
 DEPTH = 3  # levels of folders in which a release is looked for: unpackers like to add one or two
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+IMAGE_SUFFIXES = tuple(FORMATS)
 
 
 @dataclass(frozen=True)

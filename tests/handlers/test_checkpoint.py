@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from ultrarefiner_monai.bundle.optimizers import cosine, warm_polynomial
 from ultrarefiner_monai.handlers import CheckpointError, CheckpointHandler, CompareMasks, load_model, save_model
 
-CARD = {"phase": 3, "prompts": {"box": True, "points": [1, 1]}}
+CARD = {"fold": 3, "training": {"box": True, "points": [1, 1]}}
 
 
 class InterruptionError(Exception):
@@ -191,8 +191,8 @@ def test_every_flipped_bit_of_a_weight_is_noticed(tmp_path):
 def test_other_settings_are_refused_by_name(start):
     run, _ = start(epochs=1)
     run.trainer.run()
-    other = {"phase": 3, "prompts": {"box": False, "points": [1, 1]}}
-    with pytest.raises(CheckpointError, match=r"made with prompts.box = True, expected False"):
+    other = {"fold": 3, "training": {"box": False, "points": [1, 1]}}
+    with pytest.raises(CheckpointError, match=r"made with training.box = True, expected False"):
         start(epochs=2, resume=True, card=other)
 
 
@@ -280,14 +280,14 @@ def test_model_round_trip_and_card(tmp_path):
     path = save_model(nn.DataParallel(network), tmp_path / "deep" / "model.pt", CARD | {"size": (4, 4)})
     assert list(torch.load(path, weights_only=True)) == ["weight", "bias"]  # flat and without a wrapper's prefix
     other = nn.Linear(3, 2)
-    card = load_model(other, path, expect={"size": (4, 4), "prompts": {"box": True}})
-    assert torch.equal(other.weight, network.weight) and card["phase"] == 3 and len(card["sha256"]) == 64
+    card = load_model(other, path, expect={"size": (4, 4), "training": {"box": True}})
+    assert torch.equal(other.weight, network.weight) and card["fold"] == 3 and len(card["sha256"]) == 64
     assert sorted(file.name for file in path.parent.iterdir()) == ["model.json", "model.pt"]
 
 
 @pytest.mark.parametrize(
     ("expect", "message"),
-    [({"phase": 2}, "made with phase = 3, expected 2"), ({"fold": 0}, "has no 'fold'")],
+    [({"fold": 2}, "made with fold = 3, expected 2"), ({"dataset": "BUSI"}, "has no 'dataset'")],
 )
 def test_a_card_that_differs_is_refused(tmp_path, expect, message):
     path = save_model(nn.Linear(3, 2), tmp_path / "model.pt", CARD)

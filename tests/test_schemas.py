@@ -16,7 +16,7 @@ from ultrarefiner_monai.schemas import PUBLISHED, as_data, brief, fault_in, fits
 REFERENCE = Path(__file__).parents[1] / "docs/reference"
 HASH = "a" * 64
 VALUES = (
-    *(None, True, -1, 0, 3, 2.5, 10**30, 1e308, "", "text", HASH, "../x", "/x", "a/../b", "a\\b", "a\nb", "x" * 200),
+    *(None, True, -1, 0, 3, 2.5, 10**30, 1e-300, "", "text", HASH, "../x", "/x", "a/../b", "a\\b", "a\nb", "x" * 200),
     *([], ["a"], [3], [None], [[]], {}, {"a": 1}, {"": None}, {"a": {"b": 1}}),
 )
 ROW = dict.fromkeys(("dataset", "masks", "label", "patient", "official_fold"), "") | {"image": "a/b.png"}

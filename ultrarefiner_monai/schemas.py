@@ -95,6 +95,7 @@ NAME = of("a name of letters, digits, '_', '-' and '.'", type="string", pattern=
 PATH = of(
     "a path inside the folder, with '/'",
     type="string",
+    maxLength=1000,
     pattern=r"^(?!/|.:|(.*/)?\.\.(/|$))[^\\\u0000-\u001f\u007f]+$",
 )
 PLAIN = of("text, a number, true, false or null", anyOf=[TEXT, NUMBER, TRUTH, {"type": "null"}])

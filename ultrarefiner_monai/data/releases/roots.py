@@ -14,6 +14,10 @@ Location = str | Path | Mapping[str, str]
 Root = str | Path | Mapping[str, Path]
 
 MADE = "ultrarefiner_masks"  # folder in a data set's root with the masks that `manifests build` has written
+LONGEST, LONGEST_NAME = (
+    1000,
+    255,
+)  # letters of a path, which leaves room for the root's; bytes of a name (Linux, macOS, Windows)
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")  # control characters, and bytes that are no UTF-8
 
 
@@ -27,6 +31,8 @@ def unsafe(path: Any) -> str | None:
         return f"path {path!r} is absolute"
     if UNPRINTABLE.search(path):
         return f"path {path!r} holds a control character or bytes that are no UTF-8"
+    if len(path) > LONGEST or any(len(part.encode()) > LONGEST_NAME for part in PurePosixPath(path).parts):
+        return f"path {path[:60]!r}… is longer than a file's can be"
     if ".." in PurePosixPath(path).parts:
         return f"path {path!r} leaves the dataset root"
     return None

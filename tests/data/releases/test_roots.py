@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ultrarefiner_monai.data.releases.roots import folders_of, resolve
+from ultrarefiner_monai.data.releases.roots import folders_of, resolve, unsafe
 from ultrarefiner_monai.errors import DataError
 
 

@@ -33,7 +33,7 @@ SHIFTS = {  # pixels by which the masks of the first and the last output miss th
     "u2": (4, 3),
 }
 PATIENTS = {EVIL: "d"}
-MODELS = {"phase1": "1" * 64, "phase2": "2" * 64, "phase3": "3" * 64}
+MODELS = {name: str(n) * 64 for n, name in enumerate(("phase1", "phase2", "phase3", "adapt", "distill", "steps"), 1)}
 ROLES = {"quick": {}, "builder": "", "resolver": "", "exporter": ""}  # which reports do not ask for
 ONE = System(  # of one output a stage, the second starting from the first
     name="one",
@@ -104,7 +104,7 @@ class MadeResults:
             folder = CrossValidation("PHANTOM", None, self.folder, system=self.system).maps(stage, fold, name)
             sha256 = file_sha256(self.manifest)
             split = "test" if fold is None else "val"
-            index = PredictionIndex("PHANTOM", stage, fold, split, sha256, model or MODELS.get(stage, stage))
+            index = PredictionIndex("PHANTOM", stage, fold, split, sha256, model or MODELS[stage])
             for entry in self.of(fold) if items is None else items:
                 first, last = SHIFTS[entry["id"]]
                 shift = first if number == 0 else last if name == outputs[-1] else MIDDLE
@@ -135,7 +135,7 @@ class MadeResults:
             "version": "9.9",
             "epoch": 2,
         }
-        card |= {"manifest_sha256": file_sha256(self.manifest), "sha256": MODELS.get(stage, stage)}
+        card |= {"manifest_sha256": file_sha256(self.manifest), "sha256": MODELS[stage]}
         card |= {"metric": {f"{outputs[-1]}_dice": 0.5}}
         write_json(folder / "model.json", card)
         config = {"dataset": "PHANTOM", "data_root": str(self.root), "manifest": str(self.manifest), "seed": 7}

@@ -1,5 +1,7 @@
 """Small data sets and the smallest networks, so that whole bundles run in seconds."""
 
+import random
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ from PIL import Image
 from ultrarefiner_monai.data.manifests.build import build_document, write_manifest
 from ultrarefiner_monai.data.manifests.splits import Options
 from ultrarefiner_monai.data.phantom.phantom import generate_phantom
+from ultrarefiner_monai.data.releases.records import Record, Source
 from ultrarefiner_monai.data.releases.release import read_release
 
 SMALL = {"variant": "tiny", "image_size": 64, "epochs": 1, "batch_size": 4}
@@ -66,3 +69,23 @@ def small_cv(small_release, tmp_path_factory):
     cv = CrossValidation("PHANTOM", small_release["data_root"], Path(out), None, shared, TINY)
     (cv.table,) = conduct([cv])
     return cv
+
+
+@pytest.fixture(scope="session")
+def make_record() -> Callable[..., Record]:
+    """Factory of records of images that do not exist; a hash drawn at random unless one is given."""
+
+    def make(name: str, label: str = "benign", patient: str = "", phash: str | None = None, **facts) -> Record:
+        masks = facts.pop("masks", (f"masks/{name}.png",))
+        digits = f"{random.Random(name).getrandbits(256):064x}"
+        defaults = {
+            "size": (100, 80),
+            "mask_sizes": ((100, 80),) * len(masks),
+            "lesion_pixels": 0 if label == "normal" else 500,
+            "sha256": digits,
+            "mask_sha256": (digits,) * len(masks),
+        }
+        source = Source(name, f"images/{name}.png", masks, label, patient, facts.pop("official", ""))
+        return Record(source=source, phash16=phash or digits, **{**defaults, **facts})
+
+    return make

@@ -95,6 +95,7 @@ NAME = of("a name of letters, digits, '_', '-' and '.'", type="string", pattern=
 PATH = of(
     "a path inside the folder, with '/'",
     type="string",
+    maxLength=1000,
     pattern=r"^(?!/|.:|(.*/)?\.\.(/|$))[^\\\u0000-\u001f\u007f]+$",
 )
 PLAIN = of("text, a number, true, false or null", anyOf=[TEXT, NUMBER, TRUTH, {"type": "null"}])
@@ -125,12 +126,12 @@ def fits(value: Any, schema: Schema) -> bool:
     return next(problems(value, schema), None) is None
 
 
-def brief(value: Any) -> str:
-    """A value as a message shows it, in one short line."""
+def brief(value: Any, letters: int = LETTERS) -> str:
+    """A value as a message shows it, in one line of at most so many letters."""
     if isinstance(value, dict | list):
         return f"{'an object' if isinstance(value, dict) else 'a list'} of {len(value)}"
-    text = repr(value[: LETTERS + 1] if isinstance(value, str) else value)
-    return text if len(text) <= LETTERS else f"{text[:LETTERS]}…"
+    text = repr(value[: letters + 1] if isinstance(value, str) else value)
+    return text if len(text) <= letters else f"{text[:letters]}…"
 
 
 def is_code(text: str) -> bool:

@@ -1,8 +1,6 @@
 """Fixtures shared by the data tests."""
 
-import random
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +8,7 @@ import pytest
 from PIL import Image
 
 from ultrarefiner_monai.data.releases.readers import find_root, reader
-from ultrarefiner_monai.data.releases.records import Record, Source
+from ultrarefiner_monai.data.releases.records import Source
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))  # planted.py, which tests and a benchmark share
 
@@ -25,26 +23,6 @@ def sample(request: pytest.FixtureRequest, shared_data: Path) -> Path:
 def sources(request: pytest.FixtureRequest, sample: Path) -> dict[str, Source]:
     """What the sample lists, by id."""
     return {source.id: source for source in reader(request.module.NAME).scan(sample)}
-
-
-@pytest.fixture(scope="session")
-def make_record() -> Callable[..., Record]:
-    """Factory of records of images that do not exist; a hash drawn at random unless one is given."""
-
-    def make(name: str, label: str = "benign", patient: str = "", phash: str | None = None, **facts) -> Record:
-        masks = facts.pop("masks", (f"masks/{name}.png",))
-        digits = f"{random.Random(name).getrandbits(256):064x}"
-        defaults = {
-            "size": (100, 80),
-            "mask_sizes": ((100, 80),) * len(masks),
-            "lesion_pixels": 0 if label == "normal" else 500,
-            "sha256": digits,
-            "mask_sha256": (digits,) * len(masks),
-        }
-        source = Source(name, f"images/{name}.png", masks, label, patient, facts.pop("official", ""))
-        return Record(source=source, phash16=phash or digits, **{**defaults, **facts})
-
-    return make
 
 
 @pytest.fixture

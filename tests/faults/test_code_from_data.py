@@ -14,6 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from monai.bundle import ConfigParser
 
+from ultrarefiner_monai.cli.training import _read_settings
 from ultrarefiner_monai.cross_validation.tasks import CrossValidation, system_of
 from ultrarefiner_monai.data.manifests.build import write_manifest
 from ultrarefiner_monai.data.manifests.manifest import load_manifest
@@ -267,6 +268,12 @@ def test_a_fold_goes_on_with_the_expression_that_its_user_asks_for_again(small_c
     cv = CrossValidation(cv.dataset, cv.data_root, tmp_path, None, cv.shared, {"phase1": small_cv.settings["phase1"]})
     with pytest.raises(CodeError, match=r"settings\.json\.learning_rate: '\$1 / 100' would run as code"):
         cv.check(["phase1"])
+
+
+def test_settings_of_a_study(codes, tmp_path):
+    path = tmp_path / "settings.json"
+    document = {"phase1": {"epochs": 3, "variant": "tiny"}, "phase2": {"loss": {"a": 1}}}
+    refused(path, planted(document, codes), lambda: _read_settings(str(path)))
 
 
 @pytest.mark.slow

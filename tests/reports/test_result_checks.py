@@ -71,7 +71,7 @@ def test_phase_3_from_another_fold(make_results):
 def test_any_stage_that_starts_from_another(study_of):
     files = read_results(study_of(ONE).folder)
     own = "Distill of each fold starts from that fold's own adapt."
-    files.runs[-1].params.update(adapt_sha256="adapt")
+    files.runs[-1].params.update(adapt_sha256="4" * 64)
     warnings, checks = warnings_of(files, score_results(files))
     assert checks == [*CHECKED, own] and {kind for kind, _ in warnings} == {"note"}
     files.runs[-1].params.update(adapt_sha256="9" * 64)

@@ -20,7 +20,7 @@ from ultrarefiner_monai.data.manifests import Manifest
 from ultrarefiner_monai.data.predictions import PredictionIndex, mean_of_maps
 from ultrarefiner_monai.data.releases import find_root
 from ultrarefiner_monai.data.releases.roots import resolve
-from ultrarefiner_monai.errors import DataError, one_line_errors
+from ultrarefiner_monai.errors import SHOWN_LETTERS, DataError, one_line_errors
 from ultrarefiner_monai.files import json_or_empty, write_atomically, write_json
 from ultrarefiner_monai.handlers.earlier_run import BEGUN_WITH, DONE, FINISHED, SETTINGS, has_work
 from ultrarefiner_monai.models.card import card_or_empty
@@ -243,8 +243,8 @@ class CrossValidation:
         if differing:
             key = differing[0]
             raise DataError(
-                f"{folder}: begun with {inside('', key)} = {brief(found.get(key))}, asked for {brief(overrides.get(key))}; "
-                "name another --out"
+                f"{folder}: begun with {inside('', key)} = {brief(found.get(key), SHOWN_LETTERS)}, "
+                f"asked for {brief(overrides.get(key), SHOWN_LETTERS)}; name another --out"
             )
 
 

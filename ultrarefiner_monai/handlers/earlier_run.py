@@ -27,7 +27,7 @@ LEFT = (
 
 EPOCHS = object_of({"done": COUNT, "planned": COUNT})
 RUN = object_of({"status": TEXT}, {"epochs": EPOCHS, "warnings": TEXTS, "files": TEXTS})
-FINISHED = object_of({"model_sha256": or_null(TEXT)})
+FINISHED = object_of({}, {"model_sha256": or_null(TEXT)})
 BEGUN_WITH = object_of({"dataset": TEXT}, additionalProperties=VALUE)
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ultrarefiner_monai.data.releases.roots import folders_of, resolve
+from ultrarefiner_monai.data.releases.roots import folders_of, resolve, unsafe
 from ultrarefiner_monai.errors import DataError
 
 
@@ -43,3 +43,9 @@ def test_entries_of_combined_data_sets_start_with_the_name(tmp_path: Path) -> No
         resolve(root, "BUSI/../b/Images/1.png")
     assert folders_of(root) == {"BUSI/": tmp_path / "a", "BUSBRA/": tmp_path / "b"}
     assert folders_of(tmp_path) == {"": tmp_path}
+
+
+@pytest.mark.parametrize("path", ["a/" * 500 + "b.png", "a" * 256, f"{'é' * 128}.png"])
+def test_paths_that_no_file_system_has_are_unsafe(path):
+    assert "is longer than a file's can be" in str(unsafe(path))
+    assert unsafe("a" * 255) is None

@@ -14,6 +14,7 @@ Location = str | Path | Mapping[str, str]
 Root = str | Path | Mapping[str, Path]
 
 MADE = "ultrarefiner_masks"  # folder in a data set's root with the masks that `manifests build` has written
+LETTERS = 1000  # of a path, which leaves room for the root's
 LONGEST = 230  # bytes of a file's name: file systems take 255, and results add an ending, in the making 20 bytes
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")  # control characters, and bytes that are no UTF-8
 
@@ -28,6 +29,8 @@ def unsafe(path: Any) -> str | None:
         return f"path {path!r} is absolute"
     if UNPRINTABLE.search(path):
         return f"path {path!r} holds a control character or bytes that are no UTF-8"
+    if len(path) > LETTERS:
+        return f"path '{path[:40]}...' has more than {LETTERS} letters"
     if ".." in PurePosixPath(path).parts:
         return f"path {path!r} leaves the dataset root"
     if not (parts := PurePosixPath(path).parts):

@@ -183,7 +183,7 @@ class MyApp(MONAILabelApp):
         headers = {} if self.token is None else {"Authorization": f"Bearer {self.token}"}
         answer = requests.post(address, json=params or {}, headers=headers, timeout=LOCAL_S)
         if not answer.ok:
-            logger.error("%s could not be started: %s", action.lower(), answer.text)
+            logger.warning("%s could not be started: %s", action.lower(), answer.text)
         return answer.json() if answer.ok else None
 
     def init_infers(self) -> dict[str, InferTask]:

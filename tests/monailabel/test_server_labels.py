@@ -141,7 +141,7 @@ REFUSED = {
     "elsewhere.nrrd": (lambda mask: nrrd(mask.T[..., None], **{"data file": "/etc/hostname"}), "in another file"),
     "broken.nrrd": (lambda mask: nrrd(mask.T[..., None])[:-9], "cannot be read as NRRD"),
     "broken.png": (lambda mask: b"no picture", "cannot be read as an image"),
-    "label.mha": (lambda mask: b"", "no kind of label"),
+    "label.mha": (lambda mask: b"", "a name that ends in"),
 }
 
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import monailabel
 import requests
-from fastapi import HTTPException
 from monailabel.config import settings
 from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.datastore import Datastore
@@ -184,7 +183,7 @@ class MyApp(MONAILabelApp):
         headers = {} if self.token is None else {"Authorization": f"Bearer {self.token}"}
         answer = requests.post(address, json=params or {}, headers=headers, timeout=LOCAL_S)
         if not answer.ok:
-            logger.error("%s could not be started: %s", action.lower(), answer.text)
+            logger.warning("%s could not be started: %s", action.lower(), answer.text)
         return answer.json() if answer.ok else None
 
     def init_infers(self) -> dict[str, InferTask]:
@@ -237,20 +236,10 @@ class MyApp(MONAILabelApp):
         files = {str(request[key]): f"the {key} that was sent" for key in ("image", "label") if key in request}
         with told({path: name for path, name in files.items() if is_upload(path)}):
             request = {"result_extension": MASK, **self.checked("infer", request, OWN)}
-            self._check_files(request)
+            image = str(request.get("image"))
+            if not (image in self.datastore().list_images() or is_upload(image)):
+                raise DataError(f"image '{image}': not in the study folder; GET /datastore/?output=all lists what is")
             return super().infer(request, datastore)
-
-    def _check_files(self, request: Mapping[str, Any]) -> None:
-        """Raise DataError where a request names a file that is neither the server's nor came with it."""
-        image, label = request.get("image"), request.get("label")
-        if not (image in self.datastore().list_images() or is_upload(str(image))):
-            raise DataError(f"image '{image}': not in the study folder; GET /datastore/?output=all lists what is")
-        if label is not None and not is_upload(str(label)):
-            raise DataError(f"label '{label}': expected a mask that is sent as a file")
-
-    def infer_wsi(self, request: dict[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
-        """Refused: the models take whole images."""
-        raise HTTPException(status_code=400, detail="no model here takes whole-slide images; use /infer/<model>")
 
     def batch_infer(self, request: dict[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
         """On one device: without a GPU MONAI Label's choice among several fails."""

@@ -16,7 +16,7 @@ from studies import told
 from ultrarefiner_monai.data.releases.readers import IMAGE_SUFFIXES
 from ultrarefiner_monai.deploy.monailabel.gate import TOKEN, Gate
 from ultrarefiner_monai.deploy.monailabel.labels import LABEL_SUFFIXES, suffix_of
-from ultrarefiner_monai.deploy.monailabel.request import UPLOAD, checked, is_text, sent
+from ultrarefiner_monai.deploy.monailabel.request import UPLOAD, checked, is_plain, is_text, sent
 from ultrarefiner_monai.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -69,8 +69,11 @@ def _asked(values: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     if values.get("session_id"):
         raise DataError("session_id: there are no sessions here; name an image or send one as a file")
-    if not values.get("image") and values.get("file") is None:
+    image = values.get("image", "")
+    if not image and values.get("file") is None:
         raise DataError("image: expected the name of one, or a file")
+    if image and not is_plain(image):  # the path of another client's file, perhaps
+        raise DataError(f"image {image!r}: not in the study folder; GET /datastore/?output=all lists what is")
     return {"model": values["model"]}
 
 

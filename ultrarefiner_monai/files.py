@@ -1,10 +1,12 @@
 """Files: written whole or not at all, JSON in and out, their hash and their name."""
 
+import errno
 import hashlib
 import json
 import math
 import os
 import shutil
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -136,6 +138,18 @@ def write_output(what: str, path: str | Path, content: bytes) -> None:
         raise DataError(f"{what} {path}: cannot be written ({reason}); free space or name another folder") from None
 
 
+def regular(path: Path) -> Path:
+    """The path, unless a pipe or device is there, of which reading may wait or go on for ever.
+
+    Raises:
+        OSError: it is one, or there is nothing.
+    """
+    mode = path.stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise OSError(errno.EINVAL, "a pipe or device, not a file", str(path))
+    return path
+
+
 def without_folders(value: Any) -> Any:
     """The name of a file whose whole path is given; other values as they are."""
     return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
@@ -179,7 +193,7 @@ def read_json(path: str | Path, kind: type[Plain], advice: str) -> Plain:
         DataError: it is absent, unreadable, no JSON, or of another kind.
     """
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = json.loads(regular(Path(path)).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: cannot be read as JSON ({one_line(error)}); {advice}") from None
     if not isinstance(content, kind):

@@ -9,7 +9,7 @@ import pytest
 from forks import Done, forked
 from small_disks import fill, make_read_only, mount
 from small_releases import TINY
-from verbs import files_of
+from verbs import files_of, run_verb, words_of
 
 from ultrarefiner_monai.cross_validation.tasks import run_bundle
 from ultrarefiner_monai.models.weights import read_torch
@@ -119,3 +119,25 @@ def test_shared_memory_that_is_full(room, keys, tmp_path):
         pytest.skip("this user may not mount a file system over /dev/shm")
     line = refused(done, "shared memory")
     assert "--workers 0" in line
+
+
+@pytest.mark.fault(26)
+@pytest.mark.parametrize("verb", ["cv", pytest.param("quickstart", marks=pytest.mark.slow)])
+def test_a_study_on_a_full_disk(verb, given, store, small_disk, tmp_path, monkeypatch):
+    """Refused at once: the space is counted first."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
+    disk = small_disk("1m")
+    fill(disk)
+    done = run_verb(words_of(verb, given, disk), tmp_path)
+    assert "GiB of disk space" in refused(done, disk)
+    assert files_of(disk).keys() == {"filler"}
+
+
+@pytest.mark.fault(26)
+@pytest.mark.parametrize("verb", ["cv", pytest.param("quickstart", marks=pytest.mark.slow)])
+def test_a_study_in_a_read_only_folder(verb, given, store, small_disk, tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
+    disk = small_disk("1g")
+    make_read_only(disk)
+    refused(run_verb(words_of(verb, given, disk), tmp_path), disk / "results")
+    assert not files_of(disk)

@@ -14,6 +14,7 @@ import numpy as np
 
 from ultrarefiner_monai.data.decoding import decode, deep_values, is_inverted, white_of
 from ultrarefiner_monai.errors import DataError, one_line
+from ultrarefiner_monai.files import regular
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -66,7 +67,7 @@ def read_mask(paths: Paths, size: Size | None = None) -> np.ndarray:
 def open_image(path: str | Path) -> Iterator["Image.Image"]:
     """Open and decode an image completely, see `decode`; any failure is a one-line `DataError` naming the file."""
     try:
-        with Path(path).open("rb") as stream:
+        with regular(Path(path)).open("rb") as stream:
             try:
                 image = decode(stream)
             except Exception as error:  # a damaged file may fail in any way at all

@@ -16,6 +16,7 @@ from ultrarefiner_monai.data.manifests.items import LISTS, Item, item_files, pla
 from ultrarefiner_monai.data.manifests.validate import document_faults
 from ultrarefiner_monai.data.releases.roots import Root, resolve
 from ultrarefiner_monai.errors import DataError, did_you_mean, raise_problems
+from ultrarefiner_monai.files import regular
 from ultrarefiner_monai.shipped import shipped
 
 SPLITS = ("train", "val", "test", "normal", "train_normal", "external")
@@ -85,7 +86,7 @@ def read_document(path: Path) -> tuple[Any, str]:
     Raises `DataError` when the file cannot be read or is no JSON.
     """
     try:
-        content = path.read_bytes()
+        content = regular(path).read_bytes()
         return json.loads(content), hashlib.sha256(content).hexdigest()
     except OSError as error:
         raise DataError(

@@ -4,10 +4,13 @@ import math
 
 import pytest
 
-from ultrarefiner_monai.errors import DataError
+from ultrarefiner_monai.errors import DataError, refusal
 from ultrarefiner_monai.files import (
+    append_line,
+    atomic_folder,
     atomic_write,
     finite,
+    is_free,
     json_or_empty,
     read_json,
     without_folders,
@@ -78,3 +81,38 @@ def test_an_output_that_cannot_be_written_is_told(tmp_path):
 
 def test_only_whole_paths_lose_their_folders():
     assert [without_folders(value) for value in ("/a/b.pt", "a/b.pt", 3)] == ["b.pt", "a/b.pt", 3]
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path):
+    for folder in (tmp_path / "absent", tmp_path / "present"):
+        (tmp_path / "present" / "sub").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "present" / "sub" / "mine").touch()
+        with pytest.raises(ZeroDivisionError), atomic_folder(folder) as unfinished:
+            (unfinished / "a").touch()
+            1 / 0  # noqa: B018
+        assert not (folder / "a").exists() and is_free(folder) == (folder.name == "absent")
+        with atomic_folder(folder) as unfinished:
+            (unfinished / "sub").mkdir()
+            (unfinished / "sub" / "b").touch()
+        assert (folder / "sub" / "b").is_file() and not list(tmp_path.rglob("*.partial"))
+    assert (tmp_path / "present" / "sub" / "mine").is_file()
+
+
+def test_a_line_is_added_whole_behind_what_a_killed_process_left(tmp_path):
+    (tmp_path / "lines").write_text("one\nha")
+    append_line(tmp_path / "lines", "two")
+    append_line(tmp_path / "lines", "three")
+    assert (tmp_path / "lines").read_text() == "one\nha\ntwo\nthree\n"
+    append_line(tmp_path / "new", "one")
+    assert (tmp_path / "new").read_text() == "one\n"
+
+
+def test_the_error_names_the_file_that_was_meant(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError) as caught, atomic_write(tmp_path / "file" / "x"):
+        pass
+    assert caught.value.filename == str(tmp_path / "file" / "x")
+    assert refusal(caught.value) == (
+        f"{tmp_path / 'file' / 'x'}: cannot be used (Not a directory); name another, or make room for it"
+    )
+    assert refusal(OSError("of a library")) is None

@@ -35,11 +35,19 @@ def save_model(network: nn.Module, path: str | Path, card: Mapping[str, Any]) ->
         CheckpointError: the disk refuses; whatever was there before is intact.
     """
     path = Path(path)
-    write_torch(bare(network).state_dict(), path)
-    text = json.dumps({**card, "sha256": file_sha256(path)}, indent=2, ensure_ascii=False)
     with atomic_write(path.with_suffix(".json"), "w", encoding="utf-8") as file:
-        file.write(text + "\n")
+        file.write(
+            _card_text(card, "0" * 64)
+        )  # its space is taken first: new weights beside an old card would be of no use
+        file.flush()
+        write_torch(bare(network).state_dict(), path)
+        file.seek(0)
+        file.write(_card_text(card, file_sha256(path)))
     return path
+
+
+def _card_text(card: Mapping[str, Any], sha256: str) -> str:
+    return json.dumps({**card, "sha256": sha256}, indent=2, ensure_ascii=False) + "\n"
 
 
 def load_model(network: nn.Module, path: str | Path, expect: Mapping[str, Any] | None = None) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Atomic writes, JSON in and out, and undefined numbers on their way into files."""
 
+import errno
 import math
 
 import pytest
@@ -108,11 +109,10 @@ def test_a_line_is_added_whole_behind_what_a_killed_process_left(tmp_path):
 
 
 def test_the_error_names_the_file_that_was_meant(tmp_path):
-    (tmp_path / "file").touch()
-    with pytest.raises(NotADirectoryError) as caught, atomic_write(tmp_path / "file" / "x"):
-        pass
-    assert caught.value.filename == str(tmp_path / "file" / "x")
+    full = OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(OSError, match="No space left") as caught, atomic_write(tmp_path / "x"):
+        raise full
     assert refusal(caught.value) == (
-        f"{tmp_path / 'file' / 'x'}: cannot be used (Not a directory); name another, or make room for it"
+        f"{tmp_path / 'x'}: cannot be used (No space left on device); free space or name another folder"
     )
     assert refusal(OSError("of a library")) is None

@@ -57,7 +57,7 @@ def test_a_finished_run_is_reported_with_its_warnings_and_files(make_run, tmp_pa
     [
         (SystemExit(143), "interrupted", "SystemExit: 143"),
         (KeyboardInterrupt(), "interrupted", "KeyboardInterrupt:"),
-        (OSError(28, "No space\nleft"), "failed", "OSError: [Errno 28] No space left"),
+        (RuntimeError("No space\nleft"), "failed", "RuntimeError: No space left"),
     ],
 )
 def test_a_run_that_ends_badly_says_how(make_run, tmp_path, error, status, said):

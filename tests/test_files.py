@@ -1,14 +1,18 @@
 """Atomic writes, JSON in and out, and undefined numbers on their way into files."""
 
+import errno
 import math
 import os
 
 import pytest
 
-from ultrarefiner_monai.errors import DataError
+from ultrarefiner_monai.errors import DataError, refusal
 from ultrarefiner_monai.files import (
+    append_line,
+    atomic_folder,
     atomic_write,
     finite,
+    is_free,
     json_or_empty,
     read_json,
     remove_partials,
@@ -88,3 +92,37 @@ def test_what_killed_writers_have_left_is_removed(tmp_path):
     os.utime(tmp_path / ".b.json.77.partial", (0, 0))
     remove_partials(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [".c.json.78.partial", ".lock", "d.partial"]
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path):
+    for folder in (tmp_path / "absent", tmp_path / "present"):
+        (tmp_path / "present" / "sub").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "present" / "sub" / "mine").touch()
+        with pytest.raises(ZeroDivisionError), atomic_folder(folder) as unfinished:
+            (unfinished / "a").touch()
+            1 / 0  # noqa: B018
+        assert not (folder / "a").exists() and is_free(folder) == (folder.name == "absent")
+        with atomic_folder(folder) as unfinished:
+            (unfinished / "sub").mkdir()
+            (unfinished / "sub" / "b").touch()
+        assert (folder / "sub" / "b").is_file() and not list(tmp_path.rglob("*.partial"))
+    assert (tmp_path / "present" / "sub" / "mine").is_file()
+
+
+def test_a_line_is_added_whole_behind_what_a_killed_process_left(tmp_path):
+    (tmp_path / "lines").write_text("one\nha")
+    append_line(tmp_path / "lines", "two")
+    append_line(tmp_path / "lines", "three")
+    assert (tmp_path / "lines").read_text() == "one\nha\ntwo\nthree\n"
+    append_line(tmp_path / "new", "one")
+    assert (tmp_path / "new").read_text() == "one\n"
+
+
+def test_the_error_names_the_file_that_was_meant(tmp_path):
+    full = OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(OSError, match="No space left") as caught, atomic_write(tmp_path / "x"):
+        raise full
+    assert refusal(caught.value) == (
+        f"{tmp_path / 'x'}: cannot be used (No space left on device); free space or name another folder"
+    )
+    assert refusal(OSError("of a library")) is None

@@ -1,10 +1,12 @@
 """Files: written whole or not at all, JSON in and out, their hash and their name."""
 
+import errno
 import hashlib
 import json
 import math
 import os
 import shutil
+import stat
 import time
 import zipfile
 from collections import Counter
@@ -157,6 +159,18 @@ def write_output(what: str, path: str | Path, content: bytes) -> None:
     except OSError as error:
         reason = error.strerror or str(error)
         raise DataError(f"{what} {path}: cannot be written ({reason}); free space or name another folder") from None
+
+
+def regular(path: Path) -> Path:
+    """The path, unless a pipe or device is there, of which reading may wait or go on for ever.
+
+    Raises:
+        OSError: it is one, or there is nothing.
+    """
+    mode = path.stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise OSError(errno.EINVAL, "a pipe or device, not a file", str(path))
+    return path
 
 
 def without_folders(value: Any) -> Any:

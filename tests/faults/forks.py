@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-LIMIT_S = 20  # after which a process hangs and is ended by SIGALRM
+LIMIT_S = 120  # after which a process hangs and is ended by SIGALRM
 CRASHED = 70  # the exit status of a process that ended in a traceback
 
 

@@ -46,7 +46,7 @@ for turn in range(int(sys.argv[2])):
         (["--epochs", "many"], "epochs"),
         (["--epoch", 3], "epoch"),
         (["--folds", 7], "fold 7"),
-        (["--image_size", 65], "image_size 65"),
+        (["--sam_size", 65], "65"),
         (["--phases", "phase9"], "phase9"),
         (["--settings", "absent.json"], "absent.json"),
         (["--sam_checkpoint", "absent.pth"], "absent.pth"),

@@ -1,23 +1,25 @@
 """A training on a full disk ends in one line, keeps what it had, and goes on once there is space."""
 
 import ctypes
+import json
 import shutil
 from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 from forks import Done, forked
 from small_disks import fill, make_read_only, mount
 from small_releases import TINY
-from verbs import files_of
+from verbs import files_of, run_verb, words_of
 
 from ultrarefiner_monai.cross_validation.tasks import run_bundle
-from ultrarefiner_monai.models.weights import read_torch
+from ultrarefiner_monai.files import file_sha256
+from ultrarefiner_monai.models.weights import CheckpointError, read_torch, save_model
 from ultrarefiner_monai.systems import find_stage
 from ultrarefiner_monai.tracking.metrics_file import read_epochs
 
 SKIP = 77  # the exit status of a child that may not mount
-WEIGHTS = ("checkpoint.pt", "model.pt", "model.json")
 
 
 @pytest.fixture
@@ -40,9 +42,10 @@ def refused(done: Done, path: object) -> str:
     return line
 
 
-def kept(out: Path) -> dict[str, bytes]:
-    """The files that an interrupted training must not lose."""
-    return {name: (out / name).read_bytes() for name in WEIGHTS}
+def kept(out: Path) -> bytes:
+    """The checkpoint; the best model may be that of the new epoch, and is whole beside its own card."""
+    assert json.loads((out / "model.json").read_text())["sha256"] == file_sha256(out / "model.pt")
+    return (out / "checkpoint.pt").read_bytes()
 
 
 def goes_on_after_a_full_disk(stage, keys, disk, cwd):
@@ -57,6 +60,20 @@ def goes_on_after_a_full_disk(stage, keys, disk, cwd):
     filler.unlink()
     done = train(stage, cwd, **further)
     assert done.code == 0 and read_torch(out / "checkpoint.pt")["epoch"] == 2, done.err
+
+
+@pytest.mark.fault(3)
+@pytest.mark.parametrize("pages", [0, 1])
+def test_new_weights_never_lie_beside_an_old_card(pages, small_disk):
+    """There is room for the weights and for nothing else, or for not even them."""
+    disk = small_disk("1m")
+    path = save_model(torch.nn.Linear(100, 100), disk / "model.pt", {"epoch": 1})
+    before = files_of(disk)
+    filler = fill(disk, room=-(-path.stat().st_size // 4096) * 4096 - 4096 * pages)
+    with pytest.raises((CheckpointError, OSError), match="No space left"):
+        save_model(torch.nn.Linear(100, 100), path, {"epoch": 2})
+    filler.unlink()
+    assert files_of(disk) == before
 
 
 @pytest.mark.fault(3)
@@ -119,3 +136,25 @@ def test_shared_memory_that_is_full(room, keys, tmp_path):
         pytest.skip("this user may not mount a file system over /dev/shm")
     line = refused(done, "shared memory")
     assert "--workers 0" in line
+
+
+@pytest.mark.fault(26)
+@pytest.mark.parametrize("verb", ["cv", pytest.param("quickstart", marks=pytest.mark.slow)])
+def test_a_study_on_a_full_disk(verb, given, store, small_disk, tmp_path, monkeypatch):
+    """Refused at once: the space is counted first."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
+    disk = small_disk("1m")
+    fill(disk)
+    done = run_verb(words_of(verb, given, disk), tmp_path)
+    assert "GiB of disk space" in refused(done, disk)
+    assert files_of(disk).keys() == {"filler"}
+
+
+@pytest.mark.fault(26)
+@pytest.mark.parametrize("verb", ["cv", pytest.param("quickstart", marks=pytest.mark.slow)])
+def test_a_study_in_a_read_only_folder(verb, given, store, small_disk, tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
+    disk = small_disk("1g")
+    make_read_only(disk)
+    refused(run_verb(words_of(verb, given, disk), tmp_path), disk / "results")
+    assert not files_of(disk)

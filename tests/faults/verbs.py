@@ -72,7 +72,7 @@ WRITING: dict[str, Words] = {
             "--folds",
             0,
         ),
-        *("--phases", "phase1", "--variant", "tiny", "--image_size", 64, "--epochs", 1),
+        *("--phases", "phase1", "--coarse_variant", "tiny", "--coarse_size", 64, "--epochs", 1),
     ],
     "report": lambda given, disk: [given.study, "--out", disk / "old.html"],
     "compare": lambda given, disk: [given.study, given.study, "--json", disk / "old.json"],

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ultrarefiner_monai.errors import DataError
-from ultrarefiner_monai.files import write_atomically
+from ultrarefiner_monai.files import regular, write_atomically
 from ultrarefiner_monai.metrics.scores import Row, outputs_of
 from ultrarefiner_monai.texts import csv_text, csv_value
 
@@ -26,7 +26,7 @@ def read_rows(path: Path) -> list[Row]:
     Raises `DataError` where the file is absent, unreadable or no such table.
     """
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with regular(path).open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file, strict=True)
             names = reader.fieldnames or ()
             if not (set(names) >= NEEDED and outputs_of(names)):

@@ -41,10 +41,19 @@ def save_model(network: nn.Module, path: str | Path, card: Mapping[str, Any]) ->
     state = bare(network).state_dict()
     if name := not_finite(state):
         raise CheckpointError(f"{path}: not written, since {name} is not finite; lower the learning rate")
-    write_torch(state, path)
     with atomic_write(path.with_suffix(".json")) as file:
-        file.write(json_text({**card, "sha256": file_sha256(path)}, indent=2).encode())
+        file.write(
+            _card_text(card, "0" * 64)
+        )  # its space comes first: new weights beside an old card would be of no use
+        file.flush()
+        write_torch(state, path)
+        file.seek(0)
+        file.write(_card_text(card, file_sha256(path)))
     return path
+
+
+def _card_text(card: Mapping[str, Any], sha256: str) -> bytes:
+    return json_text({**card, "sha256": sha256}, indent=2).encode()
 
 
 def load_model(network: nn.Module, path: str | Path, expect: Mapping[str, Any] | None = None) -> dict[str, Any]:

@@ -127,7 +127,7 @@ def read_results(folder: str | Path, data_root: str | None = None, manifest: str
         manifest: where its manifest lies now; None is where it lay.
 
     Raises:
-        DataError: no cross-validation there, or `data_root` is no release of its data set.
+        DataError: no cross-validation there, `data_root` is no release of its data set, or `manifest` not what it was made with.
     """
     folder = Path(folder)
     system = find_system(system_of(folder))
@@ -143,7 +143,7 @@ def read_results(folder: str | Path, data_root: str | None = None, manifest: str
     config: Mapping[str, Any] = next((run.config for run in runs if run.config), {})
     shared = {"manifest": manifest or config.get("manifest")}
     cv = CrossValidation(dataset, data_root or config.get("data_root"), folder, shared=shared, system=system)
-    known, notes = _attempt(lambda: _same_manifest(cv, runs))
+    known, notes = _attempt(lambda: _same_manifest(cv, runs)) if manifest is None else (_same_manifest(cv, runs), [])
     if data_root is not None:
         root: Root | None = find_root(dataset, data_root)
     else:

@@ -1,6 +1,7 @@
 """The image files that a prediction is asked for."""
 
 import glob
+import os
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -43,12 +44,17 @@ def find_files(paths: Sequence[str | Path], out: Path) -> tuple[list[Found], lis
     found: dict[Path, Found] = {}
     masks: dict[Path, Path] = {}
     for path in map(Path, paths):
-        for file, base, is_mask in list(_expand(path, out.resolve())) or [(path, path.parent, False)]:
+        for file, base, is_mask in list(_expand(path, real(out))) or [(path, path.parent, False)]:
             if is_mask:
-                masks.setdefault(file.resolve(), file)
+                masks.setdefault(real(file), file)
             else:
-                found.setdefault(file.resolve(), Found(file, stem(file.relative_to(base).as_posix())))
+                found.setdefault(real(file), Found(file, stem(file.relative_to(base).as_posix())))
     return list(found.values()), [mask for place, mask in masks.items() if place not in found]
+
+
+def real(path: Path) -> Path:
+    """Where a path leads to; of links that lead to each other, one of them, where `Path.resolve` raises RuntimeError."""
+    return Path(os.path.realpath(path))
 
 
 def stem(name: str) -> str:
@@ -80,7 +86,7 @@ def _images_in(folder: Path, base: Path, out: Path) -> Iterator[tuple[Path, Path
 
 def _is_wanted(file: Path, folder: Path, out: Path) -> bool:
     hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
-    inside = out in file.resolve().parents and out not in (folder.resolve(), *folder.resolve().parents)
+    inside = out in real(file).parents and out not in (real(folder), *real(folder).parents)
     # Links to nothing and pipes are wanted by their names, to be told rather than passed over in silence.
     return not hidden and not inside and not file.is_dir() and (stem(file.name) != file.name or is_dicom(file))
 

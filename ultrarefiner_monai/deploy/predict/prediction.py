@@ -13,7 +13,7 @@ from typing import Any
 import ultrarefiner_monai
 from ultrarefiner_monai.data.releases.roots import LONGEST
 from ultrarefiner_monai.deploy.images.dicom import DicomFile
-from ultrarefiner_monai.deploy.images.find import Found, find_files, open_image_file
+from ultrarefiner_monai.deploy.images.find import Found, find_files, open_image_file, real
 from ultrarefiner_monai.deploy.images.image_file import ImageFile
 from ultrarefiner_monai.deploy.predict.measures import measure
 from ultrarefiner_monai.deploy.predict.outputs import Outputs, WriteError, frame_names, write_file
@@ -156,7 +156,7 @@ def _check_targets(jobs: Sequence[_Job], outputs: Outputs, overwrite: bool) -> N
             raise DataError(
                 f"{shown(files, SHOWN)}: all would write {target}; rename them or predict them into other folders"
             )
-    if overlap := {target.resolve() for target in sources} & {job.source.path.resolve() for job in jobs}:
+    if overlap := {real(target) for target in sources} & {real(job.source.path) for job in jobs}:
         raise DataError(
             f"{shown(sorted(map(str, overlap)), SHOWN)}: would be overwritten by its own mask; name another --out"
         )

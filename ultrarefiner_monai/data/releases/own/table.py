@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from ultrarefiner_monai.data.releases.own.entries import SPLITS
 from ultrarefiner_monai.data.releases.readers.tables import read_lines
 from ultrarefiner_monai.errors import DataError, did_you_mean, raise_problems, shown
+from ultrarefiner_monai.files import regular
 
 USUAL = {  # names of columns, without case and what is no letter
     "image": "image imageid imagename imagefile imagepath img id file filename name path",
@@ -80,7 +81,7 @@ def read_own_table(path: Path, columns: Mapping[str, str], images: Sequence[str]
 
 def _separator(path: Path) -> str:
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with regular(path).open(encoding="utf-8-sig", newline="") as file:
             return csv.Sniffer().sniff(file.readline(HEADER), SEPARATORS).delimiter
     except (OSError, UnicodeDecodeError, csv.Error):
         return ","  # one column, or no table, which its reader tells

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from ultrarefiner_monai.data.releases.own.entries import SPLITS, Entry, Layout, OwnOptions, below, lacking_masks
 from ultrarefiner_monai.data.releases.roots import within
 from ultrarefiner_monai.errors import DataError, one_line, raise_problems
-from ultrarefiner_monai.files import read_json
+from ultrarefiner_monai.files import read_json, regular
 
 LISTS = "MainPatient"
 
@@ -63,7 +63,7 @@ def find(root: Path, files: Sequence[str], options: OwnOptions) -> Layout | None
 def _lines(file: Path) -> Iterator[tuple[int, str, str]]:
     """Number, subset and image of each line of a list."""
     try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
+        lines = regular(file).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{file}: cannot be read as text ({one_line(error)}); save it as UTF-8") from None
     for number, line in enumerate(lines, start=1):

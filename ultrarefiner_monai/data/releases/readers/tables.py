@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from ultrarefiner_monai.errors import DataError, raise_problems, shown
+from ultrarefiner_monai.files import regular
 
 Row = dict[str, str]
 
@@ -55,7 +56,7 @@ def read_lines(path: Path, separator: str = ",") -> list[list[str]]:
     Raises `DataError` where the file is missing or no text.
     """
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with regular(path).open(encoding="utf-8-sig", newline="") as file:
             return [[value.strip() for value in row] for row in csv.reader(file, delimiter=separator) if row]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = (isinstance(error, OSError) and error.strerror) or str(error)

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from io import StringIO
 from numbers import Number
 from typing import Any
+from unicodedata import category
 
 # What spreadsheets take for a formula at a cell's beginning (OWASP, CSV Injection), behind our own mark or not.
 FORMULA = re.compile(r"'*[=+\-@\t\r\n]")
@@ -21,11 +22,11 @@ MARK = "'"  # a spreadsheet takes what follows it for text
 def printable(text: str) -> str:
     r"""The text in one line, with escapes such as `\n`, `\x1b` and `\u202e` for what is not seen when printed.
 
-    That is: control characters and ends of lines, marks of direction, halves of surrogate pairs, and spaces but " ".
+    That is: control characters and ends of lines, marks of direction, and halves of surrogate pairs. Spaces stay.
     """
     if text.isprintable():
         return text
-    return "".join(letter if letter.isprintable() else _escaped(letter) for letter in text)
+    return "".join(letter if letter.isprintable() or category(letter) == "Zs" else _escaped(letter) for letter in text)
 
 
 def lines_of(texts: Iterable[str]) -> str:

@@ -1,4 +1,3 @@
-import pickle
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -101,29 +100,6 @@ def test_a_truncated_file_is_made_anew(cache, embedding, length):
     path = file_of(cache)
     path.write_bytes(path.read_bytes()[:length])
     assert cache.get(KEY) is None
-
-
-class Canary:
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self):
-        return Path.touch, (self.path,)
-
-
-@pytest.mark.parametrize("wrapped", [False, True])
-def test_no_pickled_code_runs(cache, embedding, tmp_path, wrapped):
-    cache.put(KEY, embedding)
-    canary = Canary(tmp_path / "canary")
-    with file_of(cache).open("wb") as stream:
-        if wrapped:
-            np.savez(
-                stream, embedding=np.array([canary], dtype=object), signature=np.array(SIGNATURE), allow_pickle=True
-            )
-        else:
-            pickle.dump(canary, stream)
-    assert cache.get(KEY) is None
-    assert not canary.path.exists()
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 1e6])

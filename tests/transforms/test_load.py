@@ -55,10 +55,10 @@ def test_picture_is_read_on_the_manifests_grid(tmp_path):
     assert LoadGreyd("image")({"image": path, "width": 12, "height": 8})["image"].shape == (1, 8, 12)
 
 
-def test_masks_one_a_line_are_united_and_scored_at_their_own_size(tmp_path):
+def test_masks_of_an_image_are_united_and_scored_at_their_own_size(tmp_path):
     left = picture(tmp_path / "left.png", [[255, 0, 0], [0, 0, 0]])
     right = picture(tmp_path / "right.png", [[0, 0, 0], [0, 0, 255]])
-    item = LoadMaskd("label")({"label": f"{left}\n{right}"})
+    item = LoadMaskd("label")({"label": f"{left}\0{right}"})
     expected = torch.tensor([[[1.0, 0, 0], [0, 0, 1]]])
     assert torch.equal(item["label"].as_tensor(), expected)
     assert torch.equal(LoadTruthd("truth")(item)["truth"], expected > 0)

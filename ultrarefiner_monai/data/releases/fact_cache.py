@@ -63,7 +63,7 @@ class FactCache:
                 store.execute("CREATE TABLE IF NOT EXISTS facts (key TEXT PRIMARY KEY, facts TEXT NOT NULL)")
                 rows = [(key, json.dumps(value)) for key, value in facts.items()]
                 store.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", rows)
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, ValueError) as error:  # ValueError: SQLite's own message is damaged
             self._warn("written", error)
 
     def _connect(self, path: Path) -> sqlite3.Connection:

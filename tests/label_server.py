@@ -16,25 +16,30 @@ TRAINED_S = 300
 
 @dataclass
 class Server:
-    """A running server: its address, its app, its pictures, its log and the models as they were exported."""
+    """A running server: its address, its app, its pictures, its log, the models as they were exported, its password."""
 
     url: str
     app: Path
     pictures: Path
     log: Path
     models: dict[str, Path]
+    token: str = ""
+
+    def send(self, method: str, path: str, **arguments) -> requests.Response:
+        arguments = {"timeout": 300, "auth": ("anybody", self.token) if self.token else None, **arguments}
+        return requests.request(method, f"{self.url}{path}", **arguments)
 
     def post(self, path: str, **arguments) -> requests.Response:
-        return requests.post(f"{self.url}{path}", timeout=300, **arguments)
+        return self.send("POST", path, **arguments)
 
     def get(self, path: str, **arguments) -> requests.Response:
-        return requests.get(f"{self.url}{path}", timeout=60, **arguments)
+        return self.send("GET", path, **arguments)
 
     def put(self, path: str, **arguments) -> requests.Response:
-        return requests.put(f"{self.url}{path}", timeout=60, **arguments)
+        return self.send("PUT", path, **arguments)
 
     def delete(self, path: str, **arguments) -> requests.Response:
-        return requests.delete(f"{self.url}{path}", timeout=60, **arguments)
+        return self.send("DELETE", path, **arguments)
 
     def picture(self, image: str) -> Path:
         return next(self.pictures.glob(f"{image}.*"))

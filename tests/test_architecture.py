@@ -12,7 +12,7 @@ import pytest
 import ultrarefiner_monai
 
 PACKAGE = Path(ultrarefiner_monai.__file__).parent
-GROUND = {"errors", "files", "parallel", "devices", "colours", "shipped", "masks", "lazy", "peers"}
+GROUND = {"errors", "files", "schemas", "parallel", "devices", "colours", "shipped", "masks", "lazy", "peers"}
 FLOORS = (  # from the ground up; rooms of one floor know nothing of each other
     GROUND,
     {"networks"},

@@ -4,17 +4,23 @@ import hashlib
 import json
 import math
 import os
+import shutil
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
-from ultrarefiner_monai.errors import DataError, one_line
+from ultrarefiner_monai.errors import SHOWN_PROBLEMS, CodeError, DataError, one_line, shown
+from ultrarefiner_monai.schemas import Schema, brief, fault_in, problems
 
 Plain = TypeVar("Plain", dict, list)
+UNFINISHED = ".partial"  # ends the name of what is being written
 STALE_S = 60.0  # without a write: no file that is being written
 KINDS: dict[type, str] = {dict: "object", list: "list"}
+# Ten times the manifest of 30 000 images (600 bytes and 15 values each); what is within them is read within 512 MiB.
+MAX_BYTES, MAX_VALUES = 128 * 2**20, 3_000_000
 
 
 @contextmanager
@@ -32,20 +38,22 @@ def atomic_write(path: Path, mode: str = "wb", shared: bool = False, **open_argu
         open_arguments: as for `open`.
 
     Raises:
-        OSError: the disk is full or the folder cannot be written to.
+        OSError: the disk is full or the folder cannot be written to; it names `path`.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     writer = f".{os.getpid()}" if shared else ""
-    partial = path.with_name(f".{path.name}{writer}.partial")
-    try:
-        with partial.open(mode, **open_arguments) as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+    partial = path.with_name(f".{path.name}{writer}{UNFINISHED}")
+    with _named(path, partial):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with partial.open(mode, **open_arguments) as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+        except BaseException:
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
+            raise
     _sync_folder(path.parent)
 
 
@@ -54,11 +62,58 @@ def remove_partials(folder: Path) -> None:
 
     Those of the latter, which tell their process, go once they are older than `STALE_S`.
     """
-    for partial in folder.glob(".*.partial"):
-        is_shared = partial.name.removesuffix(".partial").rpartition(".")[2].isdigit()
+    for partial in folder.glob(f".*{UNFINISHED}"):
+        is_shared = partial.name.removesuffix(UNFINISHED).rpartition(".")[2].isdigit()
         with suppress(OSError):
             if not is_shared or time.time() - partial.stat().st_mtime > STALE_S:
                 partial.unlink()
+
+
+@contextmanager
+def atomic_folder(folder: Path) -> Iterator[Path]:
+    """A hidden folder whose content appears in `folder` only once it is complete.
+
+    It lies inside `folder`, or beside it where there is none yet. On any error `folder` stays as it was. What a killed
+    process left is removed by the next one.
+
+    Raises:
+        OSError: the disk is full or the folder cannot be written to; it names `folder`.
+    """
+    partial = folder / UNFINISHED if folder.is_dir() else folder.with_name(f".{folder.name}{UNFINISHED}")
+    with _named(folder, partial):
+        try:
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+            yield partial
+            _move(partial, folder)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def _move(source: Path, target: Path) -> None:
+    """Let a file or folder take its place, each in one rename; a folder that is there takes the content."""
+    if not (source.is_dir() and target.is_dir()):
+        source.replace(target)
+        return
+    for path in sorted(source.iterdir()):
+        _move(path, target / path.name)
+
+
+def is_free(folder: Path) -> bool:
+    """Whether a folder is absent, or holds nothing but what a killed process left unfinished."""
+    return not folder.exists() or (folder.is_dir() and all(path.name == UNFINISHED for path in folder.iterdir()))
+
+
+@contextmanager
+def _named(path: Path, partial: Path) -> Iterator[None]:
+    """Let an error of the operating system name `path`, where it names nothing, or what lies in `partial`."""
+    try:
+        yield
+    except OSError as error:
+        names = [Path(os.fsdecode(name)) for name in (error.filename, error.filename2) if name is not None]
+        if error.errno is not None and (not names or any(name.is_relative_to(partial) for name in names)):
+            error.filename, error.filename2 = str(path), None
+        raise
 
 
 def write_atomically(path: str | Path, content: bytes) -> None:
@@ -110,32 +165,88 @@ def write_json(path: str | Path, content: Any, indent: int = 1) -> None:
     write_atomically(path, json_text(content, indent).encode())
 
 
-def read_json(path: str | Path, kind: type[Plain], advice: str) -> Plain:
+def read_json(
+    path: str | Path, kind: type[Plain], advice: str, schema: Schema | None = None, code: bool = False
+) -> Plain:
     """The content of a JSON file.
 
     Args:
         path: the file.
         kind: what it must hold: dict or list.
         advice: the next step, for the error.
+        schema: what its parts must be.
+        code: whether texts that MONAI would run, and NaN, may stand in it, as in its configurations and in the files of others,
+            of which only named parts are taken.
 
     Raises:
-        DataError: it is absent, unreadable, no JSON, or of another kind.
+        DataError: it is absent, unreadable, no JSON, of another kind, or does not fit the schema.
+        CodeError: it holds code and must not.
     """
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = parse_json(bytes_of(Path(path)), code)
+    except CodeError as error:
+        raise CodeError(f"{path}: {error}; {advice}") from None
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: cannot be read as JSON ({one_line(error)}); {advice}") from None
     if not isinstance(content, kind):
         raise DataError(f"{path}: expected a JSON {KINDS[kind]}, found {type(content).__name__}; {advice}")
+    if schema is not None and (wrong := list(problems(content, schema))):
+        raise DataError(f"{path}: {shown(wrong, SHOWN_PROBLEMS, '; ')}; {advice}")
     return content
 
 
-def json_or_empty(path: str | Path, kind: type[Plain]) -> Plain:
-    """The content of a JSON file, an empty dict or list where it is absent, unreadable or of another kind."""
+def json_or_empty(path: str | Path, kind: type[Plain], schema: Schema | None = None, code: bool = False) -> Plain:
+    """The content of a JSON file, an empty dict or list where it is absent, unreadable or does not fit; see `read_json`.
+
+    Raises:
+        CodeError: it holds code and must not.
+    """
     try:
-        return read_json(path, kind, "")
+        return read_json(path, kind, "", schema, code)
+    except CodeError:
+        raise
     except DataError:
         return kind()
+
+
+def parse_json(content: bytes, code: bool = False) -> Any:
+    """JSON in UTF-8 as plain values, within limits that keep what it costs small.
+
+    Raises:
+        ValueError: no JSON, too large, too deep, a key twice, numbers that are not finite, or texts that are none.
+        CodeError: as `read_json`.
+    """
+    if len(content) > MAX_BYTES:
+        raise ValueError(f"more than {MAX_BYTES // 2**20} MiB")
+    if sum(map(content.count, (b",", b"[", b"{"))) > MAX_VALUES:
+        raise ValueError(f"more than {MAX_VALUES:,} values")
+    value = json.loads(
+        content.decode("utf-8"), parse_constant=float if code else _no_number, object_pairs_hook=_without_doubles
+    )
+    if found := fault_in(value, code):
+        where = f"{found[0]}: " if found[0] else ""
+        raise (CodeError if found[1].endswith("as code") else ValueError)(f"{where}{found[1]}")
+    return value
+
+
+def bytes_of(path: Path) -> bytes:
+    """The bytes of a file, one more than may be at most."""
+    if not path.is_file() and path.exists():
+        raise ValueError("not a file")
+    with path.open("rb") as file:
+        return file.read(MAX_BYTES + 1)
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no number")
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        doubled = Counter(key for key, _ in pairs).most_common(1)[0][0]
+        raise ValueError(f"key {brief(doubled)} stands there twice")
+    return found
 
 
 def finite(value: Any, instead: Any = None) -> Any:

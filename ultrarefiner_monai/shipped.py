@@ -3,7 +3,9 @@
 `setup.py` runs this file by itself: it imports nothing of the package.
 """
 
+import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
@@ -20,4 +22,14 @@ def shipped(name: str) -> Path:
 def copy_shipped(target: Path) -> None:
     """Copy `FOLDERS` into the folder `target`, without results of trainings."""
     for name in FOLDERS:
-        shutil.copytree(shipped(name), target / name, ignore=shutil.ignore_patterns(*RESULTS), dirs_exist_ok=True)
+        copy_folder(shipped(name), target / name, RESULTS)
+
+
+def copy_folder(source: Path, target: Path, without: Iterable[str] = ()) -> None:
+    """Copy a folder but for the folders of those names; `shutil.copytree` would hide what the operating system says."""
+    for place, folders, files in os.walk(source):
+        folders[:] = sorted(set(folders).difference(without))
+        folder = target / Path(place).relative_to(source)
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in files:
+            shutil.copyfile(Path(place, file), folder / file)

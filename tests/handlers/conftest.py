@@ -18,6 +18,8 @@ from monai.utils import set_determinism
 from PIL import Image
 from torch import nn
 
+from ultrarefiner_monai.handlers.steps import TrainingStep
+
 SIZE = 16
 OUTPUTS = ("coarse", "refined")
 
@@ -91,7 +93,11 @@ def make_run(items: list[dict[str, Any]]) -> Callable[..., Run]:
     """Build fresh engines from seed 7: dropout, random noise and shuffling all draw random numbers."""
 
     def make(
-        epochs: int = 4, train_handlers: list | None = None, val_handlers: list | None = None, channels: int = 2
+        epochs: int = 4,
+        train_handlers: list | None = None,
+        val_handlers: list | None = None,
+        channels: int = 2,
+        step: TrainingStep | None = None,
     ) -> Run:
         set_determinism(7)
         network = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Dropout(0.2), nn.Conv2d(4, channels, 1))
@@ -115,6 +121,7 @@ def make_run(items: list[dict[str, Any]]) -> Callable[..., Run]:
             optimizer=optimizer,
             loss_function=loss,
             decollate=False,
+            iteration_update=step or TrainingStep(),
             train_handlers=[
                 *(train_handlers or []),
                 ValidationHandler(interval=1, validator=evaluator),

@@ -3,6 +3,9 @@
 import os
 import socket
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -41,8 +44,7 @@ def models(tmp_path_factory) -> dict[str, Path]:
 @pytest.fixture(scope="session")
 def server(models, tmp_path_factory):
     """The server; skips where no environment for it is named."""
-    python = os.environ.get(PYTHON)
-    if not python:
+    if not os.environ.get(PYTHON):
         pytest.skip(f"no environment of MONAI Label ({PYTHON}); run 'make monailabel-test'")
     root = tmp_path_factory.mktemp("monailabel")
     settings = PhantomSettings(normal=0, lesions=1, size=(96, 120))
@@ -55,18 +57,27 @@ def server(models, tmp_path_factory):
         path.unlink()
     (pictures / "inner").mkdir()
     Image.open(sorted(pictures.glob("*.png"))[0]).save(pictures / "inner" / "lower.png")
-    with (root / "server.log").open("wb") as log:
-        port = free_port()
-        address = ("--host", "127.0.0.1", "--port", str(port))
+    with started(Server("", app, pictures, root / "server.log", models)) as server:
+        yield server
+
+
+@contextmanager
+def started(server: Server, *options: str, **environment: str) -> Iterator[Server]:
+    """A server of the app and pictures of `server`, on a free port, with more options and variables."""
+    port, root = free_port(), server.log.parent
+    where = ("--app", server.app, "--studies", server.pictures, "--host", "127.0.0.1", "--port", str(port))
+    more = {"MONAI_LABEL_AUTO_UPDATE_SCORING": "false", "PYTHONPATH": "", **environment}
+    with server.log.open("wb") as log:
         process = subprocess.Popen(
-            [python, "-m", "monailabel.main", "start_server", "--app", app, "--studies", pictures, *address],
+            [os.environ[PYTHON], "-m", "monailabel.main", "start_server", *where, *options],
             cwd=root,  # outside of the checkout: the package must come from the bundles
-            env={**os.environ, "MONAI_LABEL_AUTO_UPDATE_SCORING": "false", "PYTHONPATH": ""},
+            env={**os.environ, **more},
             stdout=log,
             stderr=subprocess.STDOUT,
         )
         try:
-            yield wait_for(Server(f"http://127.0.0.1:{port}", app, pictures, root / "server.log", models), process)
+            token = environment.get("ULTRAREFINER_TOKEN", "")
+            yield wait_for(replace(server, url=f"http://127.0.0.1:{port}", token=token), process)
         finally:
             process.terminate()
             process.wait(60)

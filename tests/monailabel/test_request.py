@@ -8,12 +8,14 @@ import pytest
 
 from ultrarefiner_monai.deploy.monailabel.request import (
     BATCH,
+    OWN,
     TRAIN,
     checked,
     device_key,
     is_plain,
     is_upload,
     option_keys,
+    sent,
 )
 from ultrarefiner_monai.errors import DataError
 
@@ -34,7 +36,7 @@ def test_values_are_read_as_they_are_meant(keys):
         "positive_points": "2",
         "show": ["refined", "coarse"],
     }
-    assert checked(request, keys) == {
+    assert checked(request, keys, OWN) == {
         "image": "one",
         "threshold": 0.4,
         "box": False,
@@ -89,7 +91,48 @@ def test_unknown_keys_are_refused_together_with_what_was_meant(keys):
             checked({path: "../../x"}, [*keys, *TRAIN])
 
 
-@pytest.mark.parametrize("name", ["..", "../a", "/a", "a/b", "a\\b", ".a", "", "a\0b"])
+@pytest.mark.parametrize("name", sorted(OWN))
+def test_a_client_does_not_send_what_the_server_adds(name, keys):
+    with pytest.raises(DataError, match=f"unknown key '{name}'"):
+        checked({name: "/tmp"}, [*keys, *TRAIN])
+
+
+@pytest.mark.parametrize("name", ["client_id", "label_tag"])
+@pytest.mark.parametrize("value", ["a\nINFO forged", "../x", "a\0", "a" * 201, "\u202ex", "\ud800"])
+def test_a_text_is_a_name(name, value, keys):
+    with pytest.raises(DataError, match=f"^request: {name}: expected") as told:
+        checked({name: value}, keys)
+    assert str(told.value).isprintable()
+
+
+@pytest.mark.parametrize("text", ["[]", "3", '"a"', "{", "{'a': 1}", "[" * 10**5, '{"a": ' + "9" * 5000 + "}", "\0"])
+def test_a_form_holds_an_object(text):
+    with pytest.raises(DataError, match=r"^params: expected an object of JSON"):
+        sent(text)
+
+
+def test_a_form_may_hold_nothing():
+    assert sent("") == sent("{}") == {}
+
+
+LEADS_ELSEWHERE = [
+    "..",
+    "../a",
+    "/a",
+    "a/b",
+    "a\\b",
+    ".a",
+    "",
+    "a\0b",
+    "a\nb",
+    "a\x1b[31m",
+    "\u202ea",
+    "ä" * 101,
+    "\ud800",
+]
+
+
+@pytest.mark.parametrize("name", LEADS_ELSEWHERE)
 def test_a_name_that_leads_elsewhere_is_not_plain(name):
     assert not is_plain(name)
     assert is_plain("case 1.2")

@@ -124,7 +124,6 @@ def test_other_tasks_have_their_keys_too(server, code):
     assert server.post("/scoring/uncertainty_phase9", json={}).status_code == 400
     assert server.post("/batch/infer/phase1", json={"label_tag": "x", "threshold": code}).status_code == 400
     assert server.post("/activelearning/uncertainty", json={}).status_code == 400
-    assert server.post("/infer/wsi_v2/phase1", json={}, params={"image": "/etc/hostname"}).status_code == 400
 
 
 @pytest.mark.parametrize("how", ["absolute", "relative", "in params", "with suffix", "nothing"])
@@ -178,17 +177,6 @@ def test_a_label_stays_in_the_folder(tag, server, tmp_path):
 
 def test_a_label_of_a_picture_that_there_is_not_is_told(server):
     assert server.send_label("nothing", "a.png", png(np.ones((3, 3)))).status_code == 404
-
-
-def test_a_session_is_no_path(server):
-    assert server.get("/session/%2e%2e").status_code == 404
-    assert server.post("/infer/phase1", params={"session_id": "../.."}, data={"params": "{}"}).status_code == 400
-
-
-def test_a_model_is_not_replaced_without_its_card(server):
-    before = server.model("phase1").read_bytes()
-    assert server.put("/model/phase1", files={"file": ("model.pt", b"weights")}).status_code == 403
-    assert server.model("phase1").read_bytes() == before
 
 
 def test_masks_of_all_pictures_are_kept_as_png(server):

@@ -19,6 +19,7 @@ from ultrarefiner_monai.bundle.run_facts import make_tracker
 from ultrarefiner_monai.bundle.starting_weights import load_pretrained, load_sam, load_starts, model_card
 from ultrarefiner_monai.bundle.training import begin_training, train
 from ultrarefiner_monai.devices import default_device
+from ultrarefiner_monai.handlers.steps import TrainingStep
 from ultrarefiner_monai.models.inferers import AutocastInferer, OutputsInferer
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "OutputsInferer",
     "Plan",
     "PrepareRefinement",
+    "TrainingStep",
     "average_gradients",
     "begin_training",
     "bundle_root",

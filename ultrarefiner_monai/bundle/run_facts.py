@@ -7,6 +7,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ultrarefiner_monai import __version__
 from ultrarefiner_monai.bundle.config_keys import running_parser
 from ultrarefiner_monai.bundle.preflight import Plan
@@ -23,6 +25,7 @@ NOT_TOLD = {
     *("epochs", "val_interval", "panel_interval", "workers", "cache_rate", "cache_embeddings", "output_dir"),
     "resume",
     "overwrite",
+    "checkpoint_interval",
     *("tracking_uri", "parent_run", "log_model", "mode", "split", "checkpoint", "images", "device", "dataset_dir"),
 }
 
@@ -80,7 +83,7 @@ def run_parameters(plan: Plan, **learnt: Any) -> dict[str, Any]:
     starts = {f"{stage}_sha256": plan.starts[key] for key, stage in plan.stage.starts.items()}
     files = {name: path for name, path in {**plan.networks.weights, **starts}.items() if path}
     hashes = {name: file_sha256(Path(path)) for name, path in files.items()}
-    decided = {"epochs": plan.epochs, **plan.networks.parameters}
+    decided = {"epochs": plan.epochs, "threads": torch.get_num_threads(), **plan.networks.parameters}
     return {"phase": plan.name, **plan.trained_on, **decided, **settings, **learnt, "version": __version__, **hashes}
 
 
@@ -113,6 +116,8 @@ def run_facts(plan: Plan) -> dict[str, Any]:
         "kind": KINDS[plan.request.mode],
         "phase": plan.name,
         **plan.trained_on,
+        "seed": running_parser().get_parsed_content("seed"),
+        "threads": torch.get_num_threads(),
         "demonstration": plan.is_demonstration,
         "substitutions": list(plan.substitutions),
         "absent_items": plan.absent,

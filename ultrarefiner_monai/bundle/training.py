@@ -22,6 +22,8 @@ from ultrarefiner_monai.files import finite, write_atomically
 from ultrarefiner_monai.handlers import CheckpointHandler, RunReport, TrackTraining, TrackValidation
 from ultrarefiner_monai.handlers.earlier_run import remove_work
 from ultrarefiner_monai.handlers.failure import log_in_one_line
+from ultrarefiner_monai.handlers.steps import TrainingStep
+from ultrarefiner_monai.models.inferers import memory_errors
 from ultrarefiner_monai.tracking import Tracker
 
 
@@ -34,7 +36,7 @@ def begin_training(
     trainer: SupervisedTrainer,
     evaluator: SupervisedEvaluator,
 ) -> None:
-    """Tie tracker and checkpoints to the engines, go back to the last epoch if asked, and note the executed configuration.
+    """Tie tracker and checkpoints to the engines, go back to the last checkpoint if asked, and note the executed configuration.
 
     The best model is chosen by the validation Dice of the stage's last output.
 
@@ -47,7 +49,7 @@ def begin_training(
         evaluator: the one that the trainer's handlers validate with.
 
     Raises:
-        SystemExit: the output folder is in use, or the last epoch to go back to has no usable checkpoint.
+        SystemExit: the output folder is in use, or there is no usable checkpoint to go back to.
     """
     folder = Path(plan.output_dir)
     loss: Any = trainer.loss_function
@@ -55,16 +57,25 @@ def begin_training(
     state: dict[str, Any] = {"optimizer": trainer.optimizer, "lr_scheduler": lr_scheduler}
     if any(True for _ in loss.parameters()):
         state["loss"] = loss
-    metric = f"{plan.stage.outputs[-1]}_dice"
-    checkpoints = CheckpointHandler(folder, state, trainer.network, model_card(plan, network), metric)
     parser = running_parser()
+    step: TrainingStep = parser.get_parsed_content("train#step")
+    tracking = TrackTraining(tracker, loss, trainer.optimizer)
+    checkpoints = CheckpointHandler(
+        folder,
+        {**state, "step": step},
+        trainer.network,
+        model_card(plan, network) | {"seed": parser.get_parsed_content("seed"), "threads": torch.get_num_threads()},
+        metric=f"{plan.stage.outputs[-1]}_dice",
+        tallies={"tracking": tracking},
+        interval=parser.get_parsed_content("checkpoint_interval"),
+    )
     if is_main() and not plan.request.resume:  # first of all handlers: the others begin their files anew
         trainer.add_event_handler(Events.STARTED, lambda _: remove_work(folder))
     log_in_one_line(trainer, evaluator)
-    TrackTraining(tracker, loss, trainer.optimizer).attach(trainer)
+    tracking.attach(trainer)
     TrackValidation(tracker, trainer).attach(evaluator)
     checkpoints.attach(trainer, evaluator)
-    RunReport(folder, run_facts(plan), lambda: _training_so_far(plan, checkpoints)).attach(trainer)
+    RunReport(folder, run_facts(plan), lambda: _training_so_far(plan, checkpoints, step)).attach(trainer)
     end_with_peers(trainer, tracker, folder)
     # Building loaders has moved the generator or not, depending on their workers; the training starts from the seed.
     torch.manual_seed(torch.initial_seed())
@@ -75,12 +86,14 @@ def begin_training(
     trainer.add_event_handler(Events.STARTED, lambda _: write_excluded(plan.excluded, folder))
 
 
-def _training_so_far(plan: Plan, checkpoints: CheckpointHandler) -> dict[str, Any]:
-    """How far a training is, and its best epoch."""
+def _training_so_far(plan: Plan, checkpoints: CheckpointHandler, step: TrainingStep) -> dict[str, Any]:
+    """How far a training is, its best epoch, the images that were in memory at once and the batches that were left out."""
     best = {"metric": checkpoints.metric, "value": checkpoints.best_metric, "epoch": checkpoints.best_epoch}
     return {
         "epochs": {"done": checkpoints.epochs_done, "planned": plan.epochs},
         "best": finite(best) if checkpoints.best_epoch >= 0 else None,
+        "micro_batch": step.micro_batch,
+        "skipped_batches": step.skipped,
     }
 
 
@@ -89,6 +102,8 @@ def train(trainer: SupervisedTrainer) -> None:
     """Run the training.
 
     Raises:
-        SystemExit: the disk is full, a file of the data or the cache is damaged, or the output folder is in use.
+        SystemExit: the disk is full, a file of the data or the cache is damaged, the output folder is in use, something is not
+            finite, or there is no memory left.
     """
-    trainer.run()
+    with memory_errors():
+        trainer.run()

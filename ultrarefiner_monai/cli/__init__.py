@@ -13,7 +13,7 @@ from ultrarefiner_monai.cli.manifests import Manifests
 from ultrarefiner_monai.cli.reports import compare, report
 from ultrarefiner_monai.cli.tools import bundles, doctor, phantom, relocate, systems, track
 from ultrarefiner_monai.cli.training import cv, quickstart
-from ultrarefiner_monai.errors import DataError
+from ultrarefiner_monai.errors import DataError, refusal
 
 VERBS = {
     "quickstart": quickstart,
@@ -58,4 +58,14 @@ def main() -> None:
     except DataError as error:
         sys.exit(str(error))
     except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
+    except OSError as error:
+        if (reason := refusal(error)) is None:
+            raise
+        _discard_output()
+        sys.exit(reason)
+
+
+def _discard_output() -> None:
+    """Let Python's last flush of standard output succeed."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

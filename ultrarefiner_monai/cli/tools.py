@@ -49,11 +49,12 @@ def phantom(
     """
     from ultrarefiner_monai.data.phantom.phantom import PhantomSettings, generate_phantom
     from ultrarefiner_monai.errors import DataError
+    from ultrarefiner_monai.files import is_free
 
     settings: dict[str, Any] = {"normal": normal, "malignant": malignant, "lesions": lesions, "views": views}
     settings |= {"size": size and tuple(size), "marks": marks}
     folder = Path(out)
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+    if not is_free(folder):
         raise DataError(f"{folder} is not an empty folder; name another --out or remove it")
     given = {name: value for name, value in settings.items() if value is not None}
     generate_phantom(folder, count, seed, PhantomSettings(**given))
@@ -67,6 +68,7 @@ def bundles(out: str | None = None) -> None:
         out: folder to copy them to, with manifests and example settings: the README's commands run in there.
     """
     from ultrarefiner_monai.errors import DataError
+    from ultrarefiner_monai.files import atomic_folder
     from ultrarefiner_monai.shipped import FOLDERS, copy_shipped, shipped
 
     if out is None:
@@ -75,7 +77,8 @@ def bundles(out: str | None = None) -> None:
     target = Path(out)
     if taken := [str(target / name) for name in FOLDERS if (target / name).exists()]:
         raise DataError(f"{taken[0]}: already there; name another --out or remove it")
-    copy_shipped(target)
+    with atomic_folder(target) as unfinished:
+        copy_shipped(unfinished)
     print(f"copied {', '.join(FOLDERS)} to {target}")
 
 

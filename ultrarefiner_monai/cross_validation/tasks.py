@@ -21,13 +21,16 @@ from ultrarefiner_monai.data.predictions import PredictionIndex, mean_of_maps
 from ultrarefiner_monai.data.releases import find_root
 from ultrarefiner_monai.errors import DataError, one_line_errors
 from ultrarefiner_monai.files import json_or_empty, write_atomically, write_json
-from ultrarefiner_monai.handlers.earlier_run import DONE, SETTINGS, has_work
+from ultrarefiner_monai.handlers.earlier_run import BEGUN_WITH, DONE, FINISHED, SETTINGS, has_work
+from ultrarefiner_monai.models.card import card_or_empty
+from ultrarefiner_monai.schemas import NAME, as_data, object_of
 from ultrarefiner_monai.systems import DEFAULT, System, find_system
 from ultrarefiner_monai.systems.keys import configuration, read_leniently, stage_values
 
 logger = logging.getLogger(__name__)
 
 SYSTEM = "system.json"  # name of the system; absent in the folders of earlier versions, which knew one
+OF_SYSTEM = object_of({"system": NAME})
 FOLDERS = ("data_root", "output_dir", "tracking_uri", "parent_run")  # may differ when it goes on
 OWN = {
     "dataset": "its first argument",
@@ -212,17 +215,24 @@ class CrossValidation:
 
     def _model(self, stage: str, fold: int) -> str | None:
         """Hash of a fold's model, as its card says."""
-        return json_or_empty(self.folder(stage, fold) / "model.json", dict).get("sha256")
+        return card_or_empty(self.folder(stage, fold) / "model.json").get("sha256")
+
+    def _begun_with(self, stage: str, path: Path) -> dict[str, Any]:
+        """The settings that a fold was begun with; the one code that they may hold is what is asked for again."""
+        found = json_or_empty(path, dict, BEGUN_WITH, code=True)
+        own = self.values[stage]
+        as_data({key: value for key, value in found.items() if value != own.get(key)}, str(path))
+        return read_leniently(stage, found)
 
     def _refuse_other_settings(self, stage: str, fold: int) -> None:
         """A fold that has learnt something goes on with the settings it was begun with; one that has not may change them."""
         folder, overrides = self.folder(stage, fold), self.overrides(stage, fold)
         if not has_work(folder):
             return
-        found = read_leniently(stage, json_or_empty(folder / SETTINGS, dict))
+        found = self._begun_with(stage, folder / SETTINGS)
         if not found:
             raise DataError(f"{folder}: holds a training that is not of a cross-validation; name another --out")
-        trained = json_or_empty(folder / DONE, dict).get("model_sha256")
+        trained = json_or_empty(folder / DONE, dict, FINISHED).get("model_sha256")
         if trained not in (None, self._model(stage, fold)):
             raise DataError(
                 f"{folder}: another training has replaced the model since this fold was done; name another --out, or remove it"
@@ -238,7 +248,7 @@ class CrossValidation:
 
 def system_of(folder: Path) -> str:
     """Name of the system whose cross-validation a folder holds; the default where nothing says so."""
-    return str(json_or_empty(folder / SYSTEM, dict).get("system", DEFAULT))
+    return str(json_or_empty(folder / SYSTEM, dict, OF_SYSTEM).get("system", DEFAULT))
 
 
 def _average(sources: list[Path], target: Path) -> None:

@@ -15,6 +15,7 @@ from ultrarefiner_monai.masks import THRESHOLD
 from ultrarefiner_monai.metrics.scores import over_same_images
 from ultrarefiner_monai.metrics.scores_file import PER_IMAGE, read_rows
 from ultrarefiner_monai.models.card import read_card
+from ultrarefiner_monai.schemas import without_code
 from ultrarefiner_monai.systems import Stage, find_system
 
 MARKDOWN = "MODEL_CARD.md"
@@ -67,7 +68,7 @@ def describe(model: str | Path) -> dict[str, Any]:
     card = read_card(path)
     if "prediction" in card:
         return card
-    config = json_or_empty(path.parent / "executed_config.json", dict)
+    config = without_code(json_or_empty(path.parent / "executed_config.json", dict, code=True))
     system = find_system(card["system"])
     stage = system.stage(card["stage"])
     parts = [card["network"], *(part for part in card["network"].values() if isinstance(part, Mapping))]

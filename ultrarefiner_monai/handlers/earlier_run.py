@@ -4,6 +4,7 @@ from pathlib import Path
 
 from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.files import json_or_empty
+from ultrarefiner_monai.schemas import COUNT, TEXT, TEXTS, VALUE, object_of, or_null
 from ultrarefiner_monai.tracking.pending import PENDING
 
 REPORT = "run.json"
@@ -23,6 +24,11 @@ LEFT = (
     PENDING,
     "per_image.csv",
 )
+
+EPOCHS = object_of({"done": COUNT, "planned": COUNT})
+RUN = object_of({"status": TEXT}, {"epochs": EPOCHS, "warnings": TEXTS, "files": TEXTS})
+FINISHED = object_of({"model_sha256": or_null(TEXT)})
+BEGUN_WITH = object_of({"dataset": TEXT}, additionalProperties=VALUE)
 
 
 def has_work(folder: Path) -> bool:
@@ -53,7 +59,7 @@ def remove_work(folder: Path) -> None:
 
 def _described(folder: Path) -> str:
     """What the folder's report says of its training."""
-    report = json_or_empty(folder / REPORT, dict)
+    report = json_or_empty(folder / REPORT, dict, RUN)
     epochs = report.get("epochs")
     if not isinstance(epochs, dict):
         return "a trained model"

@@ -53,7 +53,8 @@ class Progress:
     def _log(self, engine: Engine) -> None:
         epoch, epochs = engine.state.epoch, engine.state.max_epochs or engine.state.epoch
         spent = time.monotonic() - self._started
-        left = spent / (epoch - self._first_epoch) * (epochs - epoch)
+        done = max(epoch - self._first_epoch, 1)  # an epoch that was resumed at its very end is not counted
+        left = spent / done * (epochs - epoch)
         loss = "".join(f"  {key} {value:.4f}" for key, value in _loss(engine.state.output).items())
         tail = "" if epochs == epoch else f", {duration(left)} left"
         logger.info("%s epoch %d/%d%s  (%s%s)", self.name, epoch, epochs, loss, duration(spent), tail)

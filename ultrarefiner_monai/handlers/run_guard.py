@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
 from filelock import FileLock, Timeout
 from ignite.engine import Engine, Events
@@ -25,9 +26,14 @@ logger = logging.getLogger(__name__)
 # torchrun its own.
 SAME_S = 2.0
 
+# Seconds that a stopped training has to end its step: SLURM kills 30 s after SIGTERM (KillWait), and saving takes some too.
+STEP_S = 15
+
 
 @contextmanager
-def exit_codes(advice: str, is_ending: Callable[[], bool] = lambda: False) -> Iterator[None]:
+def exit_codes(
+    advice: str, ask: Callable[[int], None] | None = None, is_ending: Callable[[], bool] = lambda: False
+) -> Iterator[None]:
     """Let SIGINT and SIGTERM end what runs meanwhile as SystemExit with the shells' codes, 130 and 143.
 
     Once stopped, further signals of the next `SAME_S` seconds are ignored, so that what was stopped can end; a later one does
@@ -35,6 +41,7 @@ def exit_codes(advice: str, is_ending: Callable[[], bool] = lambda: False) -> It
 
     Args:
         advice: how to go on, for the log.
+        ask: called with the signal's number in place of ending at once; what runs then ends by itself.
         is_ending: whether what runs is ending anyway, and a signal is as one that comes twice.
     """
     if threading.current_thread() is not threading.main_thread():
@@ -44,7 +51,9 @@ def exit_codes(advice: str, is_ending: Callable[[], bool] = lambda: False) -> It
     stopped_at: list[float] = []
 
     def stop(number: int, _: FrameType | None) -> None:
-        if os.getpid() != owner:  # a data worker inherited this handler: behave as if it had not
+        if ask is not None and os.getppid() == owner:  # a data worker, which the step in progress needs
+            return
+        if os.getpid() != owner:  # another child inherited this handler: behave as if it had not
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
             os.kill(os.getpid(), number)
             return
@@ -57,7 +66,9 @@ def exit_codes(advice: str, is_ending: Callable[[], bool] = lambda: False) -> It
             return
         stopped_at.append(time.monotonic())
         logger.warning("stopped by %s; %s", signal.Signals(number).name, advice)
-        raise SystemExit(128 + number)
+        if ask is None:
+            raise SystemExit(128 + number)
+        ask(number)
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
 
@@ -75,16 +86,23 @@ def exit_codes(advice: str, is_ending: Callable[[], bool] = lambda: False) -> It
 class RunGuard:
     """Locks the output folder of a trainer and turns SIGINT and SIGTERM into exit codes 130 and 143 while it runs.
 
-    The folder is locked at once, before any other handler writes into it, and rid of what a writer that was killed has left
-    half written. The lock belongs to the process and goes with
-    it, however it ends; nothing stale is left. Stopping loses at most the epoch in progress: the checkpoint of the epoch
-    before is complete on the disk, and a resumed run repeats this one from the same random state.
+    The folder is locked at once, before any other handler writes into it, and rid of what a killed writer has left. The lock
+    belongs to the process and goes with it, however it ends; nothing stale is left.
+
+    A signal is noted in `trainer.state.asked`, so that the step in progress can be completed and saved before `end` is called.
+    What does not come to that in STEP_S seconds is ended where it is: the checkpoint before is complete on the disk.
     """
 
     def __init__(self, output_dir: str | Path) -> None:
         self._folder = Path(output_dir)
         self._lock = FileLock(self._folder / ".lock", blocking=False)
         self._signals = ExitStack()
+        self._trainer: Engine | None = None
+
+    @property
+    def asked(self) -> int:
+        """Number of the signal that this process was told to stop by; 0 where there was none."""
+        return getattr(self._trainer.state, "asked", 0) if self._trainer else 0
 
     def attach(self, trainer: Engine) -> None:
         """Lock the folder and guard every run of `trainer`.
@@ -93,15 +111,39 @@ class RunGuard:
         """
         self._acquire()
         trainer.add_event_handler(Events.STARTED, self._enter)
-        trainer.add_event_handler(Events.COMPLETED, self._leave)
+        trainer.add_event_handler(Events.COMPLETED, self._complete)
         on_failure(trainer, self._leave, at_last=True)  # others are not to be cut short by a signal
+
+    def end(self, number: int) -> NoReturn:
+        """End the run as the signal `number` asks."""
+        raise SystemExit(128 + number)
+
+    def patiently(self) -> None:
+        """Let what is being written be completed, however long it takes."""
+        if self.asked:
+            signal.alarm(0)
 
     def _enter(self, trainer: Engine) -> None:
         self._acquire()
-        advice = "resume=true goes on from the last complete epoch"
-        self._signals.enter_context(exit_codes(advice, lambda: is_failing(trainer)))
+        self._trainer = trainer
+        vars(trainer.state)["asked"] = 0
+        self._signals.enter_context(
+            exit_codes("the step is completed and saved; --resume true goes on", self._ask, lambda: is_failing(trainer))
+        )
 
-    def _leave(self, _: Engine | BaseException) -> None:
+    def _ask(self, number: int) -> None:
+        vars(self._trainer.state)["asked"] = number  # type: ignore[union-attr]
+        signal.signal(signal.SIGALRM, lambda *_: self.end(number))
+        signal.alarm(STEP_S)
+
+    def _complete(self, _: Engine) -> None:
+        number = self.asked
+        self._leave(None)
+        if number:  # it came too late to be heeded by this training; what runs after it is meant too
+            self.end(number)
+
+    def _leave(self, _: BaseException | None) -> None:
+        self.patiently()
         self._signals.close()
         self._lock.release()
 

@@ -15,7 +15,8 @@ class TrackTraining:
 
     Names, equal in all stages: `train_loss` and `train_<component>` (means over the epoch and over all ranks),
     `lr_<group>` (the group's name or number), and where a loss learns how to weigh its parts, `log_variance_<part>` and
-    the weight that follows, `weight_<part>` (Kendall et al. 2018).
+    the weight that follows, `weight_<part>` (Kendall et al. 2018). Batches that a step left out (`skipped` in its output) are
+    in no mean; their number, where there are any, is `skipped_batches`.
 
     Put it before handlers that re-raise exceptions (MONAI's StatsHandler), or they keep a failure from it.
 
@@ -32,6 +33,16 @@ class TrackTraining:
         self.optimizer = optimizer
         self._sums: dict[str, torch.Tensor] = {}
         self._count = 0
+        self._skipped = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """The sums of the epoch in progress, on the CPU."""
+        sums = {name: value.cpu().as_subclass(torch.Tensor) for name, value in self._sums.items()}
+        return {"sums": sums, "count": self._count, "skipped": self._skipped}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on within the epoch."""
+        self._sums, self._count, self._skipped = dict(state["sums"]), state["count"], state["skipped"]
 
     def attach(self, engine: Engine) -> None:
         """Follow a trainer whose output holds `loss`."""
@@ -44,15 +55,21 @@ class TrackTraining:
     def _add(self, engine: Engine) -> None:
         """Add up on the device: reading a number at each step would make a GPU wait."""
         output: Any = engine.state.output
-        loss = (output[0] if isinstance(output, list) else output)["loss"]
+        output = output[0] if isinstance(output, list) else output
+        if output.get("skipped"):
+            self._skipped += 1
+            return
+        loss = output["loss"]
         for name, value in {"loss": loss, **getattr(self.loss_function, "components", {})}.items():
             value = torch.as_tensor(value).detach()
-            self._sums[name] = self._sums[name] + value if name in self._sums else value.clone()
+            before = self._sums.get(name)
+            self._sums[name] = value.clone() if before is None else before.to(value.device) + value
         self._count += 1
 
     def _log(self, engine: Engine) -> None:
         parts = gather(({name: float(value) for name, value in self._sums.items()}, self._count))
-        self._sums, self._count = {}, 0
+        skipped = {"skipped_batches": float(self._skipped)} if self._skipped else {}
+        self._sums, self._count, self._skipped = {}, 0, 0
         count = sum(part_count for _, part_count in parts)
         names = parts[0][0]
         means = {f"train_{name}": sum(sums[name] for sums, _ in parts) / count for name in names}
@@ -61,7 +78,7 @@ class TrackTraining:
         weights = {f"weight_{name}": weight for name, (_, weight) in learned.items()}
         groups = enumerate(self.optimizer.param_groups)
         rates = {f"lr_{group.get('name', number)}": float(group["lr"]) for number, group in groups}
-        self.tracker.log_metrics(means | variances | weights | rates, engine.state.epoch)
+        self.tracker.log_metrics(means | variances | weights | rates | skipped, engine.state.epoch)
 
 
 class TrackValidation:

@@ -1,10 +1,37 @@
 """How a network is called in training and prediction; MONAI's engines take these as inferers."""
 
-from collections.abc import Callable
+import gc
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from ultrarefiner_monai.devices import out_of_memory
+from ultrarefiner_monai.errors import DataError, one_line
+
+logger = logging.getLogger(__name__)
+
+NO_MEMORY_ADVICE = (
+    "choose a smaller image_size or variant, or fewer workers, end what else uses the memory, or take another device"
+)
+
+
+class OutOfMemoryError(DataError):
+    """There is no memory left, not even for a single image."""
+
+
+@contextmanager
+def memory_errors() -> Iterator[None]:
+    """Turn the errors that say that there is no memory left, wherever they come from, into `OutOfMemoryError`."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if out_of_memory(error):
+            raise OutOfMemoryError(f"out of memory ({one_line(error)}); {NO_MEMORY_ADVICE}") from error
+        raise
 
 
 class AutocastInferer:
@@ -13,15 +40,50 @@ class AutocastInferer:
     MONAI's engines only autocast on CUDA; bf16 needs no gradient scaler and is about twice as fast on CPUs that have it.
     The network sees a plain tensor: MONAI's metadata would cost time at each of its operations.
 
+    Where nothing is learnt and memory runs out, the batch is taken in halves, and all later ones in pieces of that size.
+
     Args:
         amp: whether to autocast at all.
     """
 
     def __init__(self, amp: bool = False) -> None:
         self.amp = amp
+        self.micro_batch: int | None = None  # images at once; None while all have fitted
 
     def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Return what `network(inputs, *args, **kwargs)` returns; a tensor in full precision."""
+        if torch.is_grad_enabled():
+            return self._whole(inputs, network, *args, **kwargs)
+        while True:
+            size = min(self.micro_batch or len(inputs), len(inputs))
+            try:
+                return self._in_pieces(size, inputs, network, *args, **kwargs)
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error):
+                    raise
+                del error
+            # Out of the handler, which would keep alive what the failed attempt holds.
+            self.micro_batch = halved(size, inputs.device)
+
+    def _in_pieces(self, size: int, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Take `size` images at once; arguments that are tensors of as many images are cut like these."""
+        if size >= len(inputs):
+            return self._whole(inputs, network, *args, **kwargs)
+        cuts = [slice(start, start + size) for start in range(0, len(inputs), size)]
+
+        def part(value: Any, cut: slice) -> Any:
+            return value[cut] if isinstance(value, Tensor) and len(value) == len(inputs) else value
+
+        outputs = [
+            self._whole(
+                *(part(inputs, cut), network, *(part(value, cut) for value in args)),
+                **{name: part(value, cut) for name, value in kwargs.items()},
+            )
+            for cut in cuts
+        ]
+        return torch.cat(outputs)
+
+    def _whole(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         with torch.autocast(inputs.device.type, dtype=torch.bfloat16, enabled=self.amp):
             output = network(inputs.as_subclass(Tensor), *args, **kwargs)
         return output.float() if isinstance(output, Tensor) else output
@@ -30,7 +92,22 @@ class AutocastInferer:
 class OutputsInferer(AutocastInferer):
     """Return the logits of all outputs of a network side by side: (B, outputs, H, W), in their order."""
 
-    def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Tensor:
+    def _whole(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Tensor:
         """Call a network whose parts hold `outputs`, name -> logits (B, 1, H, W)."""
-        parts = super().__call__(inputs, network, *args, **{**kwargs, "return_parts": True})
+        parts = super()._whole(inputs, network, *args, **{**kwargs, "return_parts": True})
         return torch.cat(list(parts.outputs.values()), dim=1).float()
+
+
+def halved(size: int, device: torch.device) -> int:
+    """Half of the images that did not fit into memory, which is freed; said in the log.
+
+    Raises:
+        OutOfMemoryError: it was a single image.
+    """
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    if size == 1:
+        raise OutOfMemoryError(f"out of memory on {device} with a single image; {NO_MEMORY_ADVICE}")
+    logger.warning("out of memory on %s with %d images at once: from now on %d at once", device, size, size // 2)
+    return size // 2

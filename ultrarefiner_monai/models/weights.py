@@ -6,18 +6,20 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import nn
 
 from ultrarefiner_monai.errors import DataError, one_line
-from ultrarefiner_monai.files import atomic_write, file_sha256, read_json
+from ultrarefiner_monai.files import atomic_write, file_sha256, json_text, read_json
+from ultrarefiner_monai.models.card_schema import check_card
 from ultrarefiner_monai.models.old_cards import converted
 from ultrarefiner_monai.models.seal import Sealed, has_broken_seal
 
 MISSING = object()
 # Cards of older trainings lack these; a network that differs in them refuses the weights by itself.
-LATER = frozenset({"network.refiner.lora_rank"})
+LATER = frozenset({"network.refiner.lora_rank", "seed"})
 
 
 class CheckpointError(DataError):
@@ -33,13 +35,15 @@ def save_model(network: nn.Module, path: str | Path, card: Mapping[str, Any]) ->
         card: plain values that decide a prediction or tell where the weights come from.
 
     Raises:
-        CheckpointError: the disk refuses; whatever was there before is intact.
+        CheckpointError: the disk refuses, or a weight is not finite; whatever was there before is intact.
     """
     path = Path(path)
-    write_torch(bare(network).state_dict(), path)
-    text = json.dumps({**card, "sha256": file_sha256(path)}, indent=2, ensure_ascii=False)
-    with atomic_write(path.with_suffix(".json"), "w", encoding="utf-8") as file:
-        file.write(text + "\n")
+    state = bare(network).state_dict()
+    if name := not_finite(state):
+        raise CheckpointError(f"{path}: not written, since {name} is not finite; lower the learning rate")
+    write_torch(state, path)
+    with atomic_write(path.with_suffix(".json")) as file:
+        file.write(json_text({**card, "sha256": file_sha256(path)}, indent=2).encode())
     return path
 
 
@@ -52,13 +56,16 @@ def load_model(network: nn.Module, path: str | Path, expect: Mapping[str, Any] |
         expect: settings the card must hold with these very values; None compares nothing.
 
     Raises:
-        CheckpointError: absent, damaged, not a plain state dict, other settings, or weights of another architecture.
+        CheckpointError: absent, damaged, not a plain state dict, other settings, weights of another architecture, or NaN.
     """
     path = Path(path)
     card = _card_of(path)
     if expect is not None:
         compare_card(path, card, expect)
-    load_strictly(bare(network), read_torch(path), path)
+    state = read_torch(path)
+    if name := not_finite(state):
+        raise CheckpointError(f"{path}: {name} is not finite, so that it predicts nothing; train it again")
+    load_strictly(bare(network), state, path)
     return card
 
 
@@ -100,7 +107,7 @@ def write_torch(value: Any, path: Path) -> None:
             torch.save(value, sealed)
             sealed.seal()
     except (OSError, RuntimeError) as error:
-        need = sum(tensor.nbytes for tensor in _tensors(value)) / 2**20
+        need = sum(tensor.nbytes for _, tensor in _tensors(value)) / 2**20
         raise CheckpointError(
             f"cannot write {path} ({need:.1f} MiB needed): {one_line(error)}; "
             "free disk space or choose another output_dir (what was saved before is intact)"
@@ -135,6 +142,19 @@ def read_torch(path: Path) -> Any:
         ) from error
 
 
+def plain(value: Any) -> Any:
+    """The same value without NumPy types, which `weights_only=True` refuses."""
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)([plain(item) for item in value])
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return torch.from_numpy(value)
+    return value
+
+
 def bare(network: nn.Module) -> nn.Module:
     """The module inside DistributedDataParallel and `torch.compile` wrappers, whose names would prefix every key."""
     while True:
@@ -158,7 +178,8 @@ def _card_of(path: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{path} is not the file its card {card_path.name} describes (SHA-256); restore both or resume"
         )
-    return converted(card)
+    check_card(card_path, card := converted(card))
+    return card
 
 
 def _flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -169,12 +190,20 @@ def _flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         yield prefix, value
 
 
-def _tensors(value: Any) -> Iterator[torch.Tensor]:
+def not_finite(value: Any) -> str:
+    """Dotted name of the first tensor in nested plain values that holds NaN or infinity; empty where there is none."""
+    named = [(name, tensor) for name, tensor in _tensors(value) if tensor.is_floating_point()]
+    if not named:
+        return ""
+    finite = torch.stack([tensor.isfinite().all().cpu() for _, tensor in named])  # most are on one device
+    return "" if finite.all() else named[int(finite.int().argmin())][0]
+
+
+def _tensors(value: Any, prefix: str = "") -> Iterator[tuple[str, torch.Tensor]]:
+    """Every tensor of nested plain values, with its dotted name."""
     if isinstance(value, torch.Tensor):
-        yield value
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from _tensors(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _tensors(item)
+        yield prefix, value
+    elif isinstance(value, Mapping | list | tuple):
+        pairs = value.items() if isinstance(value, Mapping) else enumerate(value)
+        for key, item in pairs:
+            yield from _tensors(item, f"{prefix}.{key}" if prefix else str(key))

@@ -9,10 +9,10 @@ import numpy as np
 
 from ultrarefiner_monai.data.manifests.summary import aligned
 from ultrarefiner_monai.errors import DataError
-from ultrarefiner_monai.files import json_or_empty
 from ultrarefiner_monai.metrics.scores import LOWER_IS_BETTER, Row, column, outputs_of, unit_of
 from ultrarefiner_monai.metrics.scores_file import PER_IMAGE, read_rows
 from ultrarefiner_monai.metrics.segmentation import DISTANCES, MEANS
+from ultrarefiner_monai.models.card import card_or_empty
 from ultrarefiner_monai.reports.statistics import METHOD, correct, mean_by_patient, signed_rank
 from ultrarefiner_monai.reports.tables import place_of, stages_of
 from ultrarefiner_monai.systems import all_stages
@@ -128,7 +128,7 @@ def _side(path: Path, name: str, rows: Sequence[Row], stage: str | None, key: st
         raise DataError(f"{path}: {found} in its table; run the cross-validation or evaluation again")
     folder = path if path.is_dir() else path.parent  # of a cross-validation, a run or (below a run) an evaluation
     folds = [card for known in all_stages() for card in sorted(folder.glob(f"{known}/fold*/model.json"))]
-    cards = [json_or_empty(card, dict) for card in (folder / "model.json", folder.parent / "model.json", *folds)]
+    cards = [card_or_empty(card) for card in (folder / "model.json", folder.parent / "model.json", *folds)]
     manifests = frozenset(str(card["manifest_sha256"]) for card in cards if card.get("manifest_sha256"))
     return Side(name, chosen, by_name, outputs_of(kept[0]), manifests)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ultrarefiner_monai.bundle.paths import BUNDLES, project_root
-from ultrarefiner_monai.bundle.preflight.data import EXCLUDED, default_place
+from ultrarefiner_monai.bundle.preflight.data import EXCLUDED, LEFT_OUT, default_place
 from ultrarefiner_monai.bundle.run_facts import EXECUTED, store_uri
 from ultrarefiner_monai.cross_validation.tasks import DONE, CrossValidation, system_of
 from ultrarefiner_monai.data.manifests.manifest import Manifest
@@ -17,9 +17,11 @@ from ultrarefiner_monai.data.releases.readers import find_root
 from ultrarefiner_monai.data.releases.roots import Root
 from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.files import json_or_empty, without_folders
-from ultrarefiner_monai.models.old_cards import converted
+from ultrarefiner_monai.models.card import card_or_empty
+from ultrarefiner_monai.schemas import TEXT, object_of, or_null, without_code
 from ultrarefiner_monai.systems import find_stage, find_system
 from ultrarefiner_monai.tracking.metrics_file import read_epochs
+from ultrarefiner_monai.tracking.mlflow_run import RECORDED
 from ultrarefiner_monai.tracking.store import StoreError, open_store, without_credentials
 
 PROJECT = project_root(str(BUNDLES / find_system().stages[0].bundle))
@@ -38,6 +40,7 @@ NO_SETTING = {
     "split",
     "tracking_uri",
 }
+CONFIG = object_of({}, dict.fromkeys(("dataset", "data_root", "manifest", "tracking_uri"), or_null(TEXT)))
 
 Read = TypeVar("Read")
 
@@ -46,7 +49,7 @@ Read = TypeVar("Read")
 class RunFiles:
     """One fold of a stage: empty mappings and lists stand for files that are absent or unreadable.
 
-    `card` is its `model.json`, `config` its `executed_config.json`, `epochs` the numbers in its `metrics.jsonl`,
+    `card` is its `model.json`, `config` the data in its `executed_config.json`, `epochs` the numbers in its `metrics.jsonl`,
     `excluded` the items it left out, `tags` and `params` what MLflow keeps of it.
     """
 
@@ -173,10 +176,10 @@ def _runs(folder: Path, stage: str) -> list[RunFiles]:
             fold,
             path,
             finished=(path / DONE).is_file(),
-            card=converted(json_or_empty(path / "model.json", dict)),
-            config=json_or_empty(path / EXECUTED, dict),
+            card=card_or_empty(path / "model.json"),
+            config=without_code(json_or_empty(path / EXECUTED, dict, CONFIG, code=True)),
             epochs=read_epochs(path),
-            excluded=json_or_empty(path / EXCLUDED, list),
+            excluded=json_or_empty(path / EXCLUDED, list, LEFT_OUT),
         )
         for fold, path in sorted(folds.items())
     ]
@@ -185,7 +188,7 @@ def _runs(folder: Path, stage: str) -> list[RunFiles]:
 def _is_plain(value: Any) -> bool:
     if isinstance(value, list):
         return all(_is_plain(part) and not isinstance(part, list) for part in value)
-    return not isinstance(value, dict) and not (isinstance(value, str) and value[:1] in "$@" and value)
+    return not isinstance(value, dict)
 
 
 def _attempt(read: Callable[[], Read]) -> tuple[Read | None, list[str]]:
@@ -240,7 +243,7 @@ def _tracked(runs: Sequence[RunFiles]) -> tuple[list[RunFiles], list[str]]:
 
 def _stored(run: RunFiles, uri: str) -> Any:
     """Tags and parameters that MLflow keeps of a run."""
-    run_id = json_or_empty(run.folder / "mlflow_run.json", dict).get("run_id")
+    run_id = json_or_empty(run.folder / "mlflow_run.json", dict, RECORDED).get("run_id")
     if run_id is None:
         raise DataError("no run was recorded")
     return open_store(uri, recording=False).get_run(run_id).data

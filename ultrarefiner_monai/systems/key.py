@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ultrarefiner_monai.errors import DataError
+from ultrarefiner_monai.schemas import of
 
 Kind = Literal["whole number", "number", "truth value", "text", "path", "file", "choice", "device"]
 WORDS = {"true": True, "false": False, "yes": True, "no": False, "1": True, "0": False}  # in any case
 EXPECTED = {"truth value": "true or false", "text": "text", "file": "an existing file", "device": "cpu, cuda or cuda:N"}
-BOUNDS: dict[str, tuple[Callable[[float, float], bool], str]] = {
-    "above": (operator.gt, "above"),
-    "least": (operator.ge, "of at least"),
-    "below": (operator.lt, "below"),
-    "most": (operator.le, "at most"),
+JSON_TYPES = {"whole number": "integer", "number": "number", "truth value": "boolean"}  # the others are texts
+BOUNDS: dict[str, tuple[Callable[[float, float], bool], str, str]] = {  # check, words, keyword of JSON Schema
+    "above": (operator.gt, "above", "exclusiveMinimum"),
+    "least": (operator.ge, "of at least", "minimum"),
+    "below": (operator.lt, "below", "exclusiveMaximum"),
+    "most": (operator.le, "at most", "maximum"),
 }
 
 
@@ -50,6 +52,14 @@ class Key:
     def bounds(self) -> dict[str, float]:
         """The bounds that it has."""
         return {name: bound for name in BOUNDS if (bound := getattr(self, name)) is not None}
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        """The values that it can have, as a file has them."""
+        if self.kind == "choice":
+            return of(self.expected, enum=list(self.choices))
+        bounds = {BOUNDS[name][2]: bound for name, bound in self.bounds.items()}
+        return of(self.expected, type=JSON_TYPES.get(self.kind, "string"), **bounds)
 
     @property
     def expected(self) -> str:

@@ -36,11 +36,23 @@ COMMON = (
     Key("fold", "whole number", "validation fold", least=0),
     Key("epochs", "whole number", "passes over the training images", above=0),
     Key("batch_size", "whole number", "images of a step, of each process", above=0),
+    Key(
+        "micro_batch",
+        "whole number",
+        "images of a step in memory at once; null: all, or [what the memory holds](../how-to/train.md#too-little-memory)",
+        above=0,
+    ),
     Key("learning_rate", "number", "rate at the peak of the schedule", above=0),
     Key("val_interval", "whole number", "epochs from one validation to the next; divides `epochs`", above=0),
     Key("panel_interval", "whole number", "epochs from one set of panels to the next; the last has one", above=0),
     Key("seed", "whole number", "decides every random number", least=0, most=2**32 - 1),  # NumPy takes 32 bits
     Key("amp", "truth value", "bf16 autocast, on GPU and CPU"),
+    Key(
+        "non_finite",
+        "choice",
+        "what becomes of a batch whose loss, input or gradient is not finite: the run stops, or the batch is left out",
+        choices=("stop", "skip"),
+    ),
     Key("workers", "whole number", "processes that load images, beside the main one", least=0),
     Key(
         "cache_rate",
@@ -50,7 +62,13 @@ COMMON = (
         most=1,
     ),
     Key("output_dir", "path", "where the run writes; null: `models/<dataset>/fold<k>` in the bundle"),
-    Key("resume", "truth value", "go on after the last complete epoch"),
+    Key("resume", "truth value", "go on from the last checkpoint"),
+    Key(
+        "checkpoint_interval",
+        "whole number",
+        "steps from one checkpoint to the next within an epoch, for `resume` after a kill; null: after each epoch",
+        above=0,
+    ),
     Key(
         "overwrite", "truth value", "replace what an earlier run has left: a training, scores or maps of another model"
     ),
@@ -96,14 +114,19 @@ def configuration(stage: Stage, *names: str, folder: Path | None = None) -> dict
     """
     folder = folder or shipped("bundles") / stage.bundle / "configs"
     files = [folder / f"{name}.json" for name in names or stage.configs]
-    contents = [read_json(file, dict, "name a whole bundle") for file in files if file.is_file()]
+    contents = [read_json(file, dict, "name a whole bundle", code=True) for file in files if file.is_file()]
     return {name: value for content in contents for name, value in content.items()}
 
 
 def keys_of(stage: str, own: Mapping[str, Any]) -> dict[str, Key]:
     """The keys that hold one value in the configuration `own` of a stage; what else it holds are components."""
-    table = {key.name: key for key in (*COMMON, *find_stage(stage)[0].keys) if not key.stages or stage in key.stages}
+    table = keys_by_name(find_stage(stage)[0], stage)
     return {name: table[name] for name, value in own.items() if name in table and not isinstance(value, dict)}
+
+
+def keys_by_name(system: System, stage: str) -> dict[str, Key]:
+    """All keys that can be a stage's, by their names."""
+    return {key.name: key for key in (*COMMON, *system.keys) if not key.stages or stage in key.stages}
 
 
 def complaints(stage: str, values: Mapping[str, Any], own: Mapping[str, Any] | None = None) -> list[str]:

@@ -17,12 +17,13 @@ SMALL = {"batch_size": 8, "epochs": 2}
 TRANSUNETS = ("r50_vit_b16", "tiny")
 SAMS = ("vit_b", "vit_l", "vit_h", "lite_medsam", "tiny")
 TRANSUNET = "TransUNet: as published (105 M parameters) or 1.5 M"
+LARGEST = 4096  # pixels; four times the side that SAM was published with
 SIZE = "side of the network's input in pixels; null: the variant's own"
 REFINED = ("phase2", "phase3")
 KEYS = (
     Key("variant", "choice", TRANSUNET, ("phase1",), TRANSUNETS),
     Key("variant", "choice", "SAM; `tiny` has random weights, for tests", REFINED, SAMS),
-    Key("image_size", "whole number", SIZE, above=0),
+    Key("image_size", "whole number", SIZE, above=0, most=LARGEST),
     Key(
         "learning_rate",
         "number",
@@ -31,7 +32,7 @@ KEYS = (
         above=0,
     ),
     Key("coarse_variant", "choice", TRANSUNET, choices=TRANSUNETS),
-    Key("coarse_size", "whole number", f"{SIZE} (of TransUNet)", above=0),
+    Key("coarse_size", "whole number", f"{SIZE} (of TransUNet)", above=0, most=LARGEST),
     Key("pretrained", "file", "Google's npz for the encoder"),
     Key(
         "sam_checkpoint",
@@ -39,9 +40,13 @@ KEYS = (
         "SAM weights; null: LiteMedSAM's for that variant; `random`: none",
         choices=("random",),
     ),
-    Key("lora_rank", "whole number", "rank of LoRA on SAM's image encoder; 0: frozen", least=0),
+    Key("lora_rank", "whole number", "rank of LoRA on SAM's image encoder; 0: frozen", least=0, most=1024),
     Key(
-        "points", "whole number", "positive, and negative, points among the prompts; null: 1, 0 for LiteMedSAM", least=0
+        "points",
+        "whole number",
+        "positive, and negative, points among the prompts; null: 1, 0 for LiteMedSAM",
+        least=0,
+        most=100,
     ),
     Key(
         "fusion",

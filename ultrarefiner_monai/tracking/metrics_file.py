@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ultrarefiner_monai.files import finite
+from ultrarefiner_monai.files import finite, parse_json
 
 METRICS = "metrics.jsonl"
 
@@ -21,8 +21,8 @@ def read_records(folder: Path) -> Iterator[dict[str, Any]]:
     path = folder / METRICS
     for line in path.read_bytes().splitlines() if path.is_file() else ():
         try:
-            record = json.loads(line)
-        except ValueError:  # the process was killed while it wrote
+            record = parse_json(line)
+        except (ValueError, RecursionError):  # the process was killed while it wrote
             continue
         if isinstance(record, dict) and isinstance(record.get("step"), int):
             yield record

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
-from ultrarefiner_monai.files import atomic_write
+from ultrarefiner_monai.files import atomic_write, read_json
+from ultrarefiner_monai.schemas import NAME, TEXT, object_of
 from ultrarefiner_monai.tracking.operations import Operation
 from ultrarefiner_monai.tracking.relocation import strayed
 from ultrarefiner_monai.tracking.store import StoreError, experiment_id, open_store, without_credentials
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 logger = logging.getLogger(__name__)
+
+RECORDED = object_of({"run_id": NAME}, {"experiment": TEXT})  # `mlflow_run.json`
 
 # Seconds after a failure; longer where the failure itself took long, so that waiting stays under a tenth of the time.
 PAUSE_S = 60.0
@@ -133,7 +136,7 @@ class MlflowRun:
             return None
         from mlflow.exceptions import MlflowException
 
-        run_id = json.loads(self._id_file.read_text(encoding="utf-8"))["run_id"]
+        run_id = read_json(self._id_file, dict, "remove it to record a new run", RECORDED)["run_id"]
         try:
             client.update_run(run_id, status="RUNNING")
             return client.get_run(run_id)

@@ -12,6 +12,7 @@ from PIL import Image
 
 from ultrarefiner_monai.data.predictions.index import PredictionIndex
 from ultrarefiner_monai.data.predictions.maps import write_map
+from ultrarefiner_monai.files import atomic_write
 from ultrarefiner_monai.masks import THRESHOLD
 from ultrarefiner_monai.metrics.overlap import overlap_metrics
 
@@ -82,6 +83,6 @@ class SaveMaskd(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> Mapping[Hashable, Any]:
         """Write the mask of one image and return `data` as it is."""
         mask = (data[self.keys[0]][-1] >= self.threshold).cpu().numpy()
-        self.folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(mask.astype(np.uint8) * 255).save(self.folder / f"{Path(data['image_path']).stem}.png")
+        with atomic_write(self.folder / f"{Path(data['image_path']).stem}.png") as file:
+            Image.fromarray(mask.astype(np.uint8) * 255).save(file, format="PNG")
         return data

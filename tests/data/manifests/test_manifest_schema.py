@@ -17,9 +17,7 @@ from ultrarefiner_monai.data.manifests.validate import (
     OPTIONAL_TYPES,
     TOP_TYPES,
     document_faults,
-    json_schema,
 )
-from ultrarefiner_monai.files import json_text
 
 SCHEMA = Path(__file__).parents[3] / "docs/reference/manifest.schema.json"
 # Values of every kind, most of them wrong for most keys.
@@ -60,10 +58,6 @@ def _structural(document: Any) -> list[str]:
     return [
         str(f) for f in faults if f.kind in ("structure", "unsafe_path") and " is not one of 0 to " not in f.message
     ]
-
-
-def test_the_page_is_what_the_code_says() -> None:
-    assert SCHEMA.read_text(encoding="utf-8") == json_text(json_schema())
 
 
 @pytest.mark.parametrize("name", ["BUSI", "BUSBRA", "BUS_UCLM", "PHANTOM"])

@@ -21,8 +21,8 @@ ROW = {
     "height": "473",
     "mask_size": "323x473;323x473",
     "lesion_pixels": "10011",
-    "image_sha256": "a",
-    "mask_sha256": "b;c",
+    "image_sha256": "a" * 64,
+    "mask_sha256": f"{'b' * 64};{'c' * 64}",
     "phash16": "0" * 64,
     "label": "benign",
     "patient": "",
@@ -41,7 +41,7 @@ def test_a_row_becomes_a_record(tmp_path: Path) -> None:
     assert record.source.id == "benign (100)"
     assert record.source.masks == ("benign/benign (100)_mask.png", "benign/benign (100)_mask_1.png")
     assert (record.size, record.mask_sizes) == ((323, 473), ((323, 473), (323, 473)))
-    assert (record.lesion_pixels, record.sha256, record.mask_sha256) == (10011, "a", ("b", "c"))
+    assert (record.lesion_pixels, record.sha256, record.mask_sha256) == (10011, "a" * 64, ("b" * 64, "c" * 64))
 
 
 def test_all_bad_rows_are_in_one_error(tmp_path: Path) -> None:

@@ -21,11 +21,13 @@ from ultrarefiner_monai.data.releases.roots import Root, folders_of
 from ultrarefiner_monai.errors import DataError, shown
 from ultrarefiner_monai.files import write_json
 from ultrarefiner_monai.parallel import in_parallel
+from ultrarefiner_monai.schemas import TEXT, TEXTS, list_of, object_of
 
 logger = logging.getLogger(__name__)
 
 SHOWN = 5  # faults told before a message refers to the whole list
 EXCLUDED = "excluded.json"
+LEFT_OUT = list_of(object_of({"id": TEXT, "reasons": TEXTS}))
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from ultrarefiner_monai.data.manifests.manifest import Manifest, load_manifest, 
 from ultrarefiner_monai.data.releases.copies.perceptual_hashes import near_duplicates_between
 from ultrarefiner_monai.errors import DataError, shown
 from ultrarefiner_monai.files import read_json
+from ultrarefiner_monai.models.card_schema import check_card
 
 EXTERNAL = "external"  # the split of all images with a lesion of a data set that the models have not seen
 ORIGIN = ("dataset", "fold", "manifest_sha256")  # what a model's card says of its training data
@@ -58,7 +59,8 @@ def external_origin(request: Request) -> dict[str, Any]:
         dict,
         "it says what the model was trained on; external validation needs model.pt and model.json as a training wrote them",
     )
-    if lacking := [key for key in ORIGIN if key not in card]:
+    check_card(model.with_suffix(".json"), card)
+    if lacking := [key for key in ORIGIN if card.get(key) is None]:
         raise DataError(f"{model.with_suffix('.json')}: no {', '.join(lacking)}; use a card as a training wrote it")
     origin = {key: card[key] for key in ORIGIN}
     if set(parts_of(request.dataset)) & set(parts_of(origin["dataset"])):

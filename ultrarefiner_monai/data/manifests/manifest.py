@@ -5,7 +5,6 @@ The file is JSON that `monai.data.load_decathlon_datalist` and Auto3DSeg's fold 
 """
 
 import hashlib
-import json
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +14,8 @@ from ultrarefiner_monai.data.datasets import DATASETS, check_name
 from ultrarefiner_monai.data.manifests.items import LISTS, Item, item_files, place_of
 from ultrarefiner_monai.data.manifests.validate import document_faults
 from ultrarefiner_monai.data.releases.roots import Root, resolve
-from ultrarefiner_monai.errors import DataError, did_you_mean, raise_problems
+from ultrarefiner_monai.errors import CodeError, DataError, did_you_mean, one_line, raise_problems
+from ultrarefiner_monai.files import bytes_of, parse_json
 from ultrarefiner_monai.shipped import shipped
 
 SPLITS = ("train", "val", "test", "normal", "train_normal", "external")
@@ -85,14 +85,16 @@ def read_document(path: Path) -> tuple[Any, str]:
     Raises `DataError` when the file cannot be read or is no JSON.
     """
     try:
-        content = path.read_bytes()
-        return json.loads(content), hashlib.sha256(content).hexdigest()
+        content = bytes_of(path)
+        return parse_json(content), hashlib.sha256(content).hexdigest()
     except OSError as error:
         raise DataError(
             f"manifest {path}: cannot be read ({error.strerror}); build it with `manifests build`"
         ) from None
+    except CodeError as error:
+        raise CodeError(f"manifest {path}: {error}; correct it or build it again") from None
     except (ValueError, RecursionError) as error:
-        raise DataError(f"manifest {path}: not valid JSON in UTF-8 ({error}); build it again") from None
+        raise DataError(f"manifest {path}: not valid JSON in UTF-8 ({one_line(error)}); build it again") from None
 
 
 def available(manifest: Manifest, root: Root) -> tuple[Manifest, dict[str, int]]:

@@ -1,9 +1,8 @@
 """Faults a manifest has in itself, before any file is opened, and the same as far as JSON Schema can say it.
 
-docs/reference/manifest.schema.json is `json_text(json_schema())`.
+docs/reference/manifest.schema.json has it.
 """
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from itertools import chain
@@ -15,7 +14,22 @@ from ultrarefiner_monai.data.faults import Fault
 from ultrarefiner_monai.data.manifests.items import LISTS, SCHEMA, Item, item_files, masks_of, side_of
 from ultrarefiner_monai.data.releases.roots import unsafe
 from ultrarefiner_monai.errors import DataError
+from ultrarefiner_monai.schemas import (
+    COUNT,
+    PATH,
+    PIXELS,
+    SHA256,
+    TEXT,
+    TEXTS,
+    WHOLE,
+    Schema,
+    fits,
+    list_of,
+    object_of,
+    of,
+)
 
+_ABOVE_0 = {"type": "number", "exclusiveMinimum": 0, "maximum": WHOLE}
 TOP_TYPES = {"name": "text", "num_folds": "a whole number", "seed": "a whole number"} | dict.fromkeys(
     (*LISTS, "excluded"), "a list"
 )
@@ -42,25 +56,20 @@ OPTIONAL_TYPES = {
     "made_from": "a list of texts",
     "phash16": "64 hexadecimal digits",
 }
-TEXT: dict[str, Any] = {"type": "string"}
-KINDS: dict[str, dict[str, Any]] = {  # in the words of the messages -> in those of JSON Schema
-    "text": TEXT,
-    "a whole number": {"type": "integer"},
-    "a whole number above 0": {"type": "integer", "exclusiveMinimum": 0},
-    "a list": {"type": "array"},
-    "a list of texts": {"type": "array", "items": TEXT},
-    "text or a list of texts": {"anyOf": [TEXT, {"type": "array", "items": TEXT, "minItems": 1}]},
-    "two numbers above 0": {
-        "type": "array",
-        "items": {"type": "number", "exclusiveMinimum": 0},
-        "minItems": 2,
-        "maxItems": 2,
-    },
-    "two whole numbers": {"type": "array", "items": {"type": "integer"}, "minItems": 2, "maxItems": 2},
-    "64 hexadecimal digits": {"type": "string", "pattern": "^[0-9a-f]{64}$"},
+KINDS: dict[str, Schema] = {  # by the words of the messages
+    kind["description"]: kind
+    for kind in (
+        TEXT,
+        TEXTS,
+        PIXELS,
+        of("a whole number", type="integer", minimum=-WHOLE, maximum=WHOLE),
+        of("a list", type="array"),
+        of("text or a list of texts", anyOf=[TEXT, TEXTS]),
+        of("two numbers above 0", type="array", items=_ABOVE_0, minItems=2, maxItems=2),
+        of("two whole numbers", type="array", items=COUNT, minItems=2, maxItems=2),
+        SHA256,
+    )
 }
-# `roots.unsafe`: not absolute, no "..", backslash or control character.
-PATH = {"type": "string", "pattern": r"^(?!/|.:|(.*/)?\.\.(/|$))[^\\\u0000-\u001f\u007f]+$"}
 
 
 def document_faults(document: Any) -> list[Fault]:
@@ -94,7 +103,9 @@ def top_faults(document: Any) -> list[Fault]:
         problems = [f"expected schema {SCHEMA!r}, found {document.get('schema')!r}; build it again"]
     else:
         types = TOP_TYPES | {key: kind for key, kind in OPTIONAL_TOP_TYPES.items() if key in document}
-        problems = [f"{key}: expected {kind}" for key, kind in types.items() if not _is(document.get(key), kind)]
+        problems = [
+            f"{key}: expected {kind}" for key, kind in types.items() if not fits(document.get(key), KINDS[kind])
+        ]
         problems += _name_problems(document["name"]) if not problems else []
     return [Fault("structure", "", "", problem) for problem in problems]
 
@@ -143,25 +154,7 @@ def _entry_problems(key: str, entry: Any) -> list[str]:
 
 
 def _mistyped(entry: Mapping[str, Any], types: Mapping[str, str]) -> list[str]:
-    return [f"key {key!r}: expected {kind}" for key, kind in types.items() if not _is(entry.get(key), kind)]
-
-
-def _is(value: Any, kind: str) -> bool:
-    """Whether a JSON value is of a kind, in the words of the messages."""
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    items = value if isinstance(value, list) else []
-    numbers = [part for part in items if isinstance(part, int | float) and not isinstance(part, bool)]
-    return {
-        "text": isinstance(value, str),
-        "a whole number": whole,
-        "a whole number above 0": whole and value > 0,
-        "a list": isinstance(value, list),
-        "a list of texts": isinstance(value, list) and all(_is(part, "text") for part in items),
-        "text or a list of texts": isinstance(value, str | list) and all(_is(part, "text") for part in items),
-        "two numbers above 0": len(items) == len(numbers) == 2 and all(part > 0 for part in numbers),
-        "two whole numbers": len(items) == 2 and all(_is(part, "a whole number") for part in items),
-        "64 hexadecimal digits": isinstance(value, str) and bool(re.fullmatch("[0-9a-f]{64}", value)),
-    }[kind]
+    return [f"key {key!r}: expected {kind}" for key, kind in types.items() if not fits(entry.get(key), KINDS[kind])]
 
 
 def _items(document: Mapping[str, Any]) -> list[Item]:
@@ -217,15 +210,16 @@ def json_schema() -> dict[str, Any]:
 
     def described(types: Mapping[str, str], optional: Mapping[str, str], **known: Any) -> dict[str, Any]:
         properties = {key: KINDS[kind] for key, kind in {**types, **optional}.items()}
-        return {"type": "object", "required": list(types), "properties": {**properties, **known}}
+        return object_of(properties, known) | {"required": list(types)}
 
-    label = {"anyOf": [PATH, {"type": "array", "items": PATH, "minItems": 1}]}
-    item = described(ITEM_TYPES, OPTIONAL_TYPES, image=PATH, label=label)
-    entries = {key: {"type": "array", "items": {"$ref": "#/$defs/item"}} for key in LISTS}
-    entries[LISTS[0]] = {"type": "array", "items": {"allOf": [{"$ref": "#/$defs/item"}, {"required": ["fold"]}]}}
-    excluded = {"type": "array", "items": described(EXCLUDED_TYPES, OPTIONAL_EXCLUDED_TYPES)}
-    name = {"type": "string", "pattern": rf"^{OWN_NAME}(\+{OWN_NAME})*$"}
-    top = described(TOP_TYPES, OPTIONAL_TOP_TYPES, **entries, excluded=excluded, name=name, schema={"const": SCHEMA})
+    label = of("a path or a list of paths", anyOf=[PATH, {"type": "array", "items": PATH, "minItems": 1}])
+    hashes = of("text or a list of texts", anyOf=[TEXT, {**TEXTS, "minItems": 1}])
+    item = described(ITEM_TYPES, OPTIONAL_TYPES, image=PATH, label=label, label_sha256=hashes)
+    entries = {key: list_of({"$ref": "#/$defs/item"}) for key in LISTS}
+    entries[LISTS[0]] = list_of({"allOf": [{"$ref": "#/$defs/item"}, {"required": ["fold"]}]})
+    excluded = list_of(described(EXCLUDED_TYPES, OPTIONAL_EXCLUDED_TYPES))
+    name = of("the name of a data set", type="string", pattern=rf"^{OWN_NAME}(\+{OWN_NAME})*$")
+    schema = of(f"'{SCHEMA}'", const=SCHEMA)
+    top = described(TOP_TYPES, OPTIONAL_TOP_TYPES, **entries, excluded=excluded, name=name, schema=schema)
     top["required"].insert(0, "schema")
-    about = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Manifest of ultrarefiner_monai"}
-    return {**about, **top, "$defs": {"item": item}}
+    return {**top, "$defs": {"item": item}}

@@ -19,6 +19,7 @@ from PIL import Image, ImageDraw, ImageFont
 from ultrarefiner_monai.data.phantom.anatomy import MOST_LESIONS, draw_breast, draw_view
 from ultrarefiner_monai.data.phantom.b_mode import Breast, render
 from ultrarefiner_monai.errors import DataError
+from ultrarefiner_monai.files import atomic_folder
 
 FIELDS = ("image", "mask", "patient", "class", "lesions")
 
@@ -86,20 +87,21 @@ def generate_phantom(folder: str | Path, count: int = 60, seed: int = 42, settin
 
     Raises:
         DataError: count or seed is out of its range.
+        OSError: the disk refuses; the folder is as it was.
     """
     if not (isinstance(count, int) and isinstance(seed, int) and count >= 1 and seed >= 0):
         raise DataError(
             f"phantom: expected whole numbers, a count from 1 and a seed from 0, found {count!r} and {seed!r}; correct them"
         )
-    root = Path(folder)
-    for part in ("images", "masks"):
-        (root / part).mkdir(parents=True, exist_ok=True)
-    views = _views(seed, settings)
-    rows = [_write_view(root, *next(views)) for _ in range(count)]
-    with (root / "cases.csv").open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.DictWriter(stream, FIELDS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    with atomic_folder(Path(folder)) as root:
+        for part in ("images", "masks"):
+            (root / part).mkdir()
+        views = _views(seed, settings)
+        rows = [_write_view(root, *next(views)) for _ in range(count)]
+        with (root / "cases.csv").open("w", encoding="utf-8", newline="") as stream:
+            writer = csv.DictWriter(stream, FIELDS, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
 
 
 def burn_in(rng: Generator, image: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -12,6 +12,9 @@ from ultrarefiner_monai.data.predictions.mean import mean_of_maps
 from ultrarefiner_monai.data.predictions.pairing import pair_predictions
 from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.files import read_json
+from ultrarefiner_monai.schemas import TEXT, object_of
+
+MODEL = object_of({}, {"sha256": TEXT})  # of a card, all that counts here
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class CoarseMaps:
             DataError: maps are missing, doubled, stale or of the wrong size, or `split` has none.
         """
         models: dict[int | None, str] = {
-            fold: read_json(card, dict, "train this fold again").get("sha256", "")
+            fold: read_json(card, dict, "train this fold again", MODEL).get("sha256", "")
             for fold, card in enumerate(self._of_folds("model.json"))
             if card.is_file()
         }

@@ -9,11 +9,29 @@ from typing import Any, Self
 
 from ultrarefiner_monai.data.predictions.maps import map_name
 from ultrarefiner_monai.data.releases.roots import unsafe
-from ultrarefiner_monai.errors import DataError, shown
+from ultrarefiner_monai.errors import SHOWN_PROBLEMS, DataError, shown
 from ultrarefiner_monai.files import read_json, write_json
+from ultrarefiner_monai.schemas import COUNT, PATH, PIXELS, TEXT, list_of, object_of, of, or_null, problems
 
 INDEX_NAME = "predictions.json"
 SCHEMA = "ultrarefiner_monai/predictions/1"
+AGAIN = "run the inference again"
+ENTRY = object_of(
+    {"id": TEXT, "file": PATH, "width": PIXELS, "height": PIXELS},
+    {"dice": or_null(of("a number from 0 to 1", type="number", minimum=0, maximum=1))},
+)
+INDEX = object_of(
+    {
+        "schema": of(f"'{SCHEMA}'", const=SCHEMA),
+        "dataset": TEXT,
+        "stage": TEXT,
+        "fold": or_null(COUNT),
+        "split": TEXT,
+        "manifest_sha256": TEXT,
+        "model_sha256": TEXT,
+    },
+    {"items": list_of(ENTRY)},
+)
 SHOWN = 50  # ids named for each kind of fault before the message says "and N more"
 
 
@@ -68,23 +86,18 @@ class PredictionIndex:
         """Read `folder/predictions.json`.
 
         Raises:
-            DataError: missing, unreadable, or not this schema.
+            DataError: missing, unreadable, or not this schema; all that is wrong, in one line.
         """
         path = Path(folder) / INDEX_NAME
         if not path.is_file():
             raise DataError(f"{path}: missing; run phase 1's inference for this fold first")
-        content = read_json(path, dict, "run the inference again")
-        try:
-            schema = content.pop("schema")
-            if "phase" in content:
-                content["stage"] = f"phase{content.pop('phase')}"
-            index = cls(**content)
-            sound = all(entry.keys() >= {"id", "file", "width", "height"} for entry in index.items)
-            sound = sound and not any(unsafe(entry["file"]) for entry in index.items)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise DataError(f"{path}: not an index of predictions ({error}); run the inference again") from error
-        if schema != SCHEMA or not sound:
-            raise DataError(
-                f"{path}: expected schema {SCHEMA} with complete items and paths inside the folder, found {schema}"
-            )
-        return index
+        content = read_json(path, dict, AGAIN)
+        if "phase" in content:
+            content["stage"] = f"phase{content.pop('phase')}"
+        wrong = list(problems(content, INDEX))
+        wrong += [f"{key}: unknown" for key in content if key not in INDEX["properties"]]
+        wrong = wrong or [fault for entry in content["items"] if (fault := unsafe(entry["file"]))]
+        if wrong:
+            raise DataError(f"{path}: not an index of predictions ({shown(wrong, SHOWN_PROBLEMS, '; ')}); {AGAIN}")
+        del content["schema"]
+        return cls(**content)

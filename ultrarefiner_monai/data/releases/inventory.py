@@ -10,8 +10,11 @@ from pathlib import Path
 from ultrarefiner_monai.data.releases.readers import reader
 from ultrarefiner_monai.data.releases.readers.tables import read_lines
 from ultrarefiner_monai.data.releases.records import Record, Size, Source
+from ultrarefiner_monai.data.releases.roots import unsafe
 from ultrarefiner_monai.errors import DataError, raise_problems
+from ultrarefiner_monai.schemas import PATH, SHA256, TEXT, as_data, object_of, of, problems
 
+SIZE, HASH = "[1-9][0-9]{0,5}x[1-9][0-9]{0,5}", "[0-9a-f]{64}"
 COLUMNS = (
     "dataset",
     "image",
@@ -28,6 +31,17 @@ COLUMNS = (
     "official_fold",
 )
 OFFICIAL = ("", "test", *map(str, range(1, 11)))
+DIGITS = of("a whole number of at most 9 digits", type="string", pattern="^[0-9]{1,9}$")
+SIDE = of("a whole number above 0", type="string", pattern="^[1-9][0-9]{0,5}$")
+ROW = object_of(
+    dict.fromkeys(COLUMNS, TEXT)
+    | {"image": PATH, "width": SIDE, "height": SIDE, "lesion_pixels": DIGITS, "image_sha256": SHA256}
+    | {
+        "mask_size": of("WIDTHxHEIGHT, several with ';'", type="string", pattern=f"^({SIZE}(;{SIZE})*)?$"),
+        "mask_sha256": of("hashes of 64 hexadecimal digits, with ';'", type="string", pattern=f"^({HASH}(;{HASH})*)?$"),
+        "phash16": of("64 hexadecimal digits", type="string", pattern=f"^{HASH}$"),
+    }
+)
 
 
 def read_inventory(name: str, path: str | Path) -> list[Record]:
@@ -49,7 +63,9 @@ def read_inventory(name: str, path: str | Path) -> list[Record]:
 def _record(name: str, identify: Callable[[str], str], header: list[str], values: list[str]) -> Record:
     if len(values) != len(header):
         raise DataError(f"expected {len(header)} values, found {len(values)}")
-    row = dict(zip(header, values, strict=True))
+    row = as_data(dict(zip(header, values, strict=True)), "")
+    if wrong := list(problems(row, ROW)):
+        raise DataError("; ".join(wrong))
     if row["dataset"] != name:
         raise DataError(f"expected dataset {name}, found {row['dataset']!r}")
     masks, sizes, hashes = (
@@ -57,6 +73,8 @@ def _record(name: str, identify: Callable[[str], str], header: list[str], values
     )
     if not len(masks) == len(sizes) == len(hashes):
         raise DataError(f"{row['image']}: {len(masks)} masks, {len(sizes)} mask sizes, {len(hashes)} mask hashes")
+    if wrong := list(filter(None, map(unsafe, (row["image"], *masks)))):
+        raise DataError("; ".join(wrong))
     if row["official_fold"] not in OFFICIAL:
         raise DataError(
             f"{row['image']}: official_fold: expected 1 to 10, test or nothing, found {row['official_fold']!r}"

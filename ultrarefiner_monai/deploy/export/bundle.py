@@ -4,6 +4,7 @@ import importlib.metadata
 import json
 import re
 import shutil
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ from ultrarefiner_monai.data.manifests.manifest import shipped_manifest
 from ultrarefiner_monai.deploy.export.closure import closure, copy_files, names_in, names_of
 from ultrarefiner_monai.deploy.model_card import describe, to_markdown
 from ultrarefiner_monai.errors import DataError
-from ultrarefiner_monai.files import read_json, write_json
+from ultrarefiner_monai.files import atomic_folder, atomic_write, is_free, read_json, write_json
 from ultrarefiner_monai.models.card import value_at
 from ultrarefiner_monai.models.segmenter import load_segmenter
+from ultrarefiner_monai.schemas import as_data
 from ultrarefiner_monai.shipped import PACKAGE
 from ultrarefiner_monai.systems import Stage, System, find_stage
 
@@ -58,9 +60,10 @@ def export_bundle(model: Path, out: Path, zip: bool = False) -> Path:
         DataError: `out` or its archive is in the way, or the card does not say what the model was trained on.
         CheckpointError: the weights are absent, damaged or of another network than the card's.
     """
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+    if not is_free(out):
         raise DataError(f"{out}: expected an absent or empty folder; name another or remove it")
-    if zip and (archive := out.with_name(f"{out.name}.zip")).exists():
+    archive = out.with_name(f"{out.name}.zip")
+    if zip and archive.exists():
         raise DataError(f"{archive}: already there; name another folder or remove it")
     load_segmenter(model, device="cpu")  # what does not load here would load nowhere
     card = describe(model)
@@ -68,20 +71,27 @@ def export_bundle(model: Path, out: Path, zip: bool = False) -> Path:
         raise DataError(
             f"card {model.with_suffix('.json')}: no {', '.join(missing)}; export the model.pt of a training"
         )
-    unfinished = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    try:
+    with atomic_folder(out) as unfinished:
         _write_bundle(unfinished, model, card)
-        unfinished.replace(out)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-    return Path(shutil.make_archive(str(out), "zip", out.parent, out.name)) if zip else out
+        if zip:
+            _pack(unfinished, archive)
+    return archive if zip else out
+
+
+def _pack(folder: Path, target: Path) -> None:
+    """Write an archive with the folder, under the archive's name, in it."""
+    with atomic_write(target) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted(folder.rglob("*")):
+            archive.write(path, Path(target.stem, path.relative_to(folder)))
 
 
 def _write_bundle(folder: Path, model: Path, card: Mapping[str, Any]) -> None:
     system, stage = find_stage(card["stage"])
     source = BUNDLES / stage.bundle
-    found = {path.stem: read_json(path, dict, "install the package anew") for path in source.glob("configs/*.json")}
+    found = {
+        path.stem: read_json(path, dict, "install the package anew", code=True)
+        for path in source.glob("configs/*.json")
+    }
     configs = _stand_alone({name: found[name] for name in (*CONFIGS, *stage.configs) if name in found}, stage, card)
     for name, config in {**configs, "metadata": _metadata(found["metadata"], card)}.items():
         write_json(folder / "configs" / f"{name}.json", config, indent=4)
@@ -100,12 +110,14 @@ def _stand_alone(configs: Mapping[str, dict[str, Any]], stage: Stage, card: Mapp
 
     MONAI puts a bundle's folder on Python's path before `run` and not before `initialize`, which needs the package too.
     """
-    network = {key: value_at(card["network"], path) for key, path in stage.settings.items()} | {"fold": card["fold"]}
-    is_phantom = "PHANTOM" in parts_of(card["dataset"])
+    settings = {key: value_at(card["network"], path) for key, path in stage.settings.items()}
+    own = as_data({**settings, "fold": card["fold"], "dataset": card["dataset"]}, "card")
+    name = own.pop("dataset")
+    is_phantom = "PHANTOM" in parts_of(name)
     changes = {
-        "train": network | {"dataset": card["dataset"], "strict": not is_phantom},
+        "train": own | {"dataset": name, "strict": not is_phantom},
         "evaluate": {"checkpoint": WEIGHTS},
-        "inference": network | {"dataset_name": card["dataset"], "checkpoint": WEIGHTS},
+        "inference": own | {"dataset_name": name, "checkpoint": WEIGHTS},
     }
     made = {name: config | changes.get(name, {}) for name, config in configs.items()}
     # Its components take the keys as they are, not as a plan completes them: nothing is left to complete, and tools that
@@ -119,14 +131,14 @@ def _stand_alone(configs: Mapping[str, dict[str, Any]], stage: Stage, card: Mapp
 
 def _metadata(metadata: dict[str, Any], card: Mapping[str, Any]) -> dict[str, Any]:
     """`metadata.json` with the model's sizes and figures, and the versions that it was exported with."""
-    size = card["image_size"]
+    size = as_data(card["image_size"], "image_size")
     data_format = metadata["network_data_format"]
     for part in (*data_format["inputs"].values(), *data_format["outputs"].values()):
         part["spatial_shape"] = [size, size]
     versions = {key: _version(name) for key, name in VERSIONS.items()}
     required = {name: _version(name) for name in metadata["required_packages_version"]}
     scores = {f"{card['dataset']}, fold {card['fold']}, {name}": table for name, table in card["metrics"].items()}
-    return {**metadata, **versions, "required_packages_version": required, "eval_metrics": scores}
+    return {**metadata, **versions, "required_packages_version": required, "eval_metrics": as_data(scores, "metrics")}
 
 
 def _version(package: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
-from ultrarefiner_monai.shipped import PACKAGE
+from ultrarefiner_monai.shipped import PACKAGE, copy_folder
 from ultrarefiner_monai.systems import SYSTEMS, System
 
 DOTTED = re.compile(rf"{PACKAGE.name}(?:\.\w+)+")
@@ -50,7 +50,7 @@ def copy_files(files: Iterable[Path], folder: Path) -> None:
     for source in files:
         target = folder / source.relative_to(PACKAGE.parent)
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copytree(source, target, dirs_exist_ok=True) if source.is_dir() else shutil.copyfile(source, target)
+        copy_folder(source, target) if source.is_dir() else shutil.copyfile(source, target)
 
 
 def _file_of(name: str) -> Path | None:

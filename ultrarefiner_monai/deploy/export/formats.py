@@ -6,6 +6,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -149,7 +150,9 @@ def _export(model: Path, out: Path, kind: str, suffix: str, write: Writer, load:
 def _write_torchscript(part: Part, path: Path, card: str) -> None:
     with _quiet(), torch.no_grad():
         traced = torch.jit.trace(part.network, _example(part), check_trace=False)
-        torch.jit.save(traced, str(path), _extra_files={CARD: card})
+        buffer = BytesIO()  # torch aborts the process where it cannot write a file
+        torch.jit.save(traced, buffer, _extra_files={CARD: card})
+    path.write_bytes(buffer.getbuffer())
 
 
 def _write_onnx(part: Part, path: Path, card: str) -> None:

@@ -12,15 +12,17 @@ from ultrarefiner_monai.deploy.export.closure import closure, copy_files, names_
 from ultrarefiner_monai.deploy.model_card import describe, to_markdown
 from ultrarefiner_monai.deploy.monailabel.parts import MODEL, options_of, proposer
 from ultrarefiner_monai.errors import DataError
-from ultrarefiner_monai.files import read_json, write_json
+from ultrarefiner_monai.files import atomic_folder, read_json, write_json
 from ultrarefiner_monai.models.card import read_card
 from ultrarefiner_monai.models.segmenter import load_segmenter
+from ultrarefiner_monai.schemas import as_data
 from ultrarefiner_monai.shipped import PACKAGE
 from ultrarefiner_monai.systems import Stage, find_stage
 
 APP = "monaibundle"  # the name of MONAI Label's own app for bundles, which serves the exported ones too
 TEMPLATES = Path(__file__).with_name("app")
-APP_CODE = ("main.py", "studies.py")
+REPAIR = "install the package anew"
+APP_CODE = ("main.py", "studies.py", "web.py")
 SERVED = ("inference", "train")
 NOT_SERVED = ("evaluate.json", "multi_gpu_train.json")  # they change a train.json that the server's replaces
 MISREAD = ("classification", "detection", "deepedit", "deepgrow")  # what a server takes a model for by its name
@@ -61,21 +63,27 @@ def export_monailabel(
     _, stage = find_stage(card["stage"])
     name = stage.name if name is None else str(name)
     _check(name, stage, coarse)
-    folder = out / APP / "model" / name
-    if folder.exists():
-        raise DataError(f"{folder}: already there; choose another --name or remove it")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    export_bundle(model, folder)
+    place = Path(APP, "model", name)
+    if (out / place).exists():
+        raise DataError(f"{out / place}: already there; choose another --name or remove it")
+    with atomic_folder(out) as unfinished:
+        _write_app(unfinished, place, model, None if coarse is None else Path(coarse))
+    return COMMANDS.format(out=out, app=APP)
+
+
+def _write_app(out: Path, place: Path, model: Path, coarse: Path | None) -> None:
+    """Write all files of the app, the model's to `place`."""
+    folder = export_bundle(model, out / place)
+    card = read_card(model)
     _make_servable(folder, card)
-    if coarse is not None and (target := proposer(folder, stage)) is not None:
+    if coarse is not None and (target := proposer(folder, find_stage(card["stage"])[1])) is not None:
         target.parent.mkdir(parents=True)
         for suffix in (".pt", ".json"):
-            shutil.copyfile(Path(coarse).with_suffix(suffix), target.with_suffix(suffix))
+            shutil.copyfile(coarse.with_suffix(suffix), target.with_suffix(suffix))
     for file in APP_CODE:
         shutil.copyfile(TEMPLATES / file, out / APP / file)
     for file in ("requirements.txt", "torchvision_schemas.py", "torchvision_schemas.pth"):
         shutil.copyfile(TEMPLATES / file, out / file)
-    return COMMANDS.format(out=out, app=APP)
 
 
 def _check(name: str, stage: Stage, coarse: str | Path | None) -> None:
@@ -95,8 +103,8 @@ def _make_servable(folder: Path, card: Mapping[str, Any]) -> None:
     The code goes to the app as well: there the models of all systems find theirs in one package.
     """
     system, stage = find_stage(card["stage"])
-    inference, train = (read_json(TEMPLATES / f"{name}.json", dict, "install the package anew") for name in SERVED)
-    inference |= {"displayable_configs": options_of(card)}
+    inference, train = (read_json(TEMPLATES / f"{name}.json", dict, REPAIR, code=True) for name in SERVED)
+    inference |= {"displayable_configs": as_data(options_of(card), "options")}
     train |= {"learning_rate": stage.rate, "loss": stage.loss}
     for name, config in zip(SERVED, (inference, train), strict=True):
         write_json(folder / "configs" / f"{name}.json", config, indent=4)

@@ -6,6 +6,11 @@ orientation, so programs that draw on one give it theirs: x and y both along the
 Both mean the array as stored. A label with other axes has been turned or mirrored and is refused.
 """
 
+import bz2
+import io
+import math
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +25,13 @@ NIFTIS, NRRDS = (".nii.gz", ".nii"), (".nrrd",)
 LABEL_SUFFIXES = (*IMAGE_SUFFIXES, *NIFTIS, *NRRDS)
 LEFT_HANDED = ("left-anterior", "LA")  # NRRD's one space in which x counts the other way than in the two others
 DETACHED = {"data file", "datafile"}  # NRRD's fields that name another file with the pixels
+SKIPS = {"line skip", "lineskip", "byte skip", "byteskip"}  # and those that want to be obeyed for as long as they say
+INFLATERS: dict[str, Callable[[], Any]] = {
+    **dict.fromkeys(("gzip", "gz"), lambda: zlib.decompressobj(zlib.MAX_WBITS | 16)),
+    **dict.fromkeys(("bzip2", "bz2"), bz2.BZ2Decompressor),
+}
+LAYERS = 64  # of segments that overlap, in one label
+WIDEST = 8  # bytes of a value
 SLANT = 0.01  # of an axis' direction: what rounding leaves
 
 
@@ -53,7 +65,7 @@ def read_label(path: str | Path, size: Size) -> np.ndarray:
         stated = any(int(image.header[code]) for code in ("qform_code", "sform_code"))
         mask = _plane(path, np.asarray(image.dataobj), image.affine[:3, :2].T if stated else None)
     elif suffix in NRRDS:
-        mask = _plane(path, *_read_nrrd(path))
+        mask = _plane(path, *_read_nrrd(path, size))
     elif suffix:
         mask = read_mask(path)
     else:
@@ -80,10 +92,10 @@ def _plane(path: Path, values: np.ndarray, directions: np.ndarray | None) -> np.
     return np.ascontiguousarray(values.reshape(values.shape[:2]).T != 0)
 
 
-def _read_nrrd(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
+def _read_nrrd(path: Path, size: Size) -> tuple[np.ndarray, np.ndarray | None]:
     """Values, x first, and the directions of the first two axes in space (None if unknown); layers are united."""
     try:
-        values, header = _nrrd_content(path)
+        values, header = _nrrd_content(path, size)
     except ImportError as error:
         raise DataError(f"NRRD needs pynrrd ({error}); run 'pip install pynrrd'") from None
     except Exception as error:  # a damaged file may fail in any way at all
@@ -98,11 +110,20 @@ def _read_nrrd(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     return np.asarray(values.any(axis=tuple(np.flatnonzero(layers)))) if layers.any() else values, directions
 
 
-def _nrrd_content(path: Path) -> tuple[np.ndarray, Any]:
+def _nrrd_content(path: Path, size: Size) -> tuple[np.ndarray, Any]:
+    """Values and header of a file that asks for no more than a label of an image of `size` can."""
     import nrrd
 
     with path.open("rb") as file:
         header = nrrd.read_header(file)
         if header.keys() & DETACHED:
             raise ValueError("its pixels are in another file")
+        if header.keys() & SKIPS or header.get("type") == "block":
+            raise ValueError("blocks of bytes and skipped ones are not read")
+        count, most = math.prod(map(int, header["sizes"])), math.prod(size) * LAYERS
+        if not 0 < count <= most:
+            raise ValueError(f"{count} values, its image can have {most} at most")
+        if inflater := INFLATERS.get(header.get("encoding", "")):
+            values = io.BytesIO(inflater().decompress(file.read(), count * WIDEST))
+            return nrrd.read_data({**header, "encoding": "raw"}, values, index_order="F"), header
         return nrrd.read_data(header, file, index_order="F"), header

@@ -146,8 +146,11 @@ class AdjustedInferer(OutputsInferer):
                 network = self.system.function("adjuster")(network, self.options)
             except (TypeError, ValueError) as error:
                 raise DataError(f"options {self.options}: {error}") from error
+        return super().__call__(inputs, network, *args, **kwargs)
+
+    def _whole(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Tensor:
         call = OutputsInferer if len(self.stage.outputs) > 1 else AutocastInferer
-        return call.__call__(self, inputs, network, *args, **kwargs)
+        return call._whole(self, inputs, network, *args, **kwargs)
 
 
 class MaskForClientd(MapTransform):

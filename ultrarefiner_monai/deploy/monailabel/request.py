@@ -4,6 +4,7 @@ A request's values end up in a configuration, whose texts may be expressions, in
 listed here is refused.
 """
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 
 from ultrarefiner_monai.deploy.monailabel.labels import NIFTIS, NRRDS
 from ultrarefiner_monai.deploy.monailabel.parts import options_of
-from ultrarefiner_monai.errors import DataError, did_you_mean, raise_problems
+from ultrarefiner_monai.errors import DataError, did_you_mean, one_line, raise_problems
 from ultrarefiner_monai.systems.key import Key
 
 MASK = ".png"  # masks are PNG unless a client wants another kind without loss
@@ -42,9 +43,11 @@ TRAIN = (
     Key("max_epochs", "whole number", "length of the training", above=0, most=10_000),
     Key("val_split", "number", "share of the images to validate on, -1 for none", least=-1, below=1),
 )
-INTERNAL = {"model", "image", "label", "session", "description", "bundle_path", "_id", "_image_id"}  # the server's own
-PLAIN = re.compile(r"[^./\\\0][^/\\\0]*")  # a file's name in its folder
-SESSION = re.compile(r"[0-9A-Za-z-]+")
+UPLOAD = COMMON[:1]  # with an image or a label
+OWN = frozenset({"image", "label", "bundle_path", "_id", "_image_id"})  # what the server adds to a request
+PLAIN = re.compile(r"[^./\\$@%][^/\\]*")  # a file's name in its folder
+NAME = "a name of at most 200 letters, without / and \\, that begins with none of . $ @ %"
+LONGEST = 200  # bytes of a name: file systems take 255, with a suffix and what is added while a file is written
 UPLOADED = re.compile(r"tmp[a-z0-9_]{8}(\..*)?")  # as Python's tempfile names what the server keeps of an upload
 
 
@@ -69,8 +72,8 @@ def device_key(names: Iterable[str]) -> Key:
     return Key("device", "choice", "where it is computed", choices=tuple(dict.fromkeys(("cpu", "cuda", *names))))
 
 
-def checked(request: Mapping[str, Any], keys: Iterable[Key]) -> dict[str, Any]:
-    """A copy of a request with its values as the `keys` read them.
+def checked(request: Mapping[str, Any], keys: Iterable[Key], own: Iterable[str] = ()) -> dict[str, Any]:
+    """A copy of a request with its values as the `keys` read them; what is the server's `own` stays as it is.
 
     A client that lets a list of choices stand sends all of it and means the first.
 
@@ -80,24 +83,46 @@ def checked(request: Mapping[str, Any], keys: Iterable[Key]) -> dict[str, Any]:
     known = {key.name: key for key in keys}
     found, problems = dict(request), []
     for name, value in request.items():
-        if name in INTERNAL:
+        if name in own:
             continue
         if name not in known:
-            problems.append(f"unknown key '{name}': {did_you_mean(name, known)}")
+            problems.append(f"unknown key {name[:LONGEST]!r}: {did_you_mean(name[:LONGEST], known)}")
             continue
         key = known[name]
         try:
             stands = isinstance(value, list) and value and all(one in key.choices for one in value)
             found[name] = key.read(value[0] if stands else value)
+            if key.kind == "text" and not is_plain(found[name]):
+                raise DataError(f"{name}: expected {NAME}, found {value!r}")
         except DataError as error:
-            problems.append(str(error))
+            problems.append(one_line(error))
     raise_problems("request", problems)
     return found
 
 
+def sent(text: str) -> dict[str, Any]:
+    """The object in the JSON of a form.
+
+    Raises:
+        DataError: it is none.
+    """
+    try:
+        found = json.loads(text or "{}")
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"params: expected an object of JSON ({one_line(error)})") from None
+    if not isinstance(found, dict):
+        raise DataError(f"params: expected an object of JSON, found {type(found).__name__}")
+    return found
+
+
+def is_text(text: str) -> bool:
+    """Whether a text can be shown in one line, and be a file's name for its length."""
+    return (not text or text.isprintable()) and len(text.encode(errors="replace")) <= LONGEST
+
+
 def is_plain(name: str) -> bool:
     """Whether a client's text names a file in a folder and leads nowhere else; hidden ones do not count."""
-    return bool(PLAIN.fullmatch(name))
+    return bool(PLAIN.fullmatch(name)) and is_text(name)
 
 
 def is_upload(path: str) -> bool:

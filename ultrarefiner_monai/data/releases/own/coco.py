@@ -33,7 +33,7 @@ def find(root: Path, files: Sequence[str], options: OwnOptions) -> Layout | None
     """
     if options.masks:
         return None
-    read = {file: json_or_empty(file, dict) for level in LEVELS for file in sorted(root.glob(level))}
+    read = {file: json_or_empty(file, dict, code=True) for level in LEVELS for file in sorted(root.glob(level))}
     documents = {file.relative_to(root).as_posix(): content for file, content in read.items() if _is_coco(content)}
     if not documents:
         return None

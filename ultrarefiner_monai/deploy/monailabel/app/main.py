@@ -3,12 +3,14 @@
 import inspect
 import json
 import logging
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Collection, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import monailabel
+import requests
 from fastapi import HTTPException
 from monailabel.config import settings
 from monailabel.interfaces.app import MONAILabelApp
@@ -24,15 +26,16 @@ from monailabel.tasks.infer.bundle import BundleInferTask
 from monailabel.tasks.train.bundle import BundleTrainTask
 from monailabel.utils.async_tasks.task import AsyncTask
 from monailabel.utils.others.generic import device_list, device_map
-from monailabel.utils.sessions import SessionInfo, Sessions
 from studies import Studies, told
+from web import check_forms, guard
 
+from ultrarefiner_monai.deploy.monailabel.gate import UPLOAD_MIB, origins_of, password, upload_bytes
 from ultrarefiner_monai.deploy.monailabel.parts import card_of, predict_file, uncertainty
 from ultrarefiner_monai.deploy.monailabel.request import (
     BATCH,
     COMMON,
     MASK,
-    SESSION,
+    OWN,
     TRAIN,
     checked,
     device_key,
@@ -46,6 +49,7 @@ logger = logging.getLogger(__name__)
 
 KEYS = {"infer": BATCH, "batch_infer": BATCH, "train": TRAIN}
 ADDED = {"gpus", "local_rank"}  # to the request of a task, by MONAI Label on the task's way into a process of its own
+LOCAL_S = 30  # a task's process waits that long for its server
 SCORED_AT_ONCE = 32  # images that a request for the next one scores by itself; the rest is left to the scoring task
 
 
@@ -127,17 +131,13 @@ class Training(BundleTrainTask):
         return parts
 
 
-class PlainSessions(Sessions):
-    """Sessions whose names lead to no other folder."""
-
-    def get_session(self, session_id: str, update_ts: bool = True, fetch_cache: bool = True) -> SessionInfo | None:
-        """As MONAI Label does; None for what cannot be a session's name."""
-        return super().get_session(session_id, update_ts, fetch_cache) if SESSION.fullmatch(session_id) else None
-
-
 class MyApp(MONAILabelApp):
-    """Serve the bundles in `model/`, or those that `--conf models NAME,NAME` names."""
+    """Serve the bundles in `model/`, or those that `--conf models NAME,NAME` names.
 
+    `--conf origins URL,URL` names the pages of other sites that may ask, `--conf upload_mib N` the largest upload.
+    """
+
+    @one_line_errors
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
         folder = Path(app_dir).resolve() / "model"
         found = sorted(path.name for path in folder.iterdir() if (path / "configs" / "inference.json").is_file())
@@ -147,6 +147,11 @@ class MyApp(MONAILabelApp):
         if "://" in studies:
             raise SystemExit(f"studies {studies}: expected a folder of images")
         self.bundles = {name: str(folder / name) for name in wanted}
+        self.token = password(os.environ)
+        self.origins, self.limit = (
+            origins_of(conf.get("origins", "")),
+            upload_bytes(conf.get("upload_mib", str(UPLOAD_MIB))),
+        )
         check_tasks()
         super().__init__(
             app_dir=app_dir,
@@ -162,8 +167,25 @@ class MyApp(MONAILabelApp):
         reload, read_only = settings.MONAI_LABEL_DATASTORE_AUTO_RELOAD, settings.MONAI_LABEL_DATASTORE_READ_ONLY
         return Studies(self.studies, reload, read_only)
 
-    def _load_sessions(self, load: bool = False) -> Sessions | None:
-        return PlainSessions(settings.MONAI_LABEL_SESSION_PATH, settings.MONAI_LABEL_SESSION_EXPIRY) if load else None
+    def _load_sessions(self, load: bool = False) -> None:
+        """None: a session is for NIfTI and DICOM volumes, which no model here takes."""
+
+    def server_mode(self, mode: bool) -> None:
+        """What MONAI Label calls once, when its web server starts."""
+        super().server_mode(mode)
+        from monailabel.app import app  # only where it runs: importing it makes one
+
+        check_forms(lambda request: self.checked("infer", request))
+        guard(app, self.token, self.origins, self.limit)
+
+    def _local_request(self, url: str, params: dict[str, Any] | None, action: str) -> dict[str, Any] | None:
+        """As MONAI Label does, with the password."""
+        address = f"http://127.0.0.1:{settings.MONAI_LABEL_SERVER_PORT}{url}"
+        headers = {} if self.token is None else {"Authorization": f"Bearer {self.token}"}
+        answer = requests.post(address, json=params or {}, headers=headers, timeout=LOCAL_S)
+        if not answer.ok:
+            logger.error("%s could not be started: %s", action.lower(), answer.text)
+        return answer.json() if answer.ok else None
 
     def init_infers(self) -> dict[str, InferTask]:
         """One task a bundle."""
@@ -182,12 +204,13 @@ class MyApp(MONAILabelApp):
         """The uncertainty of each bundle."""
         return {f"uncertainty_{name}": UncertaintyScoring(path) for name, path in self.bundles.items()}
 
-    def checked(self, method: str, request: Mapping[str, Any]) -> dict[str, Any]:
+    def checked(self, method: str, request: Mapping[str, Any], own: Collection[str] = ()) -> dict[str, Any]:
         """A copy of a request with values of the right kind.
 
         Args:
             method: "infer", "batch_infer", "train", "scoring" or "activelearning".
             request: as the client sent it, and MONAI Label completed it.
+            own: what MONAI Label may have added.
 
         Raises:
             DataError: it names a model, an image or a key that is unknown, or a value that does not fit.
@@ -207,22 +230,20 @@ class MyApp(MONAILabelApp):
             keys.append(device_key([*device_map(), *device_map().values()]))
         if known is self._infers:
             keys += option_keys(card_of(self.bundles[name]))
-        return {kind: name, **checked({key: value for key, value in request.items() if key != kind}, keys)}
+        return {kind: name, **checked({key: value for key, value in request.items() if key != kind}, keys, own)}
 
     def infer(self, request: dict[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
         """As MONAI Label does; a mistake in the request is told to the client in one line (status 400)."""
         files = {str(request[key]): f"the {key} that was sent" for key in ("image", "label") if key in request}
         with told({path: name for path, name in files.items() if is_upload(path)}):
-            request = {"result_extension": MASK, **self.checked("infer", request)}
+            request = {"result_extension": MASK, **self.checked("infer", request, OWN)}
             self._check_files(request)
             return super().infer(request, datastore)
 
     def _check_files(self, request: Mapping[str, Any]) -> None:
         """Raise DataError where a request names a file that is neither the server's nor came with it."""
         image, label = request.get("image"), request.get("label")
-        sessions = Path(self._sessions.store_path).resolve() if self._sessions else None
-        in_session = sessions is not None and sessions in Path(str(image)).resolve().parents
-        if not (image in self.datastore().list_images() or in_session or is_upload(str(image))):
+        if not (image in self.datastore().list_images() or is_upload(str(image))):
             raise DataError(f"image '{image}': not in the study folder; GET /datastore/?output=all lists what is")
         if label is not None and not is_upload(str(label)):
             raise DataError(f"label '{label}': expected a mask that is sent as a file")
@@ -233,7 +254,7 @@ class MyApp(MONAILabelApp):
 
     def batch_infer(self, request: dict[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
         """On one device: without a GPU MONAI Label's choice among several fails."""
-        return super().batch_infer({**self.checked("batch_infer", request), "multi_gpu": False}, datastore)
+        return super().batch_infer({**self.checked("batch_infer", request, OWN), "multi_gpu": False}, datastore)
 
     def next_sample(self, request: dict[str, Any]) -> dict[str, Any]:
         """As MONAI Label does, if there is such a strategy."""
@@ -244,21 +265,14 @@ class MyApp(MONAILabelApp):
     def train(self, request: dict[str, Any]) -> dict[str, Any]:
         """Train on one device: with several MONAI Label wants a configuration for them and else does nothing."""
         asked = {key: value for key, value in request.items() if key not in ADDED}
-        return super().train({**self.checked("train", asked), "multi_gpu": False})
+        return super().train({**self.checked("train", asked, OWN), "multi_gpu": False})
 
     def check_task(self, method: str, request: Mapping[str, Any]) -> dict[str, Any]:
-        """As `checked`, of a task for the background; where a request is for all models, each has its own part of it."""
-        parts = {*self._trainers, *self._scoring_methods}
-        asked = self.checked(method, {key: value for key, value in request.items() if key not in parts})
+        """As `checked`, of a task for the background."""
+        asked = self.checked(method, request)
         if method == "train" and not self.datastore().datalist():
             raise DataError("no labelled images to learn from: label some first")
         return asked
-
-    def model_file(self, model: str, validate: bool = True) -> str | None:
-        """As MONAI Label does, but for a client that wants to replace it: weights need the card that belongs to them."""
-        if not validate:
-            raise HTTPException(status_code=403, detail="a model is replaced by a training, or by hand with its card")
-        return super().model_file(model)
 
 
 def check_tasks() -> None:

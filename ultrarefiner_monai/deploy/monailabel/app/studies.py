@@ -14,7 +14,7 @@ from PIL import Image
 
 from ultrarefiner_monai.data.releases.readers import IMAGE_SUFFIXES
 from ultrarefiner_monai.deploy.monailabel.labels import LABEL_SUFFIXES, read_label, size_of, suffix_of
-from ultrarefiner_monai.deploy.monailabel.request import MASK, is_plain
+from ultrarefiner_monai.deploy.monailabel.request import MASK, NAME, is_plain
 from ultrarefiner_monai.errors import DataError, shown
 
 logger = logging.getLogger(__name__)
@@ -46,11 +46,21 @@ class Studies(LocalDatastore):
         super().__init__(folder, extensions=patterns, auto_reload=auto_reload, read_only=read_only)
         self._tell_unlisted(Path(folder))
 
+    def _init_from_datastore_file(self, throw_exception: bool = False) -> None:
+        """As MONAI Label does, without what its file says of paths that lead out of the folder."""
+        super()._init_from_datastore_file(throw_exception)
+        for image, found in list(self._datastore.objects.items()):
+            parts = [image + found.image.ext, *found.labels, *(image + label.ext for label in found.labels.values())]
+            if not all(map(is_plain, parts)):
+                del self._datastore.objects[image]
+
     def _tell_unlisted(self, folder: Path) -> None:
         listed = {self.get_image_uri(image) for image in self.list_images()}
         labels = folder.resolve() / self._datastore.labels_dir
         unlisted = [
             str(path.relative_to(folder))
+            .encode("unicode_escape")
+            .decode()  # a name can hold lines that look like the log's
             for path in sorted(folder.rglob("*"))
             if path.name.lower().endswith(IMAGE_SUFFIXES)
             and str(path.resolve()) not in listed
@@ -77,13 +87,19 @@ class Studies(LocalDatastore):
         """As MONAI Label does, if the id is the name of a file that is not there yet, and the file an image."""
         with told({image_filename: f"image '{image_id}'"}):
             if not is_plain(image_id):
-                raise DataError(f"image '{image_id}': expected a name without / and \\ that begins with no dot")
+                raise DataError(f"image {image_id!r}: expected {NAME}")
             if image_id in self.list_images():
                 raise DataError(f"image '{image_id}': already there; choose another name or delete it first")
             if suffix_of(image_filename) not in IMAGE_SUFFIXES:
                 raise DataError(f"image '{image_id}': expected {', '.join(IMAGE_SUFFIXES)}")
             size_of(image_filename)
         return super().add_image(image_id, image_filename, image_info)
+
+    def remove_image(self, image_id: str) -> None:
+        """As MONAI Label does, if the image is there."""
+        if image_id not in self.list_images():
+            raise HTTPException(status_code=404, detail=f"image '{image_id}': not in the study folder")
+        super().remove_image(image_id)
 
     def save_label(self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]) -> str:
         """As MONAI Label does, if the label is one of the image, which is then kept as PNG with 0 and 1."""
@@ -92,9 +108,10 @@ class Studies(LocalDatastore):
             raise HTTPException(status_code=404, detail=f"image '{image_id}': not in the study folder")
         with told({label_filename: f"label of '{image_id}'"}):
             if not is_plain(label_tag):
-                raise DataError(f"tag '{label_tag}': expected a name without / and \\ that begins with no dot")
+                raise DataError(f"tag {label_tag!r}: expected {NAME}")
             mask = read_label(label_filename, size_of(image))
         with NamedTemporaryFile(suffix=MASK) as file:
             Image.fromarray(mask.astype(np.uint8)).save(file, format="PNG")
             file.flush()
-            return super().save_label(image_id, file.name, label_tag, label_info)
+            info = {key: value for key, value in label_info.items() if key != "label_info"}
+            return super().save_label(image_id, file.name, label_tag, info)

@@ -64,6 +64,18 @@ def atomic_write(path: Path, mode: str = "wb", shared: bool = False, **open_argu
     _sync_folder(path.parent)
 
 
+def remove_partials(folder: Path) -> None:
+    """Remove what writers that were killed have left in `folder`, which nobody else is writing to but by `shared` writes.
+
+    Those of the latter, which tell their process, go once they are older than `STALE_S`.
+    """
+    for partial in folder.glob(f".*{UNFINISHED}"):
+        is_shared = partial.name.removesuffix(UNFINISHED).rpartition(".")[2].isdigit()
+        with suppress(OSError):
+            if not is_shared or time.time() - partial.stat().st_mtime > STALE_S:
+                partial.unlink()
+
+
 @contextmanager
 def atomic_folder(folder: Path) -> Iterator[Path]:
     """A hidden folder whose content appears in `folder` only once it is complete.

@@ -3,10 +3,10 @@
 import json
 import os
 import signal
-import time
 from types import SimpleNamespace
 
 import pytest
+from forking import wait_for
 from ignite.engine import Engine
 from mlflow.tracking import MlflowClient
 
@@ -24,7 +24,7 @@ def test_a_stopped_evaluation_is_interrupted_and_its_mlflow_run_ended(tmp_path, 
 
     def hang(engine, batch):
         (tmp_path / "running").touch()
-        time.sleep(60)
+        hang()
 
     def evaluate():
         evaluator = Engine(hang)
@@ -43,10 +43,7 @@ def test_a_stopped_evaluation_is_interrupted_and_its_mlflow_run_ended(tmp_path, 
             status = error.code
         finally:
             os._exit(status)
-    until = time.monotonic() + 60
-    while not (tmp_path / "running").exists():
-        assert time.monotonic() < until
-        time.sleep(0.01)
+    wait_for(tmp_path / "running", child)
     os.kill(child, number)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == code
     assert json.loads((out / "run.json").read_text())["status"] == "interrupted"

@@ -196,7 +196,7 @@ def test_an_address_without_a_cluster_is_refused_at_once(ray):
     started = time.monotonic()
     with pytest.raises(DataError, match=r"no Ray cluster at 127.0.0.1:9: .*refused; start one"):
         RayEngine("127.0.0.1:9").run([])
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 60  # Ray itself would try for over ten minutes
 
 
 @pytest.mark.parametrize(

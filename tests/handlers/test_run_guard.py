@@ -87,13 +87,14 @@ def test_a_stopped_training_exits_with_the_shells_code_and_resumes(make_run, tmp
 
 def stopped_slowly(folder):
     """Train until a signal comes, and end once the parent says so."""
+    parent = os.getppid()
     with exit_codes("again"):
         try:
             (folder / "running").touch()  # the signal may come at once
             hang()
         finally:
             (folder / "stopping").touch()
-            while not (folder / "go on").exists():
+            while not (folder / "go on").exists() and os.getppid() == parent:
                 threading.Event().wait(0.01)
             (folder / "ended").touch()
 

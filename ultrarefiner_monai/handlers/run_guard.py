@@ -86,8 +86,8 @@ def exit_codes(
 class RunGuard:
     """Locks the output folder of a trainer and turns SIGINT and SIGTERM into exit codes 130 and 143 while it runs.
 
-    The folder is locked at once, before any other handler writes into it, and rid of what a writer that was killed has left
-    half written. The lock belongs to the process and goes with it, however it ends; nothing stale is left.
+    The folder is locked at once, before any other handler writes into it, and rid of what a killed writer has left. The lock
+    belongs to the process and goes with it, however it ends; nothing stale is left.
 
     A signal is noted in `trainer.state.asked`, so that the step in progress can be completed and saved before `end` is called.
     What does not come to that in STEP_S seconds is ended where it is: the checkpoint before is complete on the disk.

@@ -2,6 +2,7 @@
 
 import threading
 import warnings
+from pathlib import Path
 
 import pytest
 
@@ -35,7 +36,7 @@ def test_own_errors_get_the_subject_and_a_missing_file_is_called_so():
         pytest.raises(DataError, match=r"^nowhere: no such file; copy it again$"),
         decoding("nowhere", "an image", "copy it again"),
     ):
-        open("nowhere")  # noqa: SIM115
+        Path("nowhere").read_bytes()
     with pytest.raises(KeyboardInterrupt), decoding("a.png", "an image", "copy it again"):
         raise KeyboardInterrupt
 

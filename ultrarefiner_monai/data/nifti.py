@@ -47,7 +47,7 @@ def read_plane(path: Path) -> "Nifti1Image":
     return Nifti1Image.from_bytes(content)
 
 
-def _unpacked(path: Path, raw: IO[bytes]) -> IO[bytes]:
+def _unpacked(path: Path, raw: IO[bytes]) -> IO[bytes] | gzip.GzipFile:
     return gzip.GzipFile(fileobj=raw) if path.suffix.lower() == ".gz" else raw
 
 

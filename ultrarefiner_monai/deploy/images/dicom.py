@@ -174,9 +174,8 @@ def import_dicom(name: str) -> ModuleType:
     """
     from importlib import import_module
 
-    logging.getLogger("pydicom").setLevel(
-        logging.CRITICAL
-    )  # what it logs of a damaged file, with tracebacks, is in the error
+    # What pydicom logs of a damaged file, with tracebacks, is in the error.
+    logging.getLogger("pydicom").setLevel(logging.CRITICAL)
     try:
         return import_module(name)
     except ImportError as error:

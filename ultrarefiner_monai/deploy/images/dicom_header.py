@@ -58,7 +58,7 @@ def _check_deflated(path: Path) -> None:
         if read_preamble(file, force=True) is None:
             return
         meta = data_element_generator(file, False, True, stop_when=lambda tag, *_: tag >> 16 != META_GROUP)
-        if DEFLATED not in {element.value.strip(b"\0 ") for element in meta if element.tag == TRANSFER_SYNTAX}:
+        if DEFLATED not in {(element.value or b"").strip(b"\0 ") for element in meta if element.tag == TRANSFER_SYNTAX}:
             return
         limit = BYTES_PER_PIXEL * max_pixels()
         if zlib.decompressobj(-zlib.MAX_WBITS).decompress(file.read(), limit + 1)[limit:]:

@@ -22,9 +22,9 @@ def test_paths_are_resolved_below_the_root(tmp_path: Path) -> None:
     for outside in ("images/out.png", "away/secret.png"):
         with pytest.raises(DataError, match="a link leads out of the dataset root"):
             resolve(root, outside)
-    for unsafe in ("../secret.png", "/etc/passwd", "a\\b", ""):
+    for wrong in ("../secret.png", "/etc/passwd", "a\\b", ""):
         with pytest.raises(DataError, match="expected a path below"):
-            resolve(root, unsafe)
+            resolve(root, wrong)
 
 
 def test_a_linked_root_is_fine(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import os
 import platform
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -139,8 +140,8 @@ def track(folder: str, tracking_uri: str | None = None) -> None:
 
     uri = store_uri(project_root(str(BUNDLES / "phase1")), tracking_uri)
     for run in owing:
-        amp = json_or_empty(run / EXECUTED, dict).get("amp") is True
-        status = send_pending(run, uri, lambda place, amp=amp: logged_model(place, amp))
+        amp = json_or_empty(run / EXECUTED, dict, code=True).get("amp") is True
+        status = send_pending(run, uri, partial(logged_model, amp=amp))
         print(f"{run}: sent, {status}" if status else f"{run}: its note of what MLflow lacks is damaged; nothing sent")
 
 

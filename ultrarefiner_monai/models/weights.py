@@ -4,7 +4,7 @@ import json
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import numpy as np
 import torch
@@ -113,7 +113,7 @@ def write_torch(value: Any, path: Path) -> None:
     try:
         with atomic_write(path) as file:
             sealed = Sealed(file)
-            torch.save(value, sealed)
+            torch.save(value, cast(IO[bytes], sealed))
             sealed.seal()
     except (OSError, RuntimeError) as error:
         need = sum(tensor.nbytes for _, tensor in _tensors(value)) / 2**20

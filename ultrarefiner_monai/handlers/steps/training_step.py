@@ -143,7 +143,7 @@ def _accumulate(engine: SupervisedTrainer, batches: list[tuple[Mapping[str, Any]
         parts.append((getattr(engine.loss_function, "components", {}), share))
     if len(batches) > 1:
         engine.state.output["loss"] = sum(loss * share for loss, share in losses)
-        engine.loss_function.components = weighted(parts)
+        vars(engine.loss_function)["components"] = weighted(parts)
     if scaler is None:
         finite.append(torch.isfinite(_largest_gradient(engine.optimizer)))
     return bool(torch.stack(finite).all())

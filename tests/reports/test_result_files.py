@@ -1,6 +1,7 @@
 """Reading a cross-validation's folder, whole or damaged."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,42 @@ from made_results import ONE
 
 from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.reports.result_files import in_words, read_results
+from ultrarefiner_monai.tracking.store_checks import is_here
+
+
+def test_a_store_that_a_folder_names_is_asked_on_this_machine_only(made_results_folder, tmp_path, monkeypatch):
+    """Whoever made the folder may want to know who reads it, with MLflow's password in the request."""
+    away = "http://user:word@192.0.2.1:5000"
+    folder = shutil.copytree(made_results_folder.folder, tmp_path / "study")
+    for run in folder.glob("phase*/fold*"):
+        config = json.loads((run / "executed_config.json").read_text())
+        (run / "executed_config.json").write_text(json.dumps(config | {"tracking_uri": away}))
+        (run / "mlflow_run.json").write_text('{"run_id": "0123"}')
+    asked = []
+    monkeypatch.setattr("ultrarefiner_monai.reports.result_files.open_store", lambda uri, **_: asked.append(uri))
+    (note,) = read_results(folder).notes
+    assert "its store http://192.0.2.1:5000 is another machine's" in note and not asked
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", away)
+    read_results(folder)
+    assert set(asked) == {away}
+
+
+@pytest.mark.parametrize(
+    ("uri", "here"),
+    [
+        ("sqlite:///mlruns.db", True),
+        ("mlruns", True),
+        ("http://127.0.0.1:5000", True),
+        ("http://localhost", True),
+        ("http://127.0.0.1.example.org", False),
+        ("https://example.org", False),
+        ("postgresql://example.org/db", False),
+        ("http://[::1]:5000", True),
+        ("databricks", False),
+    ],
+)
+def test_stores_of_this_machine(uri, here):
+    assert is_here(uri) == here
 
 
 def test_a_complete_study(made_results_folder):

@@ -23,6 +23,7 @@ from ultrarefiner_monai.systems import find_stage, find_system
 from ultrarefiner_monai.tracking.metrics_file import read_epochs
 from ultrarefiner_monai.tracking.mlflow_run import RECORDED
 from ultrarefiner_monai.tracking.store import StoreError, open_store, without_credentials
+from ultrarefiner_monai.tracking.store_checks import is_here
 
 PROJECT = project_root(str(BUNDLES / find_system().stages[0].bundle))
 FOLD = re.compile(r"fold(\d+)")
@@ -246,4 +247,8 @@ def _stored(run: RunFiles, uri: str) -> Any:
     run_id = json_or_empty(run.folder / "mlflow_run.json", dict, RECORDED).get("run_id")
     if run_id is None:
         raise DataError("no run was recorded")
+    if not is_here(uri) and uri != store_uri(PROJECT):
+        raise DataError(
+            f"its store {without_credentials(uri)} is another machine's; set MLFLOW_TRACKING_URI to it if it is yours"
+        )
     return open_store(uri, recording=False).get_run(run_id).data

@@ -4,8 +4,9 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from contextlib import closing, suppress
+from ipaddress import ip_address
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from ultrarefiner_monai.errors import DataError, one_line, shown
 
@@ -29,6 +30,16 @@ def database_of(uri: str) -> Path | None:
         raise DataError(f"is no address of a file; write sqlite:///{address.host}, or sqlite:////folder/{address.host}")
     name = address.database
     return None if not name or name.startswith((":memory:", "file:")) else Path(name).absolute()
+
+
+def is_here(uri: str) -> bool:
+    """Whether a store is a file or a server of this machine: asking another one tells it who asks, and MLflow's password."""
+    address = urlsplit(uri)
+    if address.scheme in ("http", "https"):
+        with suppress(ValueError):  # a name, and no number
+            return ip_address(str(address.hostname)).is_loopback
+        return address.hostname == "localhost"
+    return address.scheme in ("", "file", "sqlite") and not uri.startswith("databricks")
 
 
 def check_server(uri: str, patience: float = PATIENCE_S) -> None:

@@ -146,7 +146,7 @@ def test_a_network_of_no_reasonable_size_is_refused():
 
 def test_data_enter_a_configuration_and_code_does_not():
     assert as_data({"a": ["5 %"]}, "card") == {"a": ["5 %"]}
-    with pytest.raises(CodeError, match=r"card\.a\[1\]: '\$b' would run as code; expected data, remove it"):
+    with pytest.raises(CodeError, match=r"card\.a\[1\]: '\$b' would run as code; expected data, rename or remove it"):
         as_data({"a": ["5 %", "$b"]}, "card")
     assert without_code({"a": 1, "b": "@a", "c": {"_target_": "x"}, "_mode_": 1}) == {"a": 1}
 

@@ -30,9 +30,9 @@ PUBLISHED = {  # file in docs/reference -> the schema, or a function that gives 
     "mlflow_run": "ultrarefiner_monai.tracking.mlflow_run:RECORDED",
 }
 # MONAI's parser (monai.bundle, 1.6) runs a text that begins with "$", puts something else in place of one that begins with
-# "@" or "%", and resolves relative references ("@#", "%::") anywhere in a text. Half of a surrogate pair is no text at all.
-CODE = re.compile(r"^[$@%]|[@%](?:#|::)")
-NO_TEXT = re.compile("[\ud800-\udfff]")
+# "@" or "%", and resolves relative references ("@#", the same as "@::") anywhere in a text.
+CODE = re.compile(r"^[$@%]|[@%]::")
+NO_TEXT = re.compile("[\ud800-\udfff]")  # half of a surrogate pair
 CODE_KEYS = frozenset({"_target_", "_disabled_", "_requires_", "_desc_", "_mode_"})  # of its components
 MAX_DEPTH = 32  # the deepest of our files, a configuration, has nine levels
 WHOLE = 2**63  # beyond it other programs read other numbers
@@ -136,7 +136,7 @@ def brief(value: Any, letters: int = LETTERS) -> str:
 
 def is_code(text: str) -> bool:
     """Whether MONAI's parser would run a text, or put something else in its place."""
-    return CODE.search(text) is not None
+    return CODE.search(text.replace("#", "::")) is not None  # as the parser does first
 
 
 def fault_in(value: Any, code: bool = False, depth: int = 0) -> tuple[str, str] | None:
@@ -182,7 +182,9 @@ def as_data(value: Any, name: str) -> Any:
         CodeError: it would run, or be taken for a reference.
     """
     if found := fault_in(value):
-        raise CodeError(f"{name}{dotted(found[0]) if name else found[0]}: {found[1]}; expected data, remove it")
+        raise CodeError(
+            f"{name}{dotted(found[0]) if name else found[0]}: {found[1]}; expected data, rename or remove it"
+        )
     return value
 
 

@@ -52,7 +52,7 @@ def test_every_value_is_read_before_anything_takes_it():
     ("phase", "names", "overrides", "said"),
     [
         ("phase1", ("train",), {"epoch": 1}, "unknown configuration key 'epoch': did you mean 'epochs'?"),
-        ("phase1", ("train",), {"checkpoint": "x"}, "unknown configuration key 'checkpoint': expected one"),
+        ("phase1", ("train",), {"zzz": "x"}, "unknown configuration key 'zzz': expected one"),
         ("phase1", ("train", "evaluate"), {"checkpoint": "x"}, "checkpoint: expected an existing file, found 'x'"),
         ("phase1", ("inference",), {"epochs": 1}, "unknown configuration key 'epochs'"),
         (

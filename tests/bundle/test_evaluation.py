@@ -6,7 +6,7 @@ import signal
 from types import SimpleNamespace
 
 import pytest
-from forking import wait_for
+from forking import hang, wait_for
 from ignite.engine import Engine
 from mlflow.tracking import MlflowClient
 
@@ -22,12 +22,12 @@ def test_a_stopped_evaluation_is_interrupted_and_its_mlflow_run_ended(tmp_path, 
     uri, out = f"sqlite:///{tmp_path / 'mlruns.db'}", tmp_path / "test"
     MlflowClient(uri).search_experiments()
 
-    def hang(engine, batch):
+    def step(engine, batch):
         (tmp_path / "running").touch()
         hang()
 
     def evaluate():
-        evaluator = Engine(hang)
+        evaluator = Engine(step)
         evaluator.data_loader = SimpleNamespace(dataset=[0])
         evaluator.run = lambda run=evaluator.run: run([0])
         tracker = Tracker(uri=uri, experiment="PHANTOM", run_name="test", output_dir=out)

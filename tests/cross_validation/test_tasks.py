@@ -226,10 +226,10 @@ def test_a_training_of_others_is_not_taken_for_its_own(small_release, tmp_path):
     with pytest.raises(DataError, match="phase1/fold0: holds a training that is not of a cross-validation"):
         cv.check()
     write_json(folder / "settings.json", cv.overrides("phase1", 0))
-    write_json(folder / "finished.json", {"model_sha256": "a"})
-    write_json(folder / "model.json", {"sha256": "a"})
+    write_json(folder / "finished.json", {"model_sha256": "a" * 64})
+    write_json(folder / "model.json", {"sha256": "a" * 64})
     cv.check()
-    write_json(folder / "model.json", {"sha256": "b"})
+    write_json(folder / "model.json", {"sha256": "b" * 64})
     with pytest.raises(
         DataError, match="phase1/fold0: another training has replaced the model since this fold was done"
     ):

@@ -10,7 +10,8 @@ from fuzzing import fuzz
 
 from ultrarefiner_monai.data.manifests.manifest import load_manifest
 from ultrarefiner_monai.errors import DataError
-from ultrarefiner_monai.files import MAX_BYTES, MAX_VALUES, parse_json, read_json, write_json
+from ultrarefiner_monai.files import parse_json, read_json, write_json
+from ultrarefiner_monai.files.documents import MAX_BYTES, MAX_VALUES
 from ultrarefiner_monai.schemas import MAX_DEPTH
 
 pytestmark = pytest.mark.fault(25)

@@ -38,7 +38,7 @@ SHOWN = {  # seen as they are
     "x" * 300: "long",
     "Übersicht": "ordinary",
 }
-FORMULAS = ("=cmd|'/c calc'!A1", "+1", "-1+1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "'''-x")
+FORMULAS = ("=cmd|'/c calc'!A1", "+1", "-1+1", "-SUM(A1)", "\t=1", "\r=1", "\n=1", "'''-x")
 UNSEEN = (FORGED, "\x1b[31mred\x1b[2J", "a\u202egnp.exe", "a\udcff", "a\0b", "a\u2028b", "\x9b31m", "a\rb")
 NAMES = (*SHOWN, *FORMULAS, *UNSEEN)
 

@@ -16,8 +16,7 @@ from PIL import Image
 from test_damaged_pictures import measured, predicted, verified
 
 import ultrarefiner_monai
-from ultrarefiner_monai.data.decoders import MAX_SCANS, VARIABLE
-from ultrarefiner_monai.data.decoding import FORMATS
+from ultrarefiner_monai.data.decoders import FORMATS, MAX_SCANS, VARIABLE
 from ultrarefiner_monai.data.images import read_grey, read_mask
 from ultrarefiner_monai.deploy.images import open_image_file
 from ultrarefiner_monai.errors import DataError

@@ -99,12 +99,13 @@ def item(name, image, label="m.png", fold=0):
 
 
 def test_a_manifest_tells_all_in_one_error(tmp_path):
-    items = [item(f"bad {number}", path) for number, path in enumerate(UNSAFE)]
+    paths = [path for path in UNSAFE if "\ud800" not in path]  # which no JSON file holds
+    items = [item(f"bad {number}", path) for number, path in enumerate(paths)]
     items += [item("mask", "z.png", ["m.png", "/z.png"]), item("twice", "1.png"), item("twice", "2.png")]
     error = refused(lambda: load_manifest(manifest(tmp_path, items)), "bad 0: path '../secret.png' leaves")
-    assert len([problem for problem in error.problems if problem.startswith("bad ")]) == len(UNSAFE)
+    assert len([problem for problem in error.problems if problem.startswith("bad ")]) == len(paths)
     assert any(problem.startswith("mask: path '/z.png' is absolute") for problem in error.problems)
-    assert "twice: id occurs 2 times" in error.problems and len(error.problems) == len(UNSAFE) + 2
+    assert "twice: id occurs 2 times" in error.problems and len(error.problems) == len(paths) + 2
 
 
 def test_a_manifests_links(root, tmp_path):
@@ -133,15 +134,19 @@ def test_sources_of_readers(path, root):
 
 @pytest.mark.parametrize("path", [path for path in UNSAFE if not set(path) & set("\n\ud800\0") and path])
 def test_inventories(path, tmp_path):
-    row = ["BUS", "original/1.png", "GT/1.png", "8", "8", "8x8", "9", "a", "b", "c", "benign", "", ""]
+    row = ["BUS", "original/1.png", "GT/1.png", "8", "8", "8x8", "9", "0" * 64, "1" * 64, "2" * 64, "benign", "", ""]
     for place in (1, 2):
         changed = [*row[:place], path, *row[place + 1 :]]
         (tmp_path / "i.csv").write_text(f"{','.join(COLUMNS)}\n{','.join(changed)}\n", newline="")
-        refused(lambda: read_inventory("BUS", tmp_path / "i.csv"), "line 2: path")
+        refused(lambda: read_inventory("BUS", tmp_path / "i.csv"), "line 2: .*path")
 
 
 def test_cocos_file_names_are_told_together(root):
-    images = [{"id": number, "file_name": path} for number, path in enumerate([*UNSAFE, None, 3, ["a.png"]])]
+    images = [
+        {"id": number, "file_name": path}
+        for number, path in enumerate([*UNSAFE, None, 3, ["a.png"]])
+        if "\ud800" not in str(path)
+    ]
     (root / "c.json").write_text(json.dumps({"images": images, "annotations": []}))
     (root / "a_mask.png").unlink()
     error = refused(lambda: scan("mine", root, OwnOptions()), "c.json: file_name")

@@ -10,6 +10,7 @@ from typing import Any
 from forks import Done, forked
 
 from ultrarefiner_monai import cli
+from ultrarefiner_monai.tracking.pending import Pending
 
 
 def verbs(members: Mapping[str, Any] = cli.VERBS, group: str = "") -> Iterator[str]:
@@ -90,6 +91,7 @@ WRITING: dict[str, Words] = {
     "export monailabel": lambda given, disk: ["--model", given.model, "--out", disk / "old"],
     "bundles": lambda given, disk: ["--out", disk / "new"],
     "relocate": lambda given, disk: ["--tracking_uri", f"sqlite:///{disk / 'moved' / 'mlruns.db'}"],
+    "track": lambda given, disk: [disk / "owing", "--tracking_uri", f"sqlite:///{disk / 'moved' / 'mlruns.db'}"],
 }
 # Words with which a verb reads what a path leads to, by what it is read as: the end of the path's name.
 READING: dict[str, tuple[str, Words]] = {
@@ -116,6 +118,7 @@ READING: dict[str, tuple[str, Words]] = {
     "export bundle": (".pt", lambda given, path: ["--model", path, "--out", "new"]),
     "export monailabel": (".pt", lambda given, path: ["--model", path, "--out", "new"]),
     "relocate": (".db", lambda given, path: ["--tracking_uri", f"sqlite:///{path}"]),
+    "track": ("", lambda given, path: [path]),
 }
 NO_INPUT = {"quickstart", "phantom", "systems", "bundles", "doctor"}  # these read no file that is named
 NO_FILE = {"systems", "doctor"}  # these only print
@@ -149,8 +152,12 @@ def prepare(given: Given, disk: Path) -> None:
     (disk / "moved").mkdir()
     shutil.copyfile(given.store, disk / "moved" / "mlruns.db")
     (disk / "moved" / "mlruns_artifacts").mkdir()
+    Pending("PHANTOM", ["a run"], status="FINISHED").write(disk / "owing")
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
-    """Every file below, with its content."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    """Every file below, with its content; locks, which are empty, count nothing."""
+    files = [
+        path for path in sorted(folder.rglob("*")) if path.is_file() and path.suffix != ".lock" and path.name != ".lock"
+    ]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}

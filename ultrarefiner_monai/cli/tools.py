@@ -126,8 +126,11 @@ def track(folder: str, tracking_uri: str | None = None) -> None:
         folder: of a run, or of several, such as a cross-validation's.
         tracking_uri: the store they belong to; the project's own by default.
     """
+    from ultrarefiner_monai.errors import DataError
     from ultrarefiner_monai.tracking.pending import pending_folders
 
+    if not Path(folder).is_dir():
+        raise DataError(f"{folder}: no such folder; name another, of a run or of a cross-validation")
     owing = pending_folders(Path(folder))
     if not owing:
         print(f"{folder}: MLflow has got everything of the runs there")

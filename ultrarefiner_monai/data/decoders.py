@@ -12,6 +12,8 @@ from pathlib import Path
 
 from ultrarefiner_monai.errors import DataError, one_line
 
+# The formats that are read, in Pillow's words, by suffix. Pillow would open some forty, one of them by running Ghostscript.
+FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".bmp": "BMP", ".tif": "TIFF", ".tiff": "TIFF"}
 VARIABLE = "ULTRAREFINER_MAX_PIXELS"  # of the environment
 MAX_PIXELS = 4096 * 4096  # of a picture: twice a screen of 3840 x 2160, the largest that scanners fill
 MAX_SIDE = 32767  # pixels: what NIfTI-1 counts, which probability maps are written in

@@ -10,14 +10,12 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from ultrarefiner_monai.data.decoders import check_pixels, check_scans
+from ultrarefiner_monai.data.decoders import FORMATS, check_pixels, check_scans
 from ultrarefiner_monai.errors import DataError, one_line
 
 if TYPE_CHECKING:
     from PIL import Image
 
-# The formats that are read, in Pillow's words, by suffix. Pillow would open some forty, one of them by running Ghostscript.
-FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".bmp": "BMP", ".tif": "TIFF", ".tiff": "TIFF"}
 BITS = (8, 12, 16)  # of grey values: what screens show, what scanners' converters give, what files hold
 MAX_16_BIT = 65535
 TURNED = "turned as their EXIF orientation says"  # what a manifest, and a run's log, say of such images

@@ -120,7 +120,7 @@ def send_pending(folder: Path, uri: str, model: Callable[[Path], Operation]) -> 
             (folder / PENDING).unlink()
     except Timeout:
         raise DataError(f"{folder}: is in use by a training, which sends its numbers itself; wait for it") from None
-    except DataError:
+    except (DataError, OSError):
         raise
     except Exception as error:  # each kind of store has its own
         reason = f"MLflow at {without_credentials(uri)} fails ({without_credentials(one_line(error))})"

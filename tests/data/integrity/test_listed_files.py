@@ -100,7 +100,7 @@ def test_a_file_that_cannot_be_opened(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_a_name_too_long_for_the_file_system(tmp_path: Path) -> None:
     problem = read_listed(tmp_path, "a" * 5000, None).problem
     assert problem is not None
-    assert problem.kind == "unreadable"
+    assert problem.kind == "unsafe_path"
 
 
 def test_ways_out_of_the_root(tmp_path: Path) -> None:

@@ -137,8 +137,9 @@ def _metadata(metadata: dict[str, Any], card: Mapping[str, Any]) -> dict[str, An
         part["spatial_shape"] = [size, size]
     versions = {key: _version(name) for key, name in VERSIONS.items()}
     required = {name: _version(name) for name in metadata["required_packages_version"]}
-    scores = {f"{card['dataset']}, fold {card['fold']}, {name}": table for name, table in card["metrics"].items()}
-    return {**metadata, **versions, "required_packages_version": required, "eval_metrics": as_data(scores, "metrics")}
+    ((dataset, tables),) = as_data({card["dataset"]: card["metrics"]}, "metrics").items()
+    scores = {f"{dataset}, fold {as_data(card['fold'], 'fold')}, {name}": table for name, table in tables.items()}
+    return {**metadata, **versions, "required_packages_version": required, "eval_metrics": scores}
 
 
 def _version(package: str) -> str:

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import ModuleType
 
 from ultrarefiner_monai.data.datasets import check_name, is_own, parts_of
-from ultrarefiner_monai.data.decoding import FORMATS
+from ultrarefiner_monai.data.decoders import FORMATS
 from ultrarefiner_monai.data.releases.roots import Location, Root
 from ultrarefiner_monai.errors import DataError, shown
 

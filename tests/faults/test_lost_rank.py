@@ -1,6 +1,7 @@
 """Two processes train together: what one does when the other dies, fails or freezes, and equal metrics."""
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -98,9 +99,11 @@ def test_two_processes_score_as_one(stage, stage_keys, tmp_path):
     from ultrarefiner_monai.cross_validation.tasks import run_bundle
 
     _, found = find_stage(stage)
-    keys = {**stage_keys, "split": "val", "checkpoint": str(tmp_path / "out" / "model.pt")}
+    keys = {key: value for key, value in stage_keys.items() if key not in found.starts}  # those of a cascade
+    keys |= {"split": "val", "checkpoint": str(tmp_path / "out" / "model.pt")}
     alone = run_bundle(found.bundle, "evaluate", **keys).evaluator.state.metrics
-    scores = {name[4:]: value for record in together for name, value in record.items() if name.startswith("val_")}
+    told = {name: value for record in together for name, value in record.items() if name.startswith("val_")}
+    scores = {name[4:]: math.nan if value is None else value for name, value in told.items()}
     assert scores and {name: alone[name] for name in scores} == pytest.approx(scores, rel=1e-5, nan_ok=True)
 
 

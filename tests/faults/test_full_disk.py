@@ -29,16 +29,21 @@ def refused(done: Done, path: object) -> str:
     return line
 
 
+def check_refusal(verb, given, disk, cwd, limit=None):
+    """The verb is refused in one line, and what lies on the disk is as it was."""
+    before = files_of(disk)
+    done = run_verb(words_of(verb, given, disk), cwd, limit)
+    assert done.err == f"{refused(done, disk)}\n", done.err
+    assert files_of(disk) == before
+
+
 @pytest.mark.fault(26)
 @pytest.mark.parametrize("verb", QUICK)
 def test_a_full_disk(verb, given, small_disk, tmp_path):
     disk = small_disk("1m")
     prepare(given, disk)
     fill(disk, room=8192 if verb in LARGE else 0)
-    before = files_of(disk)
-    done = run_verb(words_of(verb, given, disk), tmp_path)
-    assert done.err == f"{refused(done, disk)}\n", done.err
-    assert files_of(disk) == before
+    check_refusal(verb, given, disk, tmp_path)
 
 
 @pytest.mark.fault(26)
@@ -47,10 +52,7 @@ def test_a_read_only_folder(verb, given, small_disk, tmp_path):
     disk = small_disk("1m")
     prepare(given, disk)
     make_read_only(disk)
-    before = files_of(disk)
-    done = run_verb(words_of(verb, given, disk), tmp_path)
-    assert done.err == f"{refused(done, disk)}\n", done.err
-    assert files_of(disk) == before
+    check_refusal(verb, given, disk, tmp_path)
 
 
 @pytest.mark.fault(26)
@@ -60,10 +62,7 @@ def test_files_that_may_not_grow(verb, given, tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
     prepare(given, disk)
-    before = files_of(disk)
-    done = run_verb(words_of(verb, given, disk), tmp_path, limit=0)
-    assert done.err == f"{refused(done, disk)}\n", done.err
-    assert files_of(disk) == before
+    check_refusal(verb, given, disk, tmp_path, limit=0)
 
 
 @pytest.mark.fault(26)

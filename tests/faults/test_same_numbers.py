@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -30,6 +31,7 @@ def shuffled(entries):
 os.scandir = lambda *path: shuffled(scandir(*path))
 os.listdir = lambda *path: list(shuffled(listdir(*path)))
 """
+ROOT = Path(__file__).parents[2]
 PLACES = (
     {"LC_ALL": "C", "LANG": "C", "PYTHONHASHSEED": "1", "SHUFFLE": "1"},
     {"LC_ALL": "C.UTF-8", "LANG": "tr_TR.UTF-8", "PYTHONHASHSEED": "2", "SHUFFLE": "2", "TZ": "Asia/Tokyo"},
@@ -52,7 +54,7 @@ def test_a_manifest_is_the_same_on_any_locale_and_folder_order(tmp_path):
     for number, place in enumerate(PLACES):
         out = tmp_path / str(number)
         words = ["manifests", "build", "MINE", "--root", str(tmp_path / "data"), "--out", str(out), "--folds", "2"]
-        path = os.pathsep.join([str(tmp_path / "site"), *sys.path])
+        path = os.pathsep.join([str(tmp_path / "site"), str(ROOT)])
         environment = {**os.environ, **place, "PYTHONPATH": path, "XDG_CACHE_HOME": str(tmp_path / f"cache{number}")}
         command = [sys.executable, "-m", "ultrarefiner_monai", *words]
         done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)

@@ -245,12 +245,9 @@ def contents(uri):
     """Names of a store's artifacts, and the mask of its logged model, loaded from the store alone."""
     client = MlflowClient(uri)
     (run,) = client.search_runs([client.get_experiment_by_name("PHANTOM").experiment_id])
-    before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(uri)
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", uri)  # set_tracking_uri would leave something set for other tests
         model = mlflow.pyfunc.load_model(f"runs:/{run.info.run_id}/model")
-    finally:
-        mlflow.set_tracking_uri(before)
     answer = model.predict(example_of(find_stage("phase1")[1]))
     return {file.path for file in client.list_artifacts(run.info.run_id)}, answer["mask"][0]
 

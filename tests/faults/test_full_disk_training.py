@@ -138,11 +138,20 @@ def test_shared_memory_that_is_full(room, keys, tmp_path):
     assert "--workers 0" in line
 
 
-@pytest.mark.fault(26)
-@pytest.mark.parametrize("verb", ["cv", pytest.param("quickstart", marks=pytest.mark.slow)])
-def test_a_study_on_a_full_disk(verb, given, store, small_disk, tmp_path, monkeypatch):
-    """Refused at once: the space is counted first."""
+@pytest.fixture
+def store_elsewhere(store, monkeypatch):
+    """MLflow's store lies on another disk than the study."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
+
+
+STUDIES = ["cv", pytest.param("quickstart", marks=pytest.mark.slow)]
+
+
+@pytest.mark.fault(26)
+@pytest.mark.usefixtures("store_elsewhere")
+@pytest.mark.parametrize("verb", STUDIES)
+def test_a_study_on_a_full_disk(verb, given, small_disk, tmp_path):
+    """Refused at once: the space is counted first."""
     disk = small_disk("1m")
     fill(disk)
     done = run_verb(words_of(verb, given, disk), tmp_path)
@@ -151,9 +160,9 @@ def test_a_study_on_a_full_disk(verb, given, store, small_disk, tmp_path, monkey
 
 
 @pytest.mark.fault(26)
-@pytest.mark.parametrize("verb", ["cv", pytest.param("quickstart", marks=pytest.mark.slow)])
-def test_a_study_in_a_read_only_folder(verb, given, store, small_disk, tmp_path, monkeypatch):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
+@pytest.mark.usefixtures("store_elsewhere")
+@pytest.mark.parametrize("verb", STUDIES)
+def test_a_study_in_a_read_only_folder(verb, given, small_disk, tmp_path):
     disk = small_disk("1g")
     make_read_only(disk)
     refused(run_verb(words_of(verb, given, disk), tmp_path), disk / "results")

@@ -52,9 +52,9 @@ def test_what_no_file_of_ours_holds_is_told_in_one_line(name, tmp_path):
 def test_neither_folders_nor_devices_nor_pipes_are_read(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path, tmp_path / "pipe", Path("/dev/zero")):
-        with pytest.raises(DataError, match="not a file"):
+        with pytest.raises(DataError, match="no regular file"):
             read_json(path, dict, "name a file")
-        with pytest.raises(DataError, match="not a file"):
+        with pytest.raises(DataError, match="no regular file"):
             load_manifest(path)
 
 

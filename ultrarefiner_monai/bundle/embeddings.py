@@ -67,7 +67,22 @@ class EmbeddingCache:
             DataError: another encoder, input size or setting made the file.
         """
         path = self._path(key)
-        return self._read(path)
+        try:
+            stored = read_npz(path)
+            embedding, signature = stored["embedding"], str(stored["signature"])
+            if embedding.dtype != np.float16:
+                raise DataError(f"{path}: expected float16, found {embedding.dtype}")
+        except FileNotFoundError:
+            return None
+        except (DataError, KeyError) as error:
+            logger.warning("damaged embedding, made anew: %s", error)
+            return None
+        if signature != self.signature:
+            raise DataError(
+                f"{path}: stale embedding, expected {self.signature}, found {signature}; "
+                f"delete the file, or choose another folder than {self.folder}"
+            )
+        return embedding
 
     def put(self, key: str, array: np.ndarray) -> None:
         """Store an embedding, cast to float16, in place of any earlier one.
@@ -90,25 +105,6 @@ class EmbeddingCache:
             raise DataError(
                 f"{path}: cannot be written ({error.strerror}); needs {need}, free some or move the cache"
             ) from error
-
-    def _read(self, path: Path) -> np.ndarray | None:
-        """Embedding of one file, its checksum and signature checked."""
-        try:
-            stored = read_npz(path)
-            embedding, signature = stored["embedding"], str(stored["signature"])
-            if embedding.dtype != np.float16:
-                raise DataError(f"{path}: expected float16, found {embedding.dtype}")
-        except FileNotFoundError:
-            return None
-        except (DataError, KeyError) as error:
-            logger.warning("damaged embedding, made anew: %s", error)
-            return None
-        if signature != self.signature:
-            raise DataError(
-                f"{path}: stale embedding, expected {self.signature}, found {signature}; "
-                f"delete the file, or choose another folder than {self.folder}"
-            )
-        return embedding
 
     def _path(self, key: str) -> Path:
         """File of a key; keys that are no plain names are refused."""

@@ -15,6 +15,7 @@ import numpy as np
 from ultrarefiner_monai.data.decoders import decoding
 from ultrarefiner_monai.data.decoding import decode, deep_values, is_inverted, white_of
 from ultrarefiner_monai.errors import DataError, one_line
+from ultrarefiner_monai.files import regular
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -68,9 +69,7 @@ def open_image(path: str | Path) -> Iterator["Image.Image"]:
     """Open and decode an image completely, see `decode`; any failure is a one-line `DataError` naming the file."""
     with ExitStack() as stack:
         with decoding(path, "an image", AGAIN):
-            if Path(path).exists() and not Path(path).is_file():  # opening a pipe would wait for its writer
-                raise ValueError("no regular file")
-            image = decode(stack.enter_context(Path(path).open("rb")), str(path))
+            image = decode(stack.enter_context(regular(Path(path)).open("rb")), str(path))
         try:
             yield image
         except DataError as error:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ultrarefiner_monai.errors import SHOWN_PROBLEMS, CodeError, DataError, one_line, shown
+from ultrarefiner_monai.files.reading import regular
 from ultrarefiner_monai.files.writing import write_atomically
 from ultrarefiner_monai.schemas import Schema, brief, fault_in, problems
 
@@ -98,10 +99,8 @@ def parse_json(content: bytes, code: bool = False) -> Any:
 
 
 def bytes_of(path: Path) -> bytes:
-    """The bytes of a file, one more than there may be at most; ValueError where it is a folder, a pipe or a device."""
-    if not path.is_file() and path.exists():
-        raise ValueError("not a file")
-    with path.open("rb") as file:
+    """The bytes of a file, one more than there may be at most; OSError where it is none, or is not there."""
+    with regular(path).open("rb") as file:
         return file.read(OTHERS * MAX_BYTES + 1)
 
 

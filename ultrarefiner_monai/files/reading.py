@@ -15,14 +15,13 @@ if TYPE_CHECKING:
 
 
 def regular(path: Path) -> Path:
-    """The path, unless a pipe or device is there, of which reading may wait or go on for ever.
+    """The path, unless a folder is there, or a pipe or device, of which reading may wait or go on for ever.
 
     Raises:
         OSError: it is one, or there is nothing.
     """
-    mode = path.stat().st_mode
-    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-        raise OSError(errno.EINVAL, "a pipe or device, not a file", str(path))
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "no regular file", str(path))
     return path
 
 

@@ -17,7 +17,7 @@ from ultrarefiner_monai.data.releases.fact_cache import FactCache
 from ultrarefiner_monai.data.releases.records import Record, Source
 from ultrarefiner_monai.data.releases.roots import resolve
 from ultrarefiner_monai.errors import DataError
-from ultrarefiner_monai.files import file_sha256
+from ultrarefiner_monai.files import file_sha256, regular
 from ultrarefiner_monai.parallel import in_parallel
 
 if TYPE_CHECKING:
@@ -101,11 +101,7 @@ def _attempt(function: Callable[[Source, Path], Any], root: Path, source: Source
 
 def _hashes(source: Source, root: Path) -> list[str]:
     """SHA-256 of the image and of each mask."""
-    files = [resolve(root, path) for path in (source.image, *source.masks)]
-    for file in files:
-        if file.exists() and not file.is_file():  # reading a pipe would wait for its writer
-            raise DataError(f"{file}: no regular file; copy the file itself")
-    return [file_sha256(file) for file in files]
+    return [file_sha256(regular(resolve(root, path))) for path in (source.image, *source.masks)]
 
 
 def _keys(hashes: Sequence[str]) -> tuple[str, str]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from ultrarefiner_monai.data.decoders import BYTES_PER_PIXEL, max_pixels
 from ultrarefiner_monai.deploy.images.image_file import Spacing
 from ultrarefiner_monai.errors import DataError
+from ultrarefiner_monai.texts import printable
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -110,7 +111,7 @@ def header_notes(header: "Dataset") -> list[str]:
 
 def printed(value: object) -> str:
     """A value of a file as part of a line: a damaged element may hold whatever follows it."""
-    return "".join(letter for letter in str(value)[:LONGEST_SHOWN] if letter.isprintable())
+    return printable(str(value)[:LONGEST_SHOWN])
 
 
 def region_spacings(header: "Dataset") -> list[Spacing]:

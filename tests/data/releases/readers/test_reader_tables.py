@@ -51,7 +51,7 @@ def test_files_that_are_no_utf8(content: bytes, tmp_path: Path) -> None:
 def test_missing_tables_and_folders(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"none\.csv: cannot be read .*No such file"):
         read_table(tmp_path / "none.csv", "id", COLUMNS)
-    with pytest.raises(DataError, match=r"cannot be read .*directory"):
+    with pytest.raises(DataError, match=r"cannot be read .*no regular file"):
         read_table(tmp_path, "id", COLUMNS)
 
 

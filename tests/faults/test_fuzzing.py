@@ -43,6 +43,18 @@ def test_each_kind_of_fault_is_found(parse, expected):
     assert len(outcome.faults) == 1 and "seed 0" in outcome.faults[0] and expected in outcome.faults[0]
 
 
+def test_a_machine_that_stalls_once_is_no_fault():
+    seen = []
+
+    def stalls_once(case):
+        seen.append(case)
+        if len(seen) == 1:
+            busy(case)
+
+    outcome = fuzz(stalls_once, lambda generator: 0, 1, (DataError,))
+    assert outcome.read == 1 and outcome.worst_seconds < 1 and not outcome.faults
+
+
 def test_what_is_read_and_refused_is_counted():
     outcome = fuzz(
         lambda case: refuse(case) if case > 0.5 else None, lambda generator: generator.random(), 50, (DataError,)

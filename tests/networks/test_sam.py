@@ -193,9 +193,9 @@ def test_gradients_reach_every_prompt_and_the_embedding(tiny: Sam) -> None:
 
 def test_bfloat16_keeps_the_prompt_coordinates_exact(tiny: Sam) -> None:
     """Regression: under autocast, coordinates rounded to 8 bits move the prompt's sines."""
-    expected, _ = tiny._encode_prompts(BATCH, POINTS, LABELS, BOXES, None)
+    expected, _ = tiny.encode_prompts(BATCH, POINTS, LABELS, BOXES, None)
     with torch.autocast("cpu", torch.bfloat16):
-        sparse, _ = tiny._encode_prompts(BATCH, POINTS, LABELS, BOXES, None)
+        sparse, _ = tiny.encode_prompts(BATCH, POINTS, LABELS, BOXES, None)
         mask_logits, iou = tiny.decode(torch.randn(BATCH, 32, 8, 8), POINTS, LABELS, BOXES, MASKS)
     torch.testing.assert_close(sparse, expected, atol=0, rtol=0)
     assert mask_logits.dtype == iou.dtype == torch.float32

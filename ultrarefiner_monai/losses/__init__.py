@@ -1,7 +1,9 @@
-"""Losses of the three phases; each keeps the last call's detached parts in `components`."""
+"""Losses of the stages; each keeps the last call's detached parts in `components`."""
 
+from ultrarefiner_monai.losses.class_masks import ClassMaskLoss
 from ultrarefiner_monai.losses.coarse import DiceCELoss
 from ultrarefiner_monai.losses.joint import JointLoss
 from ultrarefiner_monai.losses.refined import RefinedLoss
+from ultrarefiner_monai.losses.uncertainty import UncertaintyLoss
 
-__all__ = ["DiceCELoss", "JointLoss", "RefinedLoss"]
+__all__ = ["ClassMaskLoss", "DiceCELoss", "JointLoss", "RefinedLoss", "UncertaintyLoss"]

@@ -1,5 +1,6 @@
 """Networks of the system (torch only): TransUNet, Segment Anything, prompts, fusion, refiner."""
 
+from ultrarefiner_monai.networks.automedsam import AutoMedSam
 from ultrarefiner_monai.networks.fusion import Fusion
 from ultrarefiner_monai.networks.prompts import PromptGenerator, Prompts
 from ultrarefiner_monai.networks.refiner import Refinement, SamRefiner
@@ -8,6 +9,7 @@ from ultrarefiner_monai.networks.transunet import TransUNet, build_transunet
 from ultrarefiner_monai.networks.ultrarefiner import UltraRefiner
 
 __all__ = [
+    "AutoMedSam",
     "Fusion",
     "PromptGenerator",
     "Prompts",

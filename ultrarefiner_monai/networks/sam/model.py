@@ -96,14 +96,25 @@ class Sam(nn.Module):
         Returns:
             Mask logits (B, M, 4h, 4w) and predicted IoU (B, M), both float32; M is 3, or 4 for LiteMedSAM.
         """
+        sparse, dense = self.encode_prompts(embedding.shape[0], points, labels, boxes, masks)
+        return self.decode_embedded(embedding, sparse, dense, tokens)
+
+    def decode_embedded(
+        self, embedding: Tensor, sparse: Tensor, dense: Tensor, tokens: slice | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """`decode` with prompts that are embedded already: sparse (B, n, C) and dense (B, C, h, w)."""
         embedding = embedding.to(self.prompt_encoder.no_mask_embed.weight.dtype)  # a cache may hold half precision
-        sparse, dense = self._encode_prompts(embedding.shape[0], points, labels, boxes, masks)
         mask_logits, iou = self.mask_decoder.predict_masks(embedding, self._dense_positions(), sparse, dense)
         chosen = self.candidates if tokens is None else tokens
         return mask_logits[:, chosen].float(), iou[:, chosen].float()
 
-    def _encode_prompts(
-        self, batch: int, points: Tensor | None, labels: Tensor | None, boxes: Tensor | None, masks: Tensor | None
+    def encode_prompts(
+        self,
+        batch: int,
+        points: Tensor | None = None,
+        labels: Tensor | None = None,
+        boxes: Tensor | None = None,
+        masks: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Sparse (B, n, C) and dense (B, C, h, w) prompt embeddings; absent prompts are absent for the whole batch."""
         if (points is None) != (labels is None):

@@ -1,0 +1,129 @@
+"""AutoMedSAM: identity at the start, what learns, what its masks and classes mean."""
+
+import pytest
+import torch
+
+from ultrarefiner_monai.losses import ClassMaskLoss
+from ultrarefiner_monai.networks import AutoMedSam, build_sam
+from ultrarefiner_monai.networks.automedsam import SINGLE, ClassMasks, build
+
+CLASSES = ("benign", "malignant")
+
+
+def make(classes=CLASSES, **settings):
+    torch.manual_seed(1)
+    return AutoMedSam(build_sam("tiny", 64), classes, **settings).eval()
+
+
+@pytest.fixture
+def images():
+    return torch.rand(3, 1, 64, 64, generator=torch.Generator().manual_seed(2))
+
+
+def test_it_begins_as_sam_asked_with_the_whole_image(images):
+    network = make()
+    with torch.no_grad():
+        parts = network(images, return_parts=True)
+        box = torch.tensor([[0.0, 0.0, 63.0, 63.0]]).expand(3, -1)
+        low, iou = network.sam.decode(network.embed(images), boxes=box, tokens=SINGLE)
+        expected = torch.nn.functional.interpolate(low, (64, 64), mode="bilinear")
+        published = make(residual=False)(images, return_parts=True)
+    for number in range(2):
+        assert torch.equal(parts.logits[:, number : number + 1], expected) and torch.equal(parts.iou[:, [number]], iou)
+    assert not torch.allclose(published.logits[:, :1], expected)
+
+
+def test_what_learns_and_what_does_not(images):
+    network = make().train()
+    frozen = {name: value.clone() for name, value in network.sam.image_encoder.state_dict().items()}
+    learned = {
+        name.split(".")[0] + "." + name.split(".")[1] for name, p in network.named_parameters() if p.requires_grad
+    }
+    assert {name for name in learned if name.startswith("sam")} == {"sam.mask_decoder"}
+    optimizer = torch.optim.AdamW([p for p in network.parameters() if p.requires_grad], lr=1e-2)
+    target = torch.zeros(3, 1, 64, 64)
+    target[:, :, 10:30, 10:40] = torch.tensor([1.0, 2.0, 1.0]).view(3, 1, 1, 1)
+    loss = ClassMaskLoss(network.teach)
+    for _ in range(2):
+        optimizer.zero_grad()
+        loss(network(images, return_parts=True), target).backward()
+        optimizer.step()
+    assert all(p.grad is not None and p.grad.norm() > 0 for name, p in network.encoder.named_parameters())
+    after = network.sam.image_encoder.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in frozen.items())
+    assert not any(module.training for module in network.sam.image_encoder.modules())
+
+
+def test_frozen_decoder():
+    network = make(freeze_mask_decoder=True)
+    assert {name.split(".")[0] for name, p in network.named_parameters() if p.requires_grad} == {"encoder"}
+
+
+def test_probabilities_sum_to_one_and_the_lesion_is_their_union():
+    logits = 4 * torch.randn(2, 2, 8, 8)
+    parts = ClassMasks(logits, torch.ones(2, 2), torch.zeros(2, 2, 2, 4), torch.zeros(2, 2, 4, 2, 2))
+    probability = parts.with_background.softmax(1)
+    torch.testing.assert_close(probability.sum(1), torch.ones(2, 8, 8))
+    torch.testing.assert_close(parts.lesion.sigmoid()[:, 0], 1 - probability[:, 0])
+    single = parts._replace(logits=logits[:, :1])
+    assert torch.equal(single.lesion, single.logits)
+    assert parts.outputs.keys() == {"mask"}
+
+
+def test_the_class_is_that_of_the_lesion_or_where_there_is_none_the_likelier_one():
+    logits = torch.full((2, 2, 4, 4), -9.0)
+    logits[0, 1, :2] = 5.0  # a malignant lesion
+    logits[0, 0, 3, 3] = -1.0
+    logits[1, 0, 0, 0] = -2.0  # nothing; benign if anything
+    parts = ClassMasks(logits, torch.ones(2, 2), torch.zeros(2, 2, 2, 4), torch.zeros(2, 2, 4, 2, 2))
+    probability = parts.class_probability
+    torch.testing.assert_close(probability.sum(1), torch.ones(2))
+    assert probability.argmax(1).tolist() == [1, 0] and probability[0, 1] > 0.99 and probability[1, 0] > 0.9
+
+
+def test_forward_gives_one_plane_for_one_class_and_background_first_for_several(images):
+    with torch.no_grad():
+        assert make(("lesion",))(images).shape == (3, 1, 64, 64)
+        logits = make()(images)
+    assert logits.shape == (3, 3, 64, 64) and not logits[:, 0].any()
+
+
+def test_a_known_embedding_takes_the_encoders_place(images):
+    network = make()
+    with torch.no_grad():
+        assert torch.equal(network(images), network(images, network.embed(images)))
+
+
+def test_a_card_builds_it_again(images):
+    network = make(class_mode="scalar", steps=100, drift="sum", residual=False)
+    again = build({"sam": network.settings}).eval()
+    again.load_state_dict(network.state_dict())
+    assert again.settings == network.settings
+    with torch.no_grad():
+        assert torch.equal(again(images), network(images))
+
+
+def test_learning_all_classes_does_not_collapse():
+    """One random class an image with an empty target for the absent one keeps every mask blank for epochs."""
+    torch.manual_seed(0)
+    rows, columns = torch.meshgrid(torch.arange(64), torch.arange(64), indexing="ij")
+    target = torch.zeros(8, 1, 64, 64)
+    for number in range(8):
+        disc = (rows - 20 - 3 * number) ** 2 + (columns - 44 + 3 * number) ** 2 < (8 + number) ** 2
+        target[number, 0][disc] = 1 + number % 2
+    images = (0.6 - 0.45 * (target > 0) + 0.1 * torch.rand(8, 1, 64, 64)).clamp(0, 1)
+    network = make().train()
+    loss = ClassMaskLoss(network.teach)
+    rates = [
+        {"params": [p for p in network.parameters() if p.requires_grad]},
+        {"params": loss.parameters(), "lr": 1e-2},
+    ]
+    optimizer = torch.optim.AdamW(rates, lr=2e-3)
+    for _ in range(60):
+        optimizer.zero_grad()
+        loss(network(images, return_parts=True), target).backward()
+        optimizer.step()
+    with torch.no_grad():
+        found = network.eval()(images, return_parts=True).lesion > 0
+    dice = 2 * (found & (target > 0)).sum((1, 2, 3)) / (found.sum((1, 2, 3)) + (target > 0).sum((1, 2, 3)))
+    assert dice.mean() > 0.5

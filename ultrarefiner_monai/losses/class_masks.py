@@ -1,0 +1,96 @@
+"""Loss of AutoMedSAM."""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ultrarefiner_monai.losses.dice import dice_loss
+from ultrarefiner_monai.losses.uncertainty import UncertaintyLoss, Weighting
+
+if TYPE_CHECKING:
+    from ultrarefiner_monai.networks.automedsam import ClassMasks
+    from ultrarefiner_monai.networks.class_prompts import PromptEmbeddings
+
+DENSE_SHARE = 0.1  # of the dense embedding in the transfer term, which has 2048 times as many values as the tokens
+TERMS = ("pixel", "region", "distribution", "transfer")
+
+
+class ClassMaskLoss(UncertaintyLoss):
+    """Pixels, regions, the distribution over classes, and what SAM's own prompt encoder knows, weighed by uncertainty.
+
+    - pixel: mean over the classes of the binary cross-entropy of l_k against the pixels of class k (none for an absent one);
+    - region: soft Dice loss of the lesion, whatever its class, and of the class that is present;
+    - distribution: cross-entropy of softmax [0, l_1, .., l_K];
+    - transfer: mean squared difference of the present class's tokens and those of the true box, and 0.1 times that of its
+      dense embedding and the true mask's. Blank images have neither.
+
+    Args:
+        teacher: true boxes (B, 4) and true masks (B, 1, H, W) -> prompt embeddings, `AutoMedSam.teach`; None: no transfer.
+        weighting: of the terms, see UncertaintyLoss.
+        fixed: weights for "fixed" weighting.
+
+    Raises:
+        ValueError: as UncertaintyLoss.
+    """
+
+    def __init__(
+        self,
+        teacher: "Callable[[Tensor, Tensor], PromptEmbeddings] | None" = None,
+        weighting: Weighting = "log1p",
+        fixed: Mapping[str, float] | None = None,
+    ) -> None:
+        super().__init__(TERMS if teacher is not None else TERMS[:-1], weighting, fixed)
+        self.teacher = teacher
+
+    def forward(self, parts: "ClassMasks", target: Tensor) -> Tensor:
+        """Scalar loss against `target` (B, 1, S, S): 0 is background, k in 1..K a pixel of class k; one class an image.
+
+        Raises:
+            ValueError: another shape, or a class above K.
+        """
+        logits, lesion = parts.logits.float(), parts.lesion.float()
+        batch, classes = logits.shape[:2]
+        if target.shape != lesion.shape:
+            raise ValueError(f"target must be {tuple(lesion.shape)}, found {tuple(target.shape)}")
+        label = target[:, 0].long()
+        present = label.amax((1, 2))  # (B,), 0 for a blank image
+        if not torch.compiler.is_compiling() and present.max() > classes:
+            raise ValueError(f"target must be in 0..{classes}, found {int(present.max())}")
+        planes = torch.stack([label == number for number in range(1, classes + 1)], 1).float()
+        chosen = (present - 1).clamp(min=0)
+        rows = torch.arange(batch, device=label.device)
+        own = logits[rows, chosen][:, None]
+        losses = [
+            F.binary_cross_entropy_with_logits(logits, planes),
+            (dice_loss(lesion, (target > 0).float()) + dice_loss(own, planes[rows, chosen][:, None])).mean(),
+            F.cross_entropy(parts.with_background.float(), label),
+        ]
+        if self.teacher is not None:
+            losses.append(self._transfer(parts.sparse[rows, chosen], parts.dense[rows, chosen], target > 0))
+        return self.weigh(losses)
+
+    def _transfer(self, sparse: Tensor, dense: Tensor, truth: Tensor) -> Tensor:
+        """Distance of tokens (B, 2, C) and dense embeddings (B, C, h, w) from the teacher's, over images with a lesion."""
+        assert self.teacher is not None
+        some = truth.flatten(1).any(1)
+        taught = self.teacher(mask_boxes(truth), truth)
+        tokens = (sparse.float() - taught.sparse.float()).square().flatten(1).mean(1)
+        planes = (dense.float() - taught.dense.float()).square().flatten(1).mean(1)
+        return ((tokens + DENSE_SHARE * planes) * some).sum() / some.sum().clamp(min=1)
+
+
+def mask_boxes(masks: Tensor) -> Tensor:
+    """Boxes (B, 4) x1, y1, x2, y2 around the pixels of `masks` (B, 1, H, W), inclusive; of a blank one zeros."""
+    columns, rows = masks[:, 0].any(1), masks[:, 0].any(2)
+    ends = []
+    for line in (columns, rows):
+        length = line.shape[1]
+        first = line.float().argmax(1)
+        last = length - 1 - line.flip(1).float().argmax(1)
+        ends.append((first, last))
+    (left, right), (top, bottom) = ends
+    boxes = torch.stack([left, top, right, bottom], 1).float()
+    return boxes * masks.flatten(1).any(1)[:, None]

@@ -1,0 +1,190 @@
+"""AutoMedSAM: Segment Anything asked with a class alone (Huang et al., arXiv 2502.06817)."""
+
+from collections.abc import Mapping
+from contextlib import nullcontext
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ultrarefiner_monai.networks.class_prompts import ClassMode, ClassPromptEncoder, Drift, PromptEmbeddings
+from ultrarefiner_monai.networks.sam import Sam, build_sam, lora_rank
+
+SINGLE = slice(0, 1)  # SAM's token for a prompt that is not ambiguous
+MASK_LOGIT = 6.9  # of a certain pixel of a mask that SAM is asked with, as in `networks.prompts`
+
+
+class ClassMasks(NamedTuple):
+    """What AutoMedSAM says of a batch, each of whose images was asked for all K classes.
+
+    `logits` (B, K, S, S): l_1..l_K, the background's being zero; `iou` (B, K): predicted by SAM; `sparse` (B, K, 2, C) and
+    `dense` (B, K, C, h, w): the prompts.
+    """
+
+    logits: Tensor
+    iou: Tensor
+    sparse: Tensor
+    dense: Tensor
+
+    @property
+    def lesion(self) -> Tensor:
+        """Logits (B, 1, S, S) of any class, 1 - p_0 of the softmax over [0, l_1, .., l_K]: log(exp l_1 + .. + exp l_K)."""
+        return self.logits.logsumexp(1, keepdim=True)
+
+    @property
+    def outputs(self) -> dict[str, Tensor]:
+        """The mask of the stage by name: logits (B, 1, S, S)."""
+        return {"mask": self.lesion}
+
+    @property
+    def with_background(self) -> Tensor:
+        """Logits (B, 1 + K, S, S) of background and classes."""
+        return torch.cat([torch.zeros_like(self.logits[:, :1]), self.logits], 1)
+
+    @property
+    def class_probability(self) -> Tensor:
+        """How likely each class is for the image, (B, K), which sums to one.
+
+        The mean of p_k over the lesion (1 - p_0 of at least a half), or where there is none its maximum over the image.
+        """
+        probability = self.with_background.softmax(1)[:, 1:].flatten(2)
+        lesion = (self.lesion >= 0).flatten(2)
+        mean = (probability * lesion).sum(2) / lesion.sum(2).clamp(min=1)
+        evidence = torch.where(lesion.any(2), mean, probability.amax(2))
+        return evidence / evidence.sum(1, keepdim=True)
+
+    @property
+    def quality(self) -> Tensor:
+        """IoU with the truth (B,) that SAM predicts, weighted by the classes' probabilities."""
+        return (self.iou * self.class_probability).sum(1)
+
+
+class AutoMedSam(nn.Module):
+    """Mask and class of a lesion by asking Segment Anything for each class.
+
+    Every class is asked for every image, in training and at test; the true class never enters. With `residual` the prompts are
+    SAM's own of the whole image (the two tokens of its box, no mask) plus what the encoder gives, which is nothing at first: the
+    untrained system is SAM asked with the whole image. The prompt encoder of SAM itself stays as it is.
+
+    Args:
+        sam: the Segment Anything model.
+        classes: names of the classes in their order.
+        class_mode: see `ClassPromptEncoder`.
+        steps: see `ClassPromptEncoder`.
+        drift: see `ClassPromptEncoder`.
+        residual: see above; without it the prompts are the encoder's alone, as published.
+        freeze_image_encoder: keep SAM's image encoder as it is.
+        freeze_mask_decoder: keep SAM's mask decoder as it is.
+    """
+
+    def __init__(
+        self,
+        sam: Sam,
+        classes: tuple[str, ...] = ("lesion",),
+        *,
+        class_mode: ClassMode = "embedding",
+        steps: int = 7,
+        drift: Drift = "mean",
+        residual: bool = True,
+        freeze_image_encoder: bool = True,
+        freeze_mask_decoder: bool = False,
+    ) -> None:
+        super().__init__()
+        channels, *grid = sam.embedding_shape
+        self.sam = sam
+        self.classes = tuple(classes)
+        self.residual = residual
+        self.encoder = ClassPromptEncoder(
+            len(self.classes),
+            (grid[0], grid[1]),
+            channels,
+            class_mode=class_mode,
+            steps=steps,
+            drift=drift,
+            zero_start=residual,
+        )
+        self.freeze_image_encoder = freeze_image_encoder
+        sam.prompt_encoder.requires_grad_(False)
+        sam.mask_decoder.requires_grad_(not freeze_mask_decoder)
+        if freeze_image_encoder:
+            for name, parameter in sam.image_encoder.named_parameters():
+                parameter.requires_grad_("lora_" in name)
+        self.train(self.training)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Plain values that decide a prediction beside the weights."""
+        encoder = self.encoder
+        asked = {"class_mode": encoder.class_mode, "steps": encoder.steps, "drift": encoder.drift}
+        about = {"variant": self.sam.variant, "image_size": self.sam.image_size, "classes": list(self.classes)}
+        return {**about, **asked, "residual": self.residual, "lora_rank": lora_rank(self.sam.image_encoder)}
+
+    def train(self, mode: bool = True) -> "AutoMedSam":
+        """Set the training mode; a frozen image encoder stays in eval mode (dropout and BatchNorm would drift)."""
+        super().train(mode)
+        if self.freeze_image_encoder:
+            self.sam.image_encoder.eval()
+        return self
+
+    def embed(self, image: Tensor) -> Tensor:
+        """Image embedding (B, C, h, w) of `image` (B, 1, S, S); without a graph where nothing in it is trainable."""
+        trainable = any(parameter.requires_grad for parameter in self.sam.image_encoder.parameters())
+        with nullcontext() if trainable else torch.no_grad():
+            return self.sam.embed(image)
+
+    def forward(
+        self, image: Tensor, embedding: Tensor | None = None, return_parts: bool = False
+    ) -> Tensor | ClassMasks:
+        """Segment `image` (B, 1, S, S) in [0, 1], whose `embedding` may be known already (a cache).
+
+        Returns:
+            Logits (B, 1, S, S) of a lesion for one class, of background and classes (B, 1 + K, S, S) for several, or with
+            `return_parts` the ClassMasks.
+        """
+        embedding = self.embed(image) if embedding is None else embedding
+        asked = [self._ask(embedding, number) for number in range(1, len(self.classes) + 1)]
+        low, iou = (torch.cat(found, 1) for found in zip(*(mask for _, mask in asked), strict=True))
+        logits = F.interpolate(low, image.shape[2:], mode="bilinear", align_corners=False)
+        sparse, dense = (torch.stack(found, 1) for found in zip(*(prompts for prompts, _ in asked), strict=True))
+        parts = ClassMasks(logits, iou, sparse, dense)
+        if return_parts:
+            return parts
+        return parts.logits if len(self.classes) == 1 else parts.with_background
+
+    def _ask(self, embedding: Tensor, number: int) -> tuple[PromptEmbeddings, tuple[Tensor, Tensor]]:
+        """Prompts for one class, and SAM's low-resolution logits (B, 1, 4h, 4w) and IoU (B, 1)."""
+        embedding = embedding.to(self.sam.prompt_encoder.no_mask_embed.weight.dtype)
+        label = torch.full((embedding.shape[0],), number, device=embedding.device)
+        sparse, dense = self.encoder(embedding, label)
+        if self.residual:
+            own = self._whole_image(embedding)
+            sparse, dense = own.sparse + sparse, own.dense + dense
+        return PromptEmbeddings(sparse, dense), self.sam.decode_embedded(embedding, sparse, dense, SINGLE)
+
+    def _whole_image(self, embedding: Tensor) -> PromptEmbeddings:
+        """SAM's own prompt embeddings of a box around the whole image."""
+        side = self.sam.image_size - 1
+        box = torch.tensor([[0.0, 0.0, side, side]], device=embedding.device).expand(embedding.shape[0], -1)
+        return PromptEmbeddings(*self.sam.encode_prompts(embedding.shape[0], boxes=box))
+
+    @torch.no_grad()
+    def teach(self, boxes: Tensor, masks: Tensor) -> PromptEmbeddings:
+        """What SAM's own prompt encoder makes of true boxes (B, 4) and true masks (B, 1, H, W) in {0, 1}, for a loss.
+
+        Tokens of the box, and the dense embedding of the mask (that of a box alone is a constant) as logits of +-`MASK_LOGIT`.
+        """
+        sparse, _ = self.sam.encode_prompts(boxes.shape[0], boxes=boxes)
+        _, dense = self.sam.encode_prompts(boxes.shape[0], masks=MASK_LOGIT * (2 * masks.float() - 1))
+        return PromptEmbeddings(sparse, dense)
+
+
+def build(network: Mapping[str, Mapping[str, Any]]) -> nn.Module:
+    """The untrained network of a stage.
+
+    Args:
+        network: `{"sam": settings}` as `AutoMedSam.settings` gives them.
+    """
+    settings = dict(network["sam"])
+    sam = build_sam(settings.pop("variant"), settings.pop("image_size"), lora_rank=settings.pop("lora_rank"))
+    return AutoMedSam(sam, **settings)

@@ -20,6 +20,7 @@ TINY = {
     "phase2": {**SMALL, "cache_embeddings": False},
     "phase3": {**SMALL, "cache_embeddings": False, "coarse_variant": "tiny", "coarse_size": 64},
 }
+TINY_OF_OTHERS = {"automedsam": {**SMALL, "cache_embeddings": False}}  # stages that the small study is not made of
 BUSI = [
     f"{kind}/{kind} ({n})" for kind, count in (("benign", 4), ("malignant", 4), ("normal", 8)) for n in range(count)
 ]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_releases import TINY
+from small_releases import TINY, TINY_OF_OTHERS
 
 from ultrarefiner_monai.cross_validation.tasks import config_files
 from ultrarefiner_monai.systems import all_stages, find_stage
@@ -25,7 +25,7 @@ def stage_keys(stage, small_cv, small_release, tmp_path) -> dict[str, Any]:
     starts = {key: str(small_cv.folder(name, 0) / "model.pt") for key, name in found.starts.items()}
     feeds = {key: str(small_cv.out / name) for key, name in found.feeds.items()}
     folders = {"output_dir": str(tmp_path / "out"), "tracking_uri": f"sqlite:///{tmp_path / 'mlruns.db'}"}
-    return {**small_release, **TINY[stage], "batch_size": 2, **starts, **feeds, **folders}
+    return {**small_release, **(TINY | TINY_OF_OTHERS)[stage], "batch_size": 2, **starts, **feeds, **folders}
 
 
 def command(stage: str, **keys: Any) -> list[str]:

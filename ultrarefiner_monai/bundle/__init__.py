@@ -1,5 +1,6 @@
 """What the bundles' configurations call."""
 
+from ultrarefiner_monai.bundle.classes import of_classes
 from ultrarefiner_monai.bundle.config_keys import check_keys
 from ultrarefiner_monai.bundle.embeddings import cached_embeddings
 from ultrarefiner_monai.bundle.evaluation import evaluate
@@ -45,6 +46,7 @@ __all__ = [
     "make_plan",
     "make_tracker",
     "model_card",
+    "of_classes",
     "prediction_writer",
     "process_device",
     "shuffle_each_epoch",

@@ -29,6 +29,7 @@ class ClassMaskLoss(UncertaintyLoss):
 
     Args:
         teacher: true boxes (B, 4) and true masks (B, 1, H, W) -> prompt embeddings, `AutoMedSam.teach`; None: no transfer.
+        transfer: factor on the transfer term; 0: none, and no teacher is asked.
         weighting: of the terms, see UncertaintyLoss.
         fixed: weights for "fixed" weighting.
 
@@ -39,11 +40,15 @@ class ClassMaskLoss(UncertaintyLoss):
     def __init__(
         self,
         teacher: "Callable[[Tensor, Tensor], PromptEmbeddings] | None" = None,
+        transfer: float = 1.0,
         weighting: Weighting = "log1p",
         fixed: Mapping[str, float] | None = None,
     ) -> None:
-        super().__init__(TERMS if teacher is not None else TERMS[:-1], weighting, fixed)
-        self.teacher = teacher
+        if transfer < 0:
+            raise ValueError(f"transfer must be >= 0, found {transfer}")
+        self.teacher = teacher if transfer > 0 else None
+        self.transfer = transfer
+        super().__init__(TERMS if self.teacher is not None else TERMS[:-1], weighting, fixed)
 
     def forward(self, parts: "ClassMasks", target: Tensor) -> Tensor:
         """Scalar loss against `target` (B, 1, S, S): 0 is background, k in 1..K a pixel of class k; one class an image.
@@ -69,17 +74,18 @@ class ClassMaskLoss(UncertaintyLoss):
             F.cross_entropy(parts.with_background.float(), label),
         ]
         if self.teacher is not None:
-            losses.append(self._transfer(parts.sparse[rows, chosen], parts.dense[rows, chosen], target > 0))
+            truth = target > 0
+            taught = self.teacher(mask_boxes(truth), truth)
+            distance = _distance(parts.sparse[rows, chosen], taught.sparse)
+            distance = distance + DENSE_SHARE * _distance(parts.dense[rows, chosen], taught.dense)
+            some = present > 0
+            losses.append(self.transfer * (distance * some).sum() / some.sum().clamp(min=1))
         return self.weigh(losses)
 
-    def _transfer(self, sparse: Tensor, dense: Tensor, truth: Tensor) -> Tensor:
-        """Distance of tokens (B, 2, C) and dense embeddings (B, C, h, w) from the teacher's, over images with a lesion."""
-        assert self.teacher is not None
-        some = truth.flatten(1).any(1)
-        taught = self.teacher(mask_boxes(truth), truth)
-        tokens = (sparse.float() - taught.sparse.float()).square().flatten(1).mean(1)
-        planes = (dense.float() - taught.dense.float()).square().flatten(1).mean(1)
-        return ((tokens + DENSE_SHARE * planes) * some).sum() / some.sum().clamp(min=1)
+
+def _distance(found: Tensor, taught: Tensor) -> Tensor:
+    """Mean squared difference (B,) of each image's values."""
+    return (found.float() - taught.float()).square().flatten(1).mean(1)
 
 
 def mask_boxes(masks: Tensor) -> Tensor:

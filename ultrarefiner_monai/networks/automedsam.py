@@ -179,6 +179,11 @@ class AutoMedSam(nn.Module):
         return PromptEmbeddings(sparse, dense)
 
 
+def describe(network: AutoMedSam, settings: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """What the stage's network is built from, for a model's card; `settings` say nothing that it does not know itself."""
+    return {"sam": network.settings}
+
+
 def build(network: Mapping[str, Mapping[str, Any]]) -> nn.Module:
     """The untrained network of a stage.
 

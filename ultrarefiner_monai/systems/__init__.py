@@ -8,7 +8,10 @@ from importlib import import_module
 from ultrarefiner_monai.errors import DataError, did_you_mean
 from ultrarefiner_monai.systems.system import Stage, System
 
-SYSTEMS = {"ultrarefiner": "ultrarefiner_monai.systems.ultrarefiner"}
+SYSTEMS = {
+    "ultrarefiner": "ultrarefiner_monai.systems.ultrarefiner",
+    "automedsam": "ultrarefiner_monai.systems.automedsam",
+}
 DEFAULT = "ultrarefiner"  # also what cards, predictions and cross-validations that name no system are of
 
 __all__ = ["DEFAULT", "SYSTEMS", "Stage", "System", "all_stages", "find_stage", "find_system"]

@@ -5,6 +5,7 @@ from ultrarefiner_monai.lazy import lazily
 __getattr__ = lazily(
     __name__,
     {
+        "ClassMaskd": "load",
         "Letterboxd": "letterboxd",
         "LoadGreyd": "load",
         "LoadMapd": "load",

@@ -1,6 +1,6 @@
 """Reading images, masks and probability maps into channel-first tensors, (1, H, W)."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from monai.transforms import MapTransform
 
 from ultrarefiner_monai.data.images import read_grey, read_mask
 from ultrarefiner_monai.data.predictions.maps import read_map
+from ultrarefiner_monai.errors import DataError
 
 
 def _grid(item: Mapping[Hashable, Any]) -> tuple[int, int] | None:
@@ -91,4 +92,39 @@ class LoadMapd(MapTransform):
         item = dict(data)
         for key in self.key_iterator(item):
             item[key] = MetaTensor(torch.from_numpy(read_map(item[key]))[None])
+        return item
+
+
+class ClassMaskd(MapTransform):
+    """Give the pixels of a lesion mask the number of its class: (1, H, W) in {0, 1} -> {0, k}, k = 1 for the first class.
+
+    Args:
+        keys: keys of masks.
+        classes: names of the classes in their order; a single one is that of every lesion.
+        class_key: key of the image's class.
+
+    Raises:
+        DataError: the image is of another class.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        classes: Sequence[str],
+        class_key: str = "class",
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.classes = tuple(classes)
+        self.class_key = class_key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return a copy of `data` with the masks numbered."""
+        item = dict(data)
+        name = self.classes[0] if len(self.classes) == 1 else item[self.class_key]
+        if name not in self.classes:
+            raise DataError(f"{item.get('id', 'image')}: class {name}, expected one of {', '.join(self.classes)}")
+        number = 1 + self.classes.index(name)
+        for key in self.key_iterator(item):
+            item[key] = item[key] * number
         return item

@@ -1,4 +1,4 @@
-"""Which networks UltraRefiner builds: variants, input sizes and the weights at hand. Sizes and strides are the networks' own."""
+"""Which networks the systems build: variants, input sizes and the weights at hand. Sizes and strides are the networks' own."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,7 +19,7 @@ SAM_SIZES = {name: (variant.image_size, variant.patch) for name, variant in SAMS
 def resolve(
     request: Request, demonstration: bool, substitutions: Substitutions, starts: Mapping[str, str | None] | None = None
 ) -> Networks:
-    """Complete variants, sizes, SAM's weights and the number of points; smaller networks where weights are missing.
+    """UltraRefiner's: complete variants, sizes, weights and number of points; smaller networks where weights are missing.
 
     Args:
         request: what was asked for.
@@ -40,9 +40,32 @@ def resolve(
     if "refiner" in request.stage.parts:
         trained = not demonstration and (request.mode == "evaluate" or bool((starts or {}).get("phase2_checkpoint")))
         _resolve_sam(own, trained, substitutions)
+        if own["points"] is None:
+            own["points"] = 0 if own["variant"] == "lite_medsam" else 1  # LiteMedSAM knows boxes only
         parameters |= {key: own[key] for key in ("variant", "image_size", "fusion", "lora_rank")}
-    weights = {"sam_weights_sha256": own["sam_checkpoint"]} if own.get("sam_checkpoint") else {}
-    return Networks(own, own["image_size"], parameters, weights)
+    return Networks(own, own["image_size"], parameters, _weights(own))
+
+
+def resolve_automedsam(
+    request: Request, demonstration: bool, substitutions: Substitutions, starts: Mapping[str, str | None] | None = None
+) -> Networks:
+    """AutoMedSAM's: complete variant, size and SAM's weights, and name its classes one by one.
+
+    Raises:
+        DataError: as `resolve`, or classes that are empty or doubled.
+    """
+    own = dict(request.own)
+    names = str(own["classes"]).split("+")
+    if not all(names) or len(set(names)) < len(names):
+        raise DataError(f"classes '{own['classes']}': expected lesion, or classes such as benign+malignant")
+    _resolve_sam(own, not demonstration and request.mode == "evaluate", substitutions)
+    parameters = {key: own[key] for key in request.stage.settings if key in own}
+    return Networks(own | {"classes": names}, own["image_size"], parameters, _weights(own))
+
+
+def _weights(own: Mapping[str, Any]) -> dict[str, str]:
+    """Files of published weights by the name of their hash in the run's parameters."""
+    return {"sam_weights_sha256": own["sam_checkpoint"]} if own.get("sam_checkpoint") else {}
 
 
 def _resolve_coarse(
@@ -56,15 +79,13 @@ def _resolve_coarse(
 
 
 def _resolve_sam(own: dict[str, Any], trained: bool, substitutions: Substitutions) -> None:
-    """Variant, size, number of points and weights; no weights are looked for where a trained model brings its own."""
+    """Variant, size and weights; no weights are looked for where a trained model brings its own."""
     _check("variant", own["variant"], SAM_SIZES, "image_size", own["image_size"])
     if own.get("sam_checkpoint") is None and own["variant"] != "tiny" and not trained:
         _find_weights(own, substitutions)
     if own.get("sam_checkpoint") == "random":
         own["sam_checkpoint"] = None
     own["image_size"] = own["image_size"] or SAM_SIZES[own["variant"]][0]
-    if own["points"] is None:
-        own["points"] = 0 if own["variant"] == "lite_medsam" else 1  # LiteMedSAM knows boxes only
 
 
 def _find_weights(own: dict[str, Any], substitutions: Substitutions) -> None:

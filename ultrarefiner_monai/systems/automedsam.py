@@ -1,0 +1,61 @@
+"""AutoMedSAM: Segment Anything asked with a class alone."""
+
+from ultrarefiner_monai.systems.key import Key
+from ultrarefiner_monai.systems.system import Stage, System
+from ultrarefiner_monai.systems.ultrarefiner import SAMS
+
+KEYS = (
+    Key("variant", "choice", "SAM; `tiny` has random weights, for tests", choices=SAMS),
+    Key("image_size", "whole number", "side of the network's input in pixels; null: the variant's own", above=0),
+    Key(
+        "sam_checkpoint",
+        "file",
+        "SAM weights; null: LiteMedSAM's for that variant; `random`: none",
+        choices=("random",),
+    ),
+    Key("lora_rank", "whole number", "rank of LoRA on SAM's image encoder; 0: frozen", least=0),
+    Key("classes", "text", "`lesion` for all, or classes of the manifest that are told apart: `benign+malignant`"),
+    Key(
+        "class_mode",
+        "choice",
+        "a plane for each class, or (as published) of its number",
+        choices=("embedding", "scalar"),
+    ),
+    Key("steps", "whole number", "T of the noise", above=0),
+    Key("drift", "choice", "the class's plane is added once, or (as published) T times", choices=("mean", "sum")),
+    Key("residual", "truth value", "add to SAM's own prompts of the whole image; false: as published"),
+    Key("prompt_rate", "number", "learning rate of the class prompt encoder; null: 0.001, for a ViT 0.0001", above=0),
+    Key("decoder_rate", "number", "learning rate of SAM's mask decoder and of LoRA", least=0),
+    Key("train_decoder", "truth value", "train SAM's mask decoder, too"),
+    Key("weighting", "choice", "of the loss's terms, see UncertaintyLoss", choices=("log1p", "kendall", "fixed")),
+    Key("transfer", "number", "weight of what SAM's own prompt encoder teaches; 0: off", least=0),
+    Key("cache_embeddings", "truth value", "compute each image's embedding once"),
+)
+
+SYSTEM = System(
+    name="automedsam",
+    title="AutoMedSAM",
+    reference="Diffusion-empowered AutoPrompt MedSAM (Huang et al., arXiv 2502.06817)",
+    labels="classes",
+    stages=(
+        Stage(
+            "automedsam",
+            bundle="automedsam",
+            outputs=("mask",),
+            settings={
+                key: f"sam.{key}"
+                for key in ("variant", "image_size", "lora_rank", "classes", "class_mode", "steps", "drift", "residual")
+            },
+            weights=("sam_checkpoint",),
+            short_schedule=4,
+            rate=1e-4,
+            loss={"_target_": "ultrarefiner_monai.losses.ClassMaskLoss"},
+        ),
+    ),
+    quick={"automedsam": {"variant": "lite_medsam", "image_size": 128, "batch_size": 8, "epochs": 4}},
+    keys=KEYS,
+    weights={"LiteMedSAM": "ultrarefiner_monai.networks:lite_medsam_weights"},
+    builder="ultrarefiner_monai.networks.automedsam:build",
+    describer="ultrarefiner_monai.networks.automedsam:describe",
+    resolver="ultrarefiner_monai.bundle.preflight.networks:resolve_automedsam",
+)

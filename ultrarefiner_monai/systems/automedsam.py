@@ -2,18 +2,18 @@
 
 from ultrarefiner_monai.systems.key import Key
 from ultrarefiner_monai.systems.system import Stage, System
-from ultrarefiner_monai.systems.ultrarefiner import SAMS
+from ultrarefiner_monai.systems.ultrarefiner import LARGEST, SAMS
 
 KEYS = (
     Key("variant", "choice", "SAM; `tiny` has random weights, for tests", choices=SAMS),
-    Key("image_size", "whole number", "side of the network's input in pixels; null: the variant's own", above=0),
+    Key("image_size", "whole number", "side of the network's input in pixels; null: the variant's own", above=0, most=LARGEST),
     Key(
         "sam_checkpoint",
         "file",
         "SAM weights; null: LiteMedSAM's for that variant; `random`: none",
         choices=("random",),
     ),
-    Key("lora_rank", "whole number", "rank of LoRA on SAM's image encoder; 0: frozen", least=0),
+    Key("lora_rank", "whole number", "rank of LoRA on SAM's image encoder; 0: frozen", least=0, most=1024),
     Key("classes", "text", "`lesion` for all, or classes of the manifest that are told apart: `benign+malignant`"),
     Key(
         "class_mode",
@@ -21,7 +21,7 @@ KEYS = (
         "a plane for each class, or (as published) of its number",
         choices=("embedding", "scalar"),
     ),
-    Key("steps", "whole number", "T of the noise", above=0),
+    Key("steps", "whole number", "T of the noise", above=0, most=1000),
     Key("drift", "choice", "the class's plane is added once, or (as published) T times", choices=("mean", "sum")),
     Key("residual", "truth value", "add to SAM's own prompts of the whole image; false: as published"),
     Key("prompt_rate", "number", "learning rate of the class prompt encoder; null: 0.001, for a ViT 0.0001", above=0),

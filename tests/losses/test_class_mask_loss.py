@@ -49,11 +49,11 @@ def test_transfer_compares_the_present_class_with_the_teacher():
         asked.append((boxes, masks))
         return taught
 
-    loss = ClassMaskLoss(teacher, "fixed")
+    loss = ClassMaskLoss(teacher, weighting="fixed")
     loss(PARTS, TARGET)
     assert loss.components["transfer"].item() == 0.0
     assert asked[0][0].tolist() == [[1, 2, 6, 4], [3, 3, 3, 3]] and torch.equal(asked[0][1], TARGET > 0)
-    loss = ClassMaskLoss(lambda boxes, masks: PromptEmbeddings(taught.sparse + 2, taught.dense + 1), "fixed")
+    loss = ClassMaskLoss(lambda boxes, masks: PromptEmbeddings(taught.sparse + 2, taught.dense + 1), weighting="fixed")
     loss(PARTS, TARGET)
     assert loss.components["transfer"].item() == pytest.approx(4.1, rel=1e-5)
 
@@ -61,7 +61,7 @@ def test_transfer_compares_the_present_class_with_the_teacher():
 def test_a_blank_image_has_no_transfer_and_a_finite_loss():
     parts, target = made(requires_grad=True)
     target[1] = 0
-    loss = ClassMaskLoss(lambda boxes, masks: PromptEmbeddings(parts.sparse[:, 1] + 1, parts.dense[:, 1]), "log1p")
+    loss = ClassMaskLoss(lambda boxes, masks: PromptEmbeddings(parts.sparse[:, 1] + 1, parts.dense[:, 1]))
     total = loss(parts, target)
     assert loss.components["transfer"].item() == pytest.approx(1.0, rel=1e-5)
     total.backward()
@@ -69,7 +69,10 @@ def test_a_blank_image_has_no_transfer_and_a_finite_loss():
 
 
 def test_switched_off_transfer_changes_nothing_else():
-    without, with_it = ClassMaskLoss(weighting="fixed"), ClassMaskLoss(lambda boxes, masks: PARTS_OF_CLASS_1, "fixed")
+    without, with_it = (
+        ClassMaskLoss(weighting="fixed"),
+        ClassMaskLoss(lambda boxes, masks: PARTS_OF_CLASS_1, weighting="fixed"),
+    )
     difference = with_it(PARTS, TARGET) - without(PARTS, TARGET)
     assert difference.item() == pytest.approx(with_it.components["transfer"].item(), rel=1e-4)
     assert "transfer" not in without.components

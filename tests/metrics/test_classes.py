@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from ultrarefiner_monai.metrics.classes import class_probability, score_classes, summarise_classes
+from ultrarefiner_monai.metrics.classes import class_mask, class_probability, score_classes, summarise_classes
 
 NAMES = ("benign", "malignant")
 
@@ -27,26 +27,28 @@ def test_dice_of_each_class_by_hand():
     # Likeliest of background, benign, malignant: benign, malignant / background, benign.
     lesion, classes = maps([[0.6, 0.3], [0.4, 0.5]], [[0.2, 0.5], [0.0, 0.1]])
     truth = np.array([[True, True], [False, False]])
-    row = score_classes(lesion, classes, truth, NAMES, "benign")
-    assert row["dice_benign"] == pytest.approx(2 * 1 / (2 + 2)) and row["dice_malignant"] == 0.0
-    assert row["class_found"] == "benign" and row["probability_benign"] + row["probability_malignant"] == pytest.approx(
-        1
-    )
+    row = score_classes("mask", lesion, classes, truth, NAMES, "benign")
+    assert row["mask_dice_benign"] == pytest.approx(2 * 1 / (2 + 2)) and row["mask_dice_malignant"] == 0.0
+    assert row["mask_class"] == "benign" and row["mask_probability_benign"] + row[
+        "mask_probability_malignant"
+    ] == pytest.approx(1)
 
 
 def test_a_class_that_is_nowhere_has_no_dice():
     lesion, classes = maps([[0.9, 0.0]], [[0.0, 0.0]])
-    row = score_classes(lesion, classes, np.array([[True, False]]), NAMES, "benign")
-    assert row["dice_benign"] == 1.0 and math.isnan(row["dice_malignant"])
+    row = score_classes("mask", lesion, classes, np.array([[True, False]]), NAMES, "benign")
+    assert row["mask_dice_benign"] == 1.0 and math.isnan(row["mask_dice_malignant"])
 
 
 def rows(*cases):
     return [
         {
             "class": true,
-            "class_found": "malignant" if p > 0.5 else "benign",
-            "probability_malignant": p,
-            "probability_benign": 1 - p,
+            "mask_class": "malignant" if p > 0.5 else "benign",
+            "mask_probability_benign": 1 - p,
+            "mask_probability_malignant": p,
+            "mask_dice_benign": 1 - p if true == "benign" else math.nan,
+            "mask_dice_malignant": p,
         }
         for true, p in cases
     ]
@@ -54,28 +56,45 @@ def rows(*cases):
 
 def test_summary_by_hand():
     cases = rows(("benign", 0.1), ("benign", 0.7), ("benign", 0.2), ("malignant", 0.6), ("normal", 0.9))
-    summary = summarise_classes(cases, NAMES)
-    assert summary == {
-        "n_class": 4,
-        "accuracy": 0.75,
-        "balanced_accuracy": pytest.approx((2 / 3 + 1) / 2),
-        "auc": pytest.approx(2 / 3),
+    assert summarise_classes(cases) == {
+        "mask_accuracy": 0.75,
+        "mask_balanced_accuracy": pytest.approx((2 / 3 + 1) / 2),
+        "mask_auc": pytest.approx(2 / 3),
+        "mask_dice_benign": pytest.approx((0.9 + 0.3 + 0.8) / 3),
+        "mask_dice_malignant": pytest.approx(0.5),
+        "n_accuracy": 4,
+        "n_balanced_accuracy": 4,
+        "n_auc": 4,
+        "n_dice_benign": 3,
+        "n_dice_malignant": 5,
     }
 
 
 def test_what_is_not_defined_is_nan():
-    summary = summarise_classes(rows(("benign", 0.1), ("benign", 0.7)), NAMES)
-    assert math.isnan(summary["auc"]) and summary["accuracy"] == 0.5
-    assert math.isnan(summarise_classes([], NAMES)["accuracy"])
+    summary = summarise_classes(rows(("benign", 0.1), ("benign", 0.7)))
+    assert math.isnan(summary["mask_auc"]) and summary["mask_accuracy"] == 0.5
+    assert math.isnan(summarise_classes(rows(("normal", 0.1)))["mask_accuracy"])
+
+
+def test_rows_without_classes_have_no_such_scores():
+    assert summarise_classes([]) == summarise_classes([{"class": "benign", "mask_dice": 0.5}]) == {}
+    assert score_classes("mask", np.ones((1, 1)), np.ones((0, 1, 1)), np.ones((1, 1)), (), "benign") == {}
+
+
+def test_the_classes_masks_together_are_the_lesion():
+    lesion, classes = maps([[0.4, 0.3, 0.2]], [[0.2, 0.1, 0.3]])
+    assert class_mask(lesion, classes).tolist() == [[1, 0, 2]]
+    assert class_mask(lesion, classes, 0.3).tolist() == [[1, 1, 2]]
 
 
 def test_three_classes_are_each_against_the_rest():
     names = ("a", "b", "c")
     table = [("a", (0.8, 0.1, 0.1)), ("b", (0.2, 0.5, 0.3)), ("c", (0.3, 0.4, 0.3))]
     found = [
-        {"class": true, "class_found": names[int(np.argmax(p))]}
-        | {f"probability_{n}": v for n, v in zip(names, p, strict=True)}
+        {"class": true, "out_class": names[int(np.argmax(p))]}
+        | {f"out_probability_{n}": v for n, v in zip(names, p, strict=True)}
+        | {f"out_dice_{n}": 1.0 for n in names}
         for true, p in table
     ]
-    summary = summarise_classes(found, names)
-    assert summary["accuracy"] == pytest.approx(2 / 3) and summary["auc"] == pytest.approx((1 + 1 + 0.75) / 3)
+    summary = summarise_classes(found)
+    assert summary["out_accuracy"] == pytest.approx(2 / 3) and summary["out_auc"] == pytest.approx((1 + 1 + 0.75) / 3)

@@ -66,8 +66,11 @@ def test_probabilities_sum_to_one_and_the_lesion_is_their_union():
     torch.testing.assert_close(probability.sum(1), torch.ones(2, 8, 8))
     torch.testing.assert_close(parts.lesion.sigmoid()[:, 0], 1 - probability[:, 0])
     single = parts._replace(logits=logits[:, :1])
-    assert torch.equal(single.lesion, single.logits)
+    assert torch.equal(single.lesion, single.logits) and not single.classes
     assert parts.outputs.keys() == {"mask"}
+    named = parts._replace(names=CLASSES).classes
+    assert list(named) == list(CLASSES)
+    torch.testing.assert_close(torch.cat(list(named.values()), 1).sigmoid(), probability[:, 1:])
 
 
 def test_the_class_is_that_of_the_lesion_or_where_there_is_none_the_likelier_one():
@@ -83,7 +86,7 @@ def test_the_class_is_that_of_the_lesion_or_where_there_is_none_the_likelier_one
 
 def test_forward_gives_one_plane_for_one_class_and_background_first_for_several(images):
     with torch.no_grad():
-        assert make(("lesion",))(images).shape == (3, 1, 64, 64)
+        assert make(())(images).shape == (3, 1, 64, 64)
         logits = make()(images)
     assert logits.shape == (3, 3, 64, 64) and not logits[:, 0].any()
 

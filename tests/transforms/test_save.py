@@ -15,7 +15,7 @@ def test_each_channel_gets_a_folder_with_its_own_index_and_dice(tmp_path):
     truth = torch.zeros(1, 2, 3, dtype=torch.bool)
     truth[0, 0, :2] = True
     pred = torch.stack([truth[0].float() * 0.9, torch.tensor([[0.9, 0.1, 0.1], [0.1, 0.1, 0.1]])])
-    save = SaveMapsd("pred", str(tmp_path), ("coarse", "refined"), INDEX)
+    save = SaveMapsd("pred", str(tmp_path), ("coarse", "refined"), (), INDEX)
     save({"pred": pred, "truth": truth, "id": "a (1)", "name": "benign/a (1).png", "width": 3, "height": 2})
     save.write_index("w")
     coarse, refined = (PredictionIndex.load(tmp_path / name) for name in ("coarse", "refined"))

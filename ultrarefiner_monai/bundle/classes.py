@@ -5,7 +5,6 @@ from typing import Any
 from ultrarefiner_monai.bundle.preflight import Plan
 from ultrarefiner_monai.errors import DataError, one_line_errors, shown
 
-LESION = "lesion"  # the only class of a network that tells none apart
 SHOWN = 10  # ids
 
 
@@ -16,8 +15,8 @@ def of_classes(plan: Plan, items: list[dict[str, Any]]) -> list[dict[str, Any]]:
     Raises:
         SystemExit: items of other classes, or none at all of one of them; the first ids are told.
     """
-    classes = list(plan.network["classes"])
-    if classes == [LESION]:
+    classes = plan.classes
+    if not classes:
         return items
     other = [item for item in items if item["class"] not in classes]
     if other:

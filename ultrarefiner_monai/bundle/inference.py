@@ -21,7 +21,7 @@ def prediction_writer(plan: Plan, split: str, folder: str | None = None) -> Save
     """Where predictions go: maps with an index for the items of a manifest, masks for single images."""
     folder = folder or plan.predictions_dir(split)
     if plan.data is None:
-        return SaveMaskd("pred", folder)
+        return SaveMaskd("pred", folder, channel=len(plan.stage.outputs) - 1)
     index = {
         "dataset": plan.dataset,
         "stage": plan.stage.name,
@@ -29,7 +29,7 @@ def prediction_writer(plan: Plan, split: str, folder: str | None = None) -> Save
         "split": split,
         "manifest_sha256": plan.manifest.sha256,
     }
-    return SaveMapsd("pred", folder, plan.stage.outputs, index)
+    return SaveMapsd("pred", folder, plan.stage.outputs, plan.classes, index)
 
 
 @one_line_errors

@@ -20,7 +20,7 @@ from ultrarefiner_monai.metrics.scores import (
     Row,
     outputs_of,
     over_folds,
-    score_image,
+    score_prediction,
     short_columns,
     summarise_rows,
     told_columns,
@@ -41,17 +41,17 @@ class Prediction:
     fold: int | None
     item: Item
     files: Mapping[str, Path]  # by output
+    classes: Mapping[str, Path]  # by class that is told apart
 
     def read(self, root: Root) -> tuple[Tensor, Tensor]:
-        """Its maps (outputs, H, W), the baseline first, and the truth (1, H, W).
+        """Its maps (outputs, H, W), the baseline first, followed by those of the classes, and the truth (1, H, W).
 
         Raises `DataError` where a file is missing or unreadable.
         """
         size = (self.item["width"], self.item["height"])
         truth = read_mask([resolve(root, mask) for mask in masks_of(self.item)], size=size)
-        return torch.from_numpy(np.stack([read_map(file) for file in self.files.values()])), torch.from_numpy(truth)[
-            None
-        ]
+        maps = [read_map(file) for file in (*self.files.values(), *self.classes.values())]
+        return torch.from_numpy(np.stack(maps)), torch.from_numpy(truth)[None]
 
 
 def score_rows(cv: CrossValidation, root: Root) -> list[Row]:
@@ -62,7 +62,7 @@ def score_rows(cv: CrossValidation, root: Root) -> list[Row]:
         root: where its data set's files lie.
     """
     return [
-        score_prediction(prediction, cv.dataset, *prediction.read(root))
+        score_row(prediction, cv.dataset, *prediction.read(root))
         for stage in cv.system.stages
         if stage.scored
         for fold in (*cv.folds_of(stage.name), None)
@@ -75,23 +75,22 @@ def predictions(cv: CrossValidation, phase: str, fold: int | None) -> list[Predi
 
     Raises `DataError` where there is no index of them.
     """
-    outputs = cv.system.stage(phase).outputs
-    folders = {output: cv.maps(phase, fold, output) for output in outputs}
-    files = {entry["id"]: entry["file"] for entry in PredictionIndex.load(folders[outputs[-1]]).items}
-    return [
-        Prediction(
-            phase, fold, item, {output: resolve(folder, files[item["id"]]) for output, folder in folders.items()}
-        )
-        for item in cv.manifest.items()
-        if item["id"] in files
-    ]
+    outputs, classes = cv.system.stage(phase).outputs, cv.classes_of(phase)
+    files = {entry["id"]: entry["file"] for entry in PredictionIndex.load(cv.maps(phase, fold, outputs[-1])).items}
+
+    def found(names: Sequence[str], item: Item) -> dict[str, Path]:
+        return {name: resolve(cv.maps(phase, fold, name), files[item["id"]]) for name in names}
+
+    items = (item for item in cv.manifest.items() if item["id"] in files)
+    return [Prediction(phase, fold, item, found(outputs, item), found(classes, item)) for item in items]
 
 
-def score_prediction(prediction: Prediction, dataset: str, maps: Tensor, truth: Tensor) -> Row:
+def score_row(prediction: Prediction, dataset: str, maps: Tensor, truth: Tensor) -> Row:
     """The row of one image: its names, its scores, and the lesions' share of its area."""
     item, place = prediction.item, TEST if prediction.fold is None else prediction.fold
     names = (item.get("dataset", dataset), *(item[key] for key in COLUMNS[1:5]), place, prediction.phase)
-    scores = score_image(maps, truth, list(prediction.files), item["id"], item.get("spacing"))
+    channels = list(prediction.files), list(prediction.classes)
+    scores = score_prediction(maps, truth, *channels, item["id"], item["class"], item.get("spacing"))
     return dict(zip(COLUMNS, names, strict=True)) | scores | {"lesion_share": float(truth.double().mean())}
 
 

@@ -26,6 +26,7 @@ from ultrarefiner_monai.handlers.earlier_run import BEGUN_WITH, DONE, FINISHED, 
 from ultrarefiner_monai.models.card import card_or_empty
 from ultrarefiner_monai.schemas import NAME, as_data, brief, fits, inside, object_of
 from ultrarefiner_monai.systems import DEFAULT, System, find_system
+from ultrarefiner_monai.systems.classes import told_apart
 from ultrarefiner_monai.systems.keys import configuration, read_leniently, stage_values
 
 logger = logging.getLogger(__name__)
@@ -154,10 +155,24 @@ class CrossValidation:
         """Where a fold of a stage lives."""
         return self.out / stage / f"fold{fold}"
 
-    def maps(self, stage: str, fold: int | None, output: str) -> Path:
-        """Prediction folder of an output: a fold's validation items, or the test items (None)."""
-        folder = self.out / stage / ("test" if fold is None else f"fold{fold}/predictions")
-        return folder / output if len(self.system.stage(stage).outputs) > 1 else folder
+    def classes_of(self, stage: str) -> tuple[str, ...]:
+        """Names of the classes that `stage` tells apart."""
+        found = self.system.stage(stage)
+        if not found.classes:
+            return ()
+        return told_apart(self.values[stage].get(found.classes, configuration(found, "train")[found.classes]))
+
+    def maps(self, stage: str, fold: int | None, channel: str) -> Path:
+        """Prediction folder of an output or class: a fold's validation items, or the test items (None)."""
+        return self.out / stage / ("test" if fold is None else f"fold{fold}/predictions") / self._suffix(stage, channel)
+
+    def _suffix(self, stage: str, channel: str) -> str:
+        """Where an output or class lies in a folder of predictions: those that are alone fill it."""
+        return channel if len(self.channels_of(stage)) > 1 else ""
+
+    def channels_of(self, stage: str) -> tuple[str, ...]:
+        """Names of the maps that `stage` predicts: its outputs, then its classes."""
+        return (*self.system.stage(stage).outputs, *self.classes_of(stage))
 
     def run_fold(self, stage: str, fold: int) -> None:
         """Train a fold, from its last epoch if it was begun before, and predict its validation images and the test images."""
@@ -181,11 +196,10 @@ class CrossValidation:
                 "%s: not all folds are done, whoever does the last one averages the test maps", self.out / stage
             )
             return
-        outputs = self.system.stage(stage).outputs
-        for output in outputs:
-            suffix = output if len(outputs) > 1 else ""
+        for channel in self.channels_of(stage):
+            suffix = self._suffix(stage, channel)
             sources = [self.folder(stage, fold) / "predictions_test" / suffix for fold in self.folds_of(stage)]
-            _average(sources, self.maps(stage, None, output))
+            _average(sources, self.maps(stage, None, channel))
 
     def _task(self, stage: str, fold: int | None) -> str:
         """Name of the task that trains a fold, or (None) averages the test maps of all."""

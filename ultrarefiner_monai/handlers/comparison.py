@@ -22,7 +22,7 @@ from ultrarefiner_monai.metrics.scores import (
     calibrate_image,
     outputs_of,
     reliability_diagrams,
-    score_image,
+    score_prediction,
     summarise_calibration,
     summarise_rows,
     unit_of,
@@ -46,7 +46,8 @@ class CompareMasks:
       `segmentation_metrics` returns: dice, iou, precision, recall, specificity, hd95, assd, nsd, boundary_iou, false_lesions;
     - `lesion_sensitivity`, the share of all `lesions` that are found;
     - `ece` and `ece_lesion`, the calibration errors of all pixels and of those in and near lesions;
-    - where there are images without a lesion, `false_positive_rate` and `false_positive_area` of those.
+    - where there are images without a lesion, `false_positive_rate` and `false_positive_area` of those;
+    - where classes are told apart, `<last output>_dice_<class>`, `_accuracy`, `_balanced_accuracy` and `_auc`.
 
     `worse_share` and `better_share` are the shares of images whose Dice falls or rises by more than 0.02. Logs the table
     and writes `output_dir/per_image.csv` (`nan` = undefined) and `output_dir/reliability.json`, the reliability diagrams.
@@ -56,11 +57,19 @@ class CompareMasks:
         output_dir: folder of the run.
         outputs: what the channels of a prediction are, the baseline first.
         threshold: probability from which a pixel is lesion.
+        classes: names of the classes that are told apart, whose channels follow those of the outputs.
     """
 
-    def __init__(self, output_dir: str | Path, outputs: Sequence[str], threshold: float = THRESHOLD) -> None:
+    def __init__(
+        self,
+        output_dir: str | Path,
+        outputs: Sequence[str],
+        threshold: float = THRESHOLD,
+        classes: Sequence[str] = (),
+    ) -> None:
         self.folder = Path(output_dir)
         self.outputs = tuple(outputs)
+        self.classes = tuple(classes)
         self.threshold = threshold
         self._scored: list[tuple[Row, np.ndarray]] = []
 
@@ -78,9 +87,11 @@ class CompareMasks:
         for batch, output in zip(state.batch, state.output, strict=True):
             item = {**batch, **output}  # postprocessing adds its keys to either
             pred, truth, name, spacing = item["pred"], item["truth"], str(item["id"]), item.get("spacing")
-            scores = score_image(pred, truth, self.outputs, name, spacing, self.threshold)
+            scores = score_prediction(
+                pred, truth, self.outputs, self.classes, name, item.get("class"), spacing, self.threshold
+            )
             named = {key: str(item[key]) for key in ("dataset", "id", "patient", "class") if key in item}
-            self._scored.append((named | scores, calibrate_image(pred, truth)))
+            self._scored.append((named | scores, calibrate_image(pred[: len(self.outputs)], truth)))
 
     def _summarise(self, engine: Engine) -> None:
         every = {row["id"]: (row, sums) for scored in gather(self._scored) for row, sums in scored}

@@ -35,7 +35,7 @@ class SavePanels:
 
     Args:
         output_dir: folder of the run.
-        outputs: what the channels of a prediction are; of more than three the first and the last two are drawn.
+        outputs: what the first channels of a prediction are; of more than three the first and the last two are drawn.
         count: how many images.
         tracker: stores the panels as artifacts of its run, if given.
         threshold: probability from which a pixel is lesion.
@@ -86,9 +86,9 @@ class SavePanels:
             item = {**batch, **output}  # postprocessing adds its keys to either
             name = str(item["id"])
             pred, (truth,) = (torch.as_tensor(item[key]).detach().cpu().numpy() for key in ("pred", "truth"))
-            if len(pred) != len(self.outputs):
+            if len(pred) < len(self.outputs):
                 raise ValueError(f"{name}: expected channels {', '.join(self.outputs)}, found {len(pred)}")
-            masks = dict(zip(self.outputs, pred >= self.threshold, strict=True))
+            masks = dict(zip(self.outputs, pred >= self.threshold, strict=False))
             path = self.folder / folder / file_name(name)
             save_panel(
                 path, read_grey(item["image_path"], size=truth.shape[::-1]), masks, truth > 0, title=printable(name)

@@ -23,6 +23,7 @@ from ultrarefiner_monai.metrics import (
     summarise,
 )
 from ultrarefiner_monai.metrics.calibration import BINS, REGIONS
+from ultrarefiner_monai.metrics.classes import score_classes, summarise_classes
 from ultrarefiner_monai.metrics.segmentation import DISTANCES, FALSE_POSITIVES, MEANS
 
 logger = logging.getLogger(__name__)
@@ -123,13 +124,46 @@ def score_image(
     return row | {"lesions": int(scores["lesions"][0]), "unit": "px" if sides is None else "mm"}
 
 
+def score_prediction(
+    pred: Tensor,
+    truth: Tensor,
+    outputs: Sequence[str],
+    classes: Sequence[str],
+    name: str,
+    true_class: str | None,
+    spacing: Sequence[float] | None = None,
+    threshold: float = THRESHOLD,
+) -> Row:
+    """`score_image` of an image's outputs, and `score_classes` of the classes that the last of them tells apart.
+
+    Args:
+        pred: (C + K, H, W) probabilities of the outputs and of the classes.
+        truth: (1, H, W) mask.
+        outputs: what the first C channels are.
+        classes: what the last K channels are.
+        name: the image's id, for messages.
+        true_class: of the image.
+        spacing: as in `score_image`.
+        threshold: probability from which a pixel is lesion.
+
+    Raises:
+        ValueError: as `score_image`, or another number of channels.
+    """
+    if len(pred) != len(outputs) + len(classes):
+        raise ValueError(f"{name}: expected channels {', '.join([*outputs, *classes])}, found {len(pred)}")
+    masks, planes = _plain(pred).split([len(outputs), len(classes)])
+    row = score_image(masks, truth, outputs, name, spacing, threshold)
+    lesion, shape = masks[-1].numpy(), _plain(truth)[0].numpy()
+    return row | score_classes(outputs[-1], lesion, planes.numpy(), shape, classes, true_class, threshold)
+
+
 def calibrate_image(pred: Tensor, truth: Tensor) -> np.ndarray:
     """`calibration_sums` (output, region, 3, bin) of one image; `pred` and `truth` as in `score_image`."""
     return calibration_sums(_plain(pred).float().numpy(), (_plain(truth)[0] > 0).numpy())
 
 
 def summarise_rows(rows: Sequence[Row]) -> dict[str, float]:
-    """Means, counts, lesions found and shares of changed images over the rows of `score_image`.
+    """Means, counts, lesions found, shares of changed images and `summarise_classes` over the rows of `score_prediction`.
 
     `<output>_<metric>` and `delta_<metric>` are means over the `n_<metric>` images where every output has the metric;
     `<output>_<metric>_undefined` are the images where that one does not (of delta: where some output does not). Where images
@@ -147,7 +181,8 @@ def summarise_rows(rows: Sequence[Row]) -> dict[str, float]:
         counts |= {f"n_{name}": int(np.isfinite(values).sum()) for values in list(shared.values())[:1]}
     deltas = _deltas(columns, outputs)
     summary = summarise({name: torch.from_numpy(values) for name, values in (columns | deltas).items()})
-    return summary | counts | _lesions_found(rows, outputs) | _changes(deltas.get("delta_dice"))
+    others = _lesions_found(rows, outputs) | summarise_classes(rows)
+    return summary | counts | others | _changes(deltas.get("delta_dice"))
 
 
 def summarise_calibration(sums: np.ndarray, outputs: Sequence[str]) -> dict[str, float]:

@@ -7,11 +7,12 @@ from typing import Any
 
 from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.files import regular, write_atomically
+from ultrarefiner_monai.metrics.classes import FOUND
 from ultrarefiner_monai.metrics.scores import Row, outputs_of
 from ultrarefiner_monai.texts import csv_text, csv_value
 
 PER_IMAGE = "per_image.csv"
-NAMES = ("dataset", "id", "image", "patient", "class", "phase", "unit")  # columns of text; the others are numbers
+NAMES = ("dataset", "id", "image", "patient", "class", "phase", "unit")  # columns of text, with those of found classes
 NEEDED = {"patient", "class"}  # beside the Dice of an output
 
 
@@ -50,4 +51,4 @@ def _value(name: str, text: str | None) -> Any:
         raise ValueError("a line is cut short")
     if name == "fold":
         return int(text) if text.isdigit() else text
-    return csv_value(text) if name in NAMES else float(text or "nan")
+    return csv_value(text) if name in NAMES or name.endswith(FOUND) else float(text or "nan")

@@ -1,8 +1,9 @@
 """One model or several as one: the mean of their probabilities, and how far they agree."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -19,11 +20,13 @@ class Consensus(NamedTuple):
 
     `probability` (H, W) float32: mean of the models'. `deviation` (H, W) float32: their standard deviation, in
     [0, 0.5], 0 of one model. `quality`: mean of the IoUs that the networks predict for their own masks, NaN without any.
+    `classes`: mean probability (H, W) of each class by name; empty where none are told apart.
     """
 
     probability: np.ndarray
     deviation: np.ndarray
     quality: float
+    classes: Mapping[str, np.ndarray] = MappingProxyType({})
 
 
 class Ensemble:
@@ -78,7 +81,10 @@ class Ensemble:
         if not np.isfinite(probability).all():
             raise DataError("the model's probability is not a number; its weights are of no use, take another model")
         deviation = np.std(maps, axis=0, dtype=np.float64).astype(np.float32)
-        return Consensus(probability, deviation, float(np.mean(known)) if known else math.nan)
+        classes = {
+            name: _mean([prediction.classes[name] for prediction in predictions]) for name in predictions[0].classes
+        }
+        return Consensus(probability, deviation, float(np.mean(known)) if known else math.nan, classes)
 
     def _check_stages(self) -> None:
         if len(stages := sorted({segmenter.stage.name for segmenter in self._segmenters})) > 1:

@@ -90,12 +90,12 @@ class AutocastInferer:
 
 
 class OutputsInferer(AutocastInferer):
-    """Return the logits of all outputs of a network side by side: (B, outputs, H, W), in their order."""
+    """Return the logits of a network's outputs and of the classes that it tells apart, (B, outputs + K, H, W), in their order."""
 
     def _whole(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Tensor:
-        """Call a network whose parts hold `outputs`, name -> logits (B, 1, H, W)."""
+        """Call a network whose parts hold `outputs`, name -> logits (B, 1, H, W), and may hold such `classes`."""
         parts = super()._whole(inputs, network, *args, **{**kwargs, "return_parts": True})
-        return torch.cat(list(parts.outputs.values()), dim=1).float()
+        return torch.cat([*parts.outputs.values(), *getattr(parts, "classes", {}).values()], dim=1).float()
 
 
 def halved(size: int, device: torch.device) -> int:

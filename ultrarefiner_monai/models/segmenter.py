@@ -1,7 +1,9 @@
 """A trained model by itself: one image at a time through it."""
 
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -22,10 +24,12 @@ class Prediction(NamedTuple):
 
     `probability` (H, W) float32: of a lesion, by the last of the stage's outputs. `quality`: the IoU with the truth that
     the network predicts for its own mask (of UltraRefiner, SAM for its mask before fusion); NaN where it predicts none.
+    `classes`: probability (H, W) of each class by name, which sum to that of a lesion; empty where none are told apart.
     """
 
     probability: np.ndarray
     quality: float
+    classes: Mapping[str, np.ndarray] = MappingProxyType({})
 
 
 class Segmenter:
@@ -70,17 +74,19 @@ class Segmenter:
             raise DataError(f"coarse map: expected the image's size {grey.shape}, found {coarse.shape}")
         planes = [plane for plane in (grey, coarse) if plane is not None]
         squares = [letterbox(torch.from_numpy(plane)[None], self.size) for plane in planes]
-        logits, quality = self._forward(torch.cat(squares)[None].to(self.device))
+        logits, names, quality = self._forward(torch.cat(squares)[None].to(self.device))
         height, width = grey.shape
-        return Prediction(undo_letterbox(logits[0].sigmoid(), (height, width))[0].cpu().numpy(), quality)
+        lesion, *classes = undo_letterbox(logits[0].sigmoid(), (height, width)).cpu().numpy()
+        return Prediction(lesion, quality, dict(zip(names, classes, strict=True)))
 
-    def _forward(self, inputs: Tensor) -> tuple[Tensor, float]:
-        """Logits (1, 1, S, S) of the last output, and the predicted IoU."""
-        if len(self.stage.outputs) == 1:
-            return self._infer(inputs, self.network), math.nan
+    def _forward(self, inputs: Tensor) -> tuple[Tensor, Sequence[str], float]:
+        """Logits (1, 1 + K, S, S) of the last output and the K classes that are told apart, their names, the predicted IoU."""
+        if len(self.stage.outputs) == 1 and not self.stage.classes:
+            return self._infer(inputs, self.network), (), math.nan
         parts = self._infer(inputs, self.network, return_parts=True)
-        quality = getattr(parts, "quality", None)
-        return parts.outputs[self.stage.outputs[-1]].float(), math.nan if quality is None else quality.item()
+        quality, classes = getattr(parts, "quality", None), getattr(parts, "classes", {})
+        logits = torch.cat([parts.outputs[self.stage.outputs[-1]], *classes.values()], dim=1).float()
+        return logits, tuple(classes), math.nan if quality is None else quality.item()
 
 
 def load_segmenter(path: str | Path, amp: bool = True, device: str | torch.device | None = None) -> Segmenter:

@@ -1,6 +1,6 @@
 """AutoMedSAM: Segment Anything asked with a class alone (Huang et al., arXiv 2502.06817)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any, NamedTuple
 
@@ -12,6 +12,7 @@ from ultrarefiner_monai.networks.class_prompts import ClassMode, ClassPromptEnco
 from ultrarefiner_monai.networks.sam import Sam, build_sam, lora_rank
 
 SINGLE = slice(0, 1)  # SAM's token for a prompt that is not ambiguous
+LESION = "lesion"  # in a card: no classes are told apart
 MASK_LOGIT = 6.9  # of a certain pixel of a mask that SAM is asked with, as in `networks.prompts`
 
 
@@ -19,13 +20,14 @@ class ClassMasks(NamedTuple):
     """What AutoMedSAM says of a batch, each of whose images was asked for all K classes.
 
     `logits` (B, K, S, S): l_1..l_K, the background's being zero; `iou` (B, K): predicted by SAM; `sparse` (B, K, 2, C) and
-    `dense` (B, K, C, h, w): the prompts.
+    `dense` (B, K, C, h, w): the prompts; `names` of the classes, none where all lesions are one (K = 1).
     """
 
     logits: Tensor
     iou: Tensor
     sparse: Tensor
     dense: Tensor
+    names: tuple[str, ...] = ()
 
     @property
     def lesion(self) -> Tensor:
@@ -36,6 +38,14 @@ class ClassMasks(NamedTuple):
     def outputs(self) -> dict[str, Tensor]:
         """The mask of the stage by name: logits (B, 1, S, S)."""
         return {"mask": self.lesion}
+
+    @property
+    def classes(self) -> dict[str, Tensor]:
+        """The probability p_k of each class by name as a logit (B, 1, S, S) of its own: l_k - log(1 + sum_(j != k) exp l_j)."""
+        planes = self.with_background
+        others = (planes[:, [j for j in range(planes.shape[1]) if j != k]] for k in range(1, planes.shape[1]))
+        logits = (self.logits[:, k : k + 1] - other.logsumexp(1, keepdim=True) for k, other in enumerate(others))
+        return dict(zip(self.names, logits, strict=False))
 
     @property
     def with_background(self) -> Tensor:
@@ -69,7 +79,7 @@ class AutoMedSam(nn.Module):
 
     Args:
         sam: the Segment Anything model.
-        classes: names of the classes in their order.
+        classes: names of the classes that are told apart, in their order; none: all lesions are one class.
         class_mode: see `ClassPromptEncoder`.
         steps: see `ClassPromptEncoder`.
         drift: see `ClassPromptEncoder`.
@@ -81,7 +91,7 @@ class AutoMedSam(nn.Module):
     def __init__(
         self,
         sam: Sam,
-        classes: tuple[str, ...] = ("lesion",),
+        classes: Sequence[str] = (),
         *,
         class_mode: ClassMode = "embedding",
         steps: int = 7,
@@ -96,7 +106,7 @@ class AutoMedSam(nn.Module):
         self.classes = tuple(classes)
         self.residual = residual
         self.encoder = ClassPromptEncoder(
-            len(self.classes),
+            max(1, len(self.classes)),
             (grid[0], grid[1]),
             channels,
             class_mode=class_mode,
@@ -117,7 +127,11 @@ class AutoMedSam(nn.Module):
         """Plain values that decide a prediction beside the weights."""
         encoder = self.encoder
         asked = {"class_mode": encoder.class_mode, "steps": encoder.steps, "drift": encoder.drift}
-        about = {"variant": self.sam.variant, "image_size": self.sam.image_size, "classes": list(self.classes)}
+        about = {
+            "variant": self.sam.variant,
+            "image_size": self.sam.image_size,
+            "classes": "+".join(self.classes) or LESION,
+        }
         return {**about, **asked, "residual": self.residual, "lora_rank": lora_rank(self.sam.image_encoder)}
 
     def train(self, mode: bool = True) -> "AutoMedSam":
@@ -139,18 +153,18 @@ class AutoMedSam(nn.Module):
         """Segment `image` (B, 1, S, S) in [0, 1], whose `embedding` may be known already (a cache).
 
         Returns:
-            Logits (B, 1, S, S) of a lesion for one class, of background and classes (B, 1 + K, S, S) for several, or with
+            Logits (B, 1, S, S) of a lesion, or of background and classes (B, 1 + K, S, S) where some are told apart, or with
             `return_parts` the ClassMasks.
         """
         embedding = self.embed(image) if embedding is None else embedding
-        asked = [self._ask(embedding, number) for number in range(1, len(self.classes) + 1)]
+        asked = [self._ask(embedding, number) for number in range(1, self.encoder.classes + 1)]
         low, iou = (torch.cat(found, 1) for found in zip(*(mask for _, mask in asked), strict=True))
         logits = F.interpolate(low, image.shape[2:], mode="bilinear", align_corners=False)
         sparse, dense = (torch.stack(found, 1) for found in zip(*(prompts for prompts, _ in asked), strict=True))
-        parts = ClassMasks(logits, iou, sparse, dense)
+        parts = ClassMasks(logits, iou, sparse, dense, self.classes)
         if return_parts:
             return parts
-        return parts.logits if len(self.classes) == 1 else parts.with_background
+        return parts.with_background if self.classes else parts.logits
 
     def _ask(self, embedding: Tensor, number: int) -> tuple[PromptEmbeddings, tuple[Tensor, Tensor]]:
         """Prompts for one class, and SAM's low-resolution logits (B, 1, 4h, 4w) and IoU (B, 1)."""
@@ -192,4 +206,5 @@ def build(network: Mapping[str, Mapping[str, Any]]) -> nn.Module:
     """
     settings = dict(network["sam"])
     sam = build_sam(settings.pop("variant"), settings.pop("image_size"), lora_rank=settings.pop("lora_rank"))
-    return AutoMedSam(sam, **settings)
+    classes = settings.pop("classes")
+    return AutoMedSam(sam, () if classes == LESION else classes.split("+"), **settings)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ultrarefiner_monai.cross_validation.scores import Prediction, predictions, score_prediction
+from ultrarefiner_monai.cross_validation.scores import Prediction, predictions, score_row
 from ultrarefiner_monai.data.releases.roots import Root
 from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.metrics.scores import Row, calibrate_image
@@ -83,7 +83,7 @@ def _score(prediction: Prediction, dataset: str, root: Root) -> tuple[Row, np.nd
     """Row and calibration sums of an image, or what is wrong with its files."""
     try:
         maps, truth = prediction.read(root)
-        return score_prediction(prediction, dataset, maps, truth), calibrate_image(maps, truth)
+        return score_row(prediction, dataset, maps, truth), calibrate_image(maps, truth)
     except (DataError, ValueError) as error:
         return str(error)
 

@@ -6,7 +6,13 @@ from ultrarefiner_monai.systems.ultrarefiner import LARGEST, SAMS
 
 KEYS = (
     Key("variant", "choice", "SAM; `tiny` has random weights, for tests", choices=SAMS),
-    Key("image_size", "whole number", "side of the network's input in pixels; null: the variant's own", above=0, most=LARGEST),
+    Key(
+        "image_size",
+        "whole number",
+        "side of the network's input in pixels; null: the variant's own",
+        above=0,
+        most=LARGEST,
+    ),
     Key(
         "sam_checkpoint",
         "file",
@@ -46,6 +52,7 @@ SYSTEM = System(
                 key: f"sam.{key}"
                 for key in ("variant", "image_size", "lora_rank", "classes", "class_mode", "steps", "drift", "residual")
             },
+            classes="classes",
             weights=("sam_checkpoint",),
             short_schedule=4,
             rate=1e-4,

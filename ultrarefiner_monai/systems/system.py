@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ultrarefiner_monai.errors import DataError, did_you_mean
+from ultrarefiner_monai.systems.classes import told_apart
 from ultrarefiner_monai.systems.key import Key
 
 Fold = Literal["same", "all"]
@@ -31,6 +32,8 @@ class Stage:
         options: settings of a prediction that a MONAI Label client may change beside the threshold -> their dotted paths
             in the `network` of a model's card.
         settings: configuration key -> dotted path in the `network` of a model's card, for keys that decide the network.
+        classes: configuration key that names the classes which it tells apart (`classes.told_apart`), one of `settings`; empty
+            where it tells none.
         weights: configuration keys that name files of published weights.
         short_schedule: epochs that suffice on the embedded synthetic data set.
         rate: AdamW's learning rate where a trained model learns from the labels of a MONAI Label server.
@@ -48,6 +51,7 @@ class Stage:
     scored: bool = True
     options: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, str] = field(default_factory=dict)
+    classes: str = ""
     weights: tuple[str, ...] = ()
     short_schedule: int = 3
     rate: float = 1e-5
@@ -62,6 +66,17 @@ class Stage:
     def parts(self) -> tuple[str, ...]:
         """Names of the parts of its network in a card."""
         return tuple(dict.fromkeys(path.partition(".")[0] for path in self.settings.values()))
+
+    def classes_of(self, network: Mapping[str, Any]) -> tuple[str, ...]:
+        """The classes told apart by a network of this stage, as the `network` of its card describes it.
+
+        Raises:
+            DataError: they cannot be names of classes.
+        """
+        if not self.classes:
+            return ()
+        part, _, name = self.settings[self.classes].partition(".")
+        return told_apart(network[part][name])
 
 
 @dataclass(frozen=True)

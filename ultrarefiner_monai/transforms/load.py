@@ -100,7 +100,7 @@ class ClassMaskd(MapTransform):
 
     Args:
         keys: keys of masks.
-        classes: names of the classes in their order; a single one is that of every lesion.
+        classes: names of the classes in their order; where there are none, the mask stays as it is.
         class_key: key of the image's class.
 
     Raises:
@@ -121,7 +121,9 @@ class ClassMaskd(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return a copy of `data` with the masks numbered."""
         item = dict(data)
-        name = self.classes[0] if len(self.classes) == 1 else item[self.class_key]
+        if not self.classes:
+            return item
+        name = item[self.class_key]
         if name not in self.classes:
             raise DataError(f"{item.get('id', 'image')}: class {name}, expected one of {', '.join(self.classes)}")
         number = 1 + self.classes.index(name)

@@ -20,28 +20,32 @@ from ultrarefiner_monai.metrics.overlap import overlap_metrics
 class SaveMapsd(MapTransform):
     """Write each channel of a probability map (C, H, W) into a prediction folder of its own.
 
-    Channel c goes to `folder/channels[c]` (or `folder` itself where there is one channel), one NIfTI an image under the
+    Each goes to the folder of its name in `folder` (or `folder` itself where there is one channel), one NIfTI an image under the
     image's own name; `write_index` completes the folders with their `predictions.json`.
 
     Args:
         keys: the key of the map.
         folder: where the prediction folders go.
-        channels: name of each channel.
+        outputs: name of each output, whose channels come first.
+        classes: name of each class that is told apart, whose channels follow.
         index: fields of `PredictionIndex` that all images share, but for the model's hash.
-        truth_key: key of the true mask, whose Dice is noted in the index where there is one.
+        truth_key: key of the true mask; where there is one, the Dice of each output is noted in its index.
     """
 
     def __init__(
         self,
         keys: KeysCollection,
         folder: str,
-        channels: tuple[str, ...],
+        outputs: tuple[str, ...],
+        classes: tuple[str, ...],
         index: Mapping[str, Any],
         truth_key: str = "truth",
     ) -> None:
         super().__init__(keys)
         self.truth_key = truth_key
+        channels = (*outputs, *classes)
         names = channels if len(channels) > 1 else ("",)
+        self.outputs = len(outputs)
         self.folders = [Path(folder) / name for name in names]
         self.indices = [PredictionIndex(**index, model_sha256="") for _ in names]
 
@@ -49,8 +53,9 @@ class SaveMapsd(MapTransform):
         """Write the maps of one image and return `data` as it is."""
         maps = data[self.keys[0]].as_subclass(torch.Tensor).float().cpu().clamp(0, 1)
         item = {"id": data["id"], "image": data["name"], "width": int(data["width"]), "height": int(data["height"])}
-        for folder, index, prob in zip(self.folders, self.indices, maps, strict=True):
-            write_map(folder / index.add(item, self._dice(prob, data)), prob.numpy())
+        for number, (folder, index, prob) in enumerate(zip(self.folders, self.indices, maps, strict=True)):
+            dice = self._dice(prob, data) if number < self.outputs else None
+            write_map(folder / index.add(item, dice), prob.numpy())
         return data
 
     def _dice(self, prob: torch.Tensor, data: Mapping[Hashable, Any]) -> float | None:
@@ -67,22 +72,24 @@ class SaveMapsd(MapTransform):
 
 
 class SaveMaskd(MapTransform):
-    """Write the last channel of a probability map (C, H, W), thresholded, as an 8-bit PNG (0 and 255) of the image's size.
+    """Write a channel of a probability map (C, H, W), thresholded, as an 8-bit PNG (0 and 255) of the image's size.
 
     Args:
         keys: the key of the map.
         folder: where the masks go; `<image's stem>.png` each.
+        channel: that of the mask.
         threshold: probability from which a pixel is lesion.
     """
 
-    def __init__(self, keys: KeysCollection, folder: str, threshold: float = THRESHOLD) -> None:
+    def __init__(self, keys: KeysCollection, folder: str, channel: int = -1, threshold: float = THRESHOLD) -> None:
         super().__init__(keys)
         self.folder = Path(folder)
+        self.channel = channel
         self.threshold = threshold
 
     def __call__(self, data: Mapping[Hashable, Any]) -> Mapping[Hashable, Any]:
         """Write the mask of one image and return `data` as it is."""
-        mask = (data[self.keys[0]][-1] >= self.threshold).cpu().numpy()
+        mask = (data[self.keys[0]][self.channel] >= self.threshold).cpu().numpy()
         with atomic_write(self.folder / f"{Path(data['image_path']).stem}.png") as file:
             Image.fromarray(mask.astype(np.uint8) * 255).save(file, format="PNG")
         return data

@@ -9,6 +9,7 @@ from ultrarefiner_monai.networks import lite_medsam_weights
 from ultrarefiner_monai.networks.sam.build import VARIANTS as SAMS
 from ultrarefiner_monai.networks.transunet import STRIDE
 from ultrarefiner_monai.networks.transunet import VARIANTS as TRANSUNETS
+from ultrarefiner_monai.systems.classes import told_apart
 
 COARSE_SIZES = {
     name: (settings["img_size"], STRIDE) for name, settings in TRANSUNETS.items()
@@ -49,18 +50,16 @@ def resolve(
 def resolve_automedsam(
     request: Request, demonstration: bool, substitutions: Substitutions, starts: Mapping[str, str | None] | None = None
 ) -> Networks:
-    """AutoMedSAM's: complete variant, size and SAM's weights, and name its classes one by one.
+    """AutoMedSAM's: complete variant, size and SAM's weights.
 
     Raises:
-        DataError: as `resolve`, or classes that are empty or doubled.
+        DataError: as `resolve`, or what cannot be names of classes.
     """
     own = dict(request.own)
-    names = str(own["classes"]).split("+")
-    if not all(names) or len(set(names)) < len(names):
-        raise DataError(f"classes '{own['classes']}': expected lesion, or classes such as benign+malignant")
+    told_apart(own["classes"])
     _resolve_sam(own, not demonstration and request.mode == "evaluate", substitutions)
     parameters = {key: own[key] for key in request.stage.settings if key in own}
-    return Networks(own | {"classes": names}, own["image_size"], parameters, _weights(own))
+    return Networks(own, own["image_size"], parameters, _weights(own))
 
 
 def _weights(own: Mapping[str, Any]) -> dict[str, str]:

@@ -15,6 +15,7 @@ from ultrarefiner_monai.data.predictions import CoarseMaps
 from ultrarefiner_monai.data.releases import resolve
 from ultrarefiner_monai.errors import DataError, one_line_errors
 from ultrarefiner_monai.systems import Stage
+from ultrarefiner_monai.systems.classes import told_apart
 
 UNKNOWN_SPACING = [math.nan, math.nan]  # items of one batch have the same keys
 MOST_CACHED = 512  # px; 1000 images of that side take 1 GB
@@ -54,6 +55,11 @@ class Plan:
     def network(self) -> Mapping[str, Any]:
         """The stage's own keys, completed: variants, sizes, weights."""
         return self.networks.settings
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes that the network tells apart; empty where it tells none."""
+        return told_apart(self.network[self.stage.classes]) if self.stage.classes else ()
 
     @property
     def dataset(self) -> str:

@@ -27,7 +27,7 @@ KEYS = (
         "a plane for each class, or (as published) of its number",
         choices=("embedding", "scalar"),
     ),
-    Key("steps", "whole number", "T of the noise", above=0, most=1000),
+    Key("steps", "whole number", "T of the noise in training; 0: none", least=0, most=1000),
     Key("drift", "choice", "the class's plane is added once, or (as published) T times", choices=("mean", "sum")),
     Key("residual", "truth value", "add to SAM's own prompts of the whole image; false: as published"),
     Key("prompt_rate", "number", "learning rate of the class prompt encoder; null: 0.001, for a ViT 0.0001", above=0),

@@ -13,6 +13,7 @@ from ultrarefiner_monai.data.manifests.splits import Options
 from ultrarefiner_monai.data.phantom.phantom import generate_phantom
 from ultrarefiner_monai.data.releases.records import Record, Source
 from ultrarefiner_monai.data.releases.release import read_release
+from ultrarefiner_monai.systems import find_system
 
 SMALL = {"variant": "tiny", "image_size": 64, "epochs": 1, "batch_size": 4}
 TINY = {
@@ -62,12 +63,22 @@ def keys_of(name: str, root: Path) -> dict[str, str]:
 @pytest.fixture(scope="session")
 def small_cv(small_release, tmp_path_factory):
     """A complete cross-validation of the small release: two folds through three phases, with its table."""
+    return _conducted(small_release, tmp_path_factory.mktemp("study"), TINY)
+
+
+@pytest.fixture(scope="session")
+def small_class_cv(small_release, tmp_path_factory):
+    """A complete cross-validation of a system that tells classes apart, on the folds and test images of `small_cv`."""
+    values = {"automedsam": {**TINY_OF_OTHERS["automedsam"], "classes": "benign+malignant"}}
+    return _conducted(small_release, tmp_path_factory.mktemp("class_study"), values, "automedsam")
+
+
+def _conducted(keys: dict[str, str], out: Path, values: dict[str, dict], system: str | None = None):
     from ultrarefiner_monai.cross_validation.conduct import conduct
     from ultrarefiner_monai.cross_validation.tasks import CrossValidation
 
-    out = tmp_path_factory.mktemp("study")
-    shared = {"manifest": small_release["manifest"], "tracking_uri": f"sqlite:///{out / 'mlruns.db'}"}
-    cv = CrossValidation("PHANTOM", small_release["data_root"], Path(out), None, shared, TINY)
+    shared = {"manifest": keys["manifest"], "tracking_uri": f"sqlite:///{out / 'mlruns.db'}"}
+    cv = CrossValidation(keys["dataset"], keys["data_root"], out, None, shared, values, system=find_system(system))
     (cv.table,) = conduct([cv])
     return cv
 

@@ -10,6 +10,7 @@ from ultrarefiner_monai.metrics.classes import (
     RATES,
     class_mask,
     class_probability,
+    image_class,
     known_rows,
     score_classes,
     summarise_classes,
@@ -30,6 +31,15 @@ def test_the_class_of_an_image_is_that_of_its_lesion():
     lesion, classes = maps([[0.1, 0.0]], [[0.0, 0.3]])  # none is: the highest of each
     assert class_probability(lesion, classes) == pytest.approx([0.25, 0.75])
     assert class_probability(np.zeros((1, 2)), np.zeros((2, 1, 2))).tolist() == [0.5, 0.5]
+
+
+def test_the_likeliest_class_is_told_by_its_name():
+    lesion, (first, second) = maps([[0.1, 0.0]], [[0.0, 0.3]])
+    assert image_class(lesion, {"benign": first, "malignant": second}) == {
+        "class": "malignant",
+        "class_probability": pytest.approx(0.75),
+    }
+    assert image_class(lesion, {}) == {}
 
 
 def test_dice_of_each_class_by_hand():

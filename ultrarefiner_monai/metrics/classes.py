@@ -34,6 +34,20 @@ def class_probability(lesion: np.ndarray, classes: np.ndarray) -> np.ndarray:
     return evidence / total if total > 0 else np.full(len(classes), 1 / len(classes))
 
 
+def image_class(lesion: np.ndarray, classes: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """`class`, the likeliest of the image, and its `class_probability`; nothing where none are told apart.
+
+    Args:
+        lesion: (H, W) probability of a lesion of any class.
+        classes: name of each class -> its probability (H, W).
+    """
+    if not classes:
+        return {}
+    probability = class_probability(lesion, np.stack(list(classes.values())))
+    likeliest = int(probability.argmax())
+    return {"class": list(classes)[likeliest], "class_probability": float(probability[likeliest])}
+
+
 def class_mask(lesion: np.ndarray, classes: np.ndarray, threshold: float = THRESHOLD) -> np.ndarray:
     """Mask (H, W) uint8 of the classes' numbers 1..K, each pixel of the lesion's mask having its likeliest class, and 0.
 

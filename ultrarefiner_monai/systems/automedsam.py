@@ -56,7 +56,7 @@ SYSTEM = System(
             weights=("sam_checkpoint",),
             short_schedule=4,
             rate=1e-4,
-            loss={"_target_": "ultrarefiner_monai.losses.ClassMaskLoss"},
+            loss={"_target_": "ultrarefiner_monai.losses.ClassMaskLoss", "weighting": "fixed"},
         ),
     ),
     quick={"automedsam": {"variant": "lite_medsam", "image_size": 128, "batch_size": 8, "epochs": 4}},
@@ -65,4 +65,5 @@ SYSTEM = System(
     builder="ultrarefiner_monai.networks.automedsam:build",
     describer="ultrarefiner_monai.networks.automedsam:describe",
     resolver="ultrarefiner_monai.bundle.preflight.networks:resolve_automedsam",
+    exporter="ultrarefiner_monai.networks.automedsam:exported_parts",
 )

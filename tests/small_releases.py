@@ -20,7 +20,9 @@ TINY = {
     "phase2": {**SMALL, "cache_embeddings": False},
     "phase3": {**SMALL, "cache_embeddings": False, "coarse_variant": "tiny", "coarse_size": 64},
 }
-TINY_OF_OTHERS = {"automedsam": {**SMALL, "cache_embeddings": False}}  # stages that the small study is not made of
+TINY_OF_OTHERS = {  # stages that the small study is not made of
+    "automedsam": {**SMALL, "classes": "benign+malignant", "cache_embeddings": False}
+}
 BUSI = [
     f"{kind}/{kind} ({n})" for kind, count in (("benign", 4), ("malignant", 4), ("normal", 8)) for n in range(count)
 ]
@@ -62,12 +64,29 @@ def keys_of(name: str, root: Path) -> dict[str, str]:
 @pytest.fixture(scope="session")
 def small_cv(small_release, tmp_path_factory):
     """A complete cross-validation of the small release: two folds through three phases, with its table."""
+    return _cross_validated(small_release, tmp_path_factory.mktemp("study"), TINY)
+
+
+@pytest.fixture(scope="session")
+def class_cv(small_release, tmp_path_factory):
+    """The same release, two folds through the stage that tells classes apart."""
+    return _cross_validated(small_release, tmp_path_factory.mktemp("classes"), TINY_OF_OTHERS, "automedsam")
+
+
+@pytest.fixture
+def cv_of(request):
+    """The small cross-validation that has a stage, by the stage's name."""
+    return lambda stage: request.getfixturevalue("small_cv" if stage in TINY else "class_cv")
+
+
+def _cross_validated(release: dict[str, str], out: Path, settings: dict[str, dict], system: str = "ultrarefiner"):
     from ultrarefiner_monai.cross_validation.conduct import conduct
     from ultrarefiner_monai.cross_validation.tasks import CrossValidation
+    from ultrarefiner_monai.systems import find_system
 
-    out = tmp_path_factory.mktemp("study")
-    shared = {"manifest": small_release["manifest"], "tracking_uri": f"sqlite:///{out / 'mlruns.db'}"}
-    cv = CrossValidation("PHANTOM", small_release["data_root"], Path(out), None, shared, TINY)
+    shared = {"manifest": release["manifest"], "tracking_uri": f"sqlite:///{out / 'mlruns.db'}"}
+    method = find_system(system)
+    cv = CrossValidation("PHANTOM", release["data_root"], out, None, shared, settings, system=method)
     (cv.table,) = conduct([cv])
     return cv
 

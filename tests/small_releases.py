@@ -1,6 +1,7 @@
 """Small data sets and the smallest networks, so that whole bundles run in seconds."""
 
 import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -62,15 +63,17 @@ def keys_of(name: str, root: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def small_cv(small_release, tmp_path_factory):
+def small_cv(small_release, tmp_path_factory, migrated_database):
     """A complete cross-validation of the small release: two folds through three phases, with its table."""
-    return _cross_validated(small_release, tmp_path_factory.mktemp("study"), TINY)
+    return _cross_validated(small_release, tmp_path_factory.mktemp("study"), migrated_database, TINY)
 
 
 @pytest.fixture(scope="session")
-def class_cv(small_release, tmp_path_factory):
+def class_cv(small_release, tmp_path_factory, migrated_database):
     """The same release, two folds through the stage that tells classes apart."""
-    return _cross_validated(small_release, tmp_path_factory.mktemp("classes"), TINY_OF_OTHERS, "automedsam")
+    out = tmp_path_factory.mktemp("classes")
+    settings = {stage: {**keys, "log_model": False} for stage, keys in TINY_OF_OTHERS.items()}
+    return _cross_validated(small_release, out, migrated_database, settings, "automedsam")
 
 
 @pytest.fixture
@@ -79,12 +82,16 @@ def cv_of(request):
     return lambda stage: request.getfixturevalue("small_cv" if stage in TINY else "class_cv")
 
 
-def _cross_validated(release: dict[str, str], out: Path, settings: dict[str, dict], system: str = "ultrarefiner"):
+def _cross_validated(
+    release: dict[str, str], out: Path, database: Path, settings: dict[str, dict], system: str = "ultrarefiner"
+):
+    """All folds through all stages of a system, with the table, tracked in a copy of an empty MLflow database."""
     from ultrarefiner_monai.cross_validation.conduct import conduct
     from ultrarefiner_monai.cross_validation.tasks import CrossValidation
     from ultrarefiner_monai.systems import find_system
 
-    shared = {"manifest": release["manifest"], "tracking_uri": f"sqlite:///{out / 'mlruns.db'}"}
+    store = shutil.copy(database, out / "mlruns.db")
+    shared = {"manifest": release["manifest"], "tracking_uri": f"sqlite:///{store}"}
     method = find_system(system)
     cv = CrossValidation("PHANTOM", release["data_root"], out, None, shared, settings, system=method)
     (cv.table,) = conduct([cv])

@@ -1,13 +1,10 @@
 """Which images a network that tells classes apart can learn from, and which it is scored on."""
 
-import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ultrarefiner_monai.bundle.preflight import Plan
 from ultrarefiner_monai.errors import DataError, one_line_errors, shown
-
-logger = logging.getLogger(__name__)
 
 SHOWN = 10  # ids
 
@@ -16,20 +13,18 @@ SHOWN = 10  # ids
 def of_classes(plan: Plan, items: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The items, which a training checks (`check_classes`); an evaluation scores those of other classes, too.
 
-    It scores their masks as any other, and counts them in no rate of the classes; a warning tells how many there are.
-
     Raises:
         SystemExit: as `check_classes`.
     """
     if plan.request.mode == "train":
         check_classes(plan.dataset, plan.classes, items)
-    elif plan.classes and (other := _others(plan.classes, items)):
-        logger.warning(
-            "%s: %s; their masks are scored, in the rates of the classes they do not count",
-            plan.dataset,
-            _told(plan.classes, other),
-        )
     return items
+
+
+def describe_others(classes: Sequence[str], items: Sequence[Mapping[str, Any]]) -> str:
+    """What becomes of images that are scored and of none of the `classes` told apart; empty where there are none."""
+    other = _others(classes, items) if classes else ()
+    return f"{_told(classes, other)}: their masks are scored, and they count in no rate of the classes" if other else ""
 
 
 def check_classes(dataset: str, classes: Sequence[str], items: Sequence[Mapping[str, Any]]) -> None:

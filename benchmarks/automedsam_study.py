@@ -68,7 +68,9 @@ def missed(rows: Sequence[Row], methods: Sequence[str]) -> list[str]:
         names = {row["id"] for row in coarse if belongs(row["fold"])}
         for method in methods:
             dice = np.array([r["dice"] for r in rows if r["method"] == method and r["id"] in names])
-            counts = f"{(dice >= MISSED).sum()} | {(dice >= FOUND).sum()} | {dice.mean() if len(dice) else float('nan'):.3f}"
+            counts = (
+                f"{(dice >= MISSED).sum()} | {(dice >= FOUND).sum()} | {dice.mean() if len(dice) else float('nan'):.3f}"
+            )
             lines.append(f"| {method}, {place} | {len(names)} | {counts} |")
     return lines
 

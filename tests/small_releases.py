@@ -1,6 +1,7 @@
 """Small data sets and the smallest networks, so that whole bundles run in seconds."""
 
 import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,7 +22,9 @@ TINY = {
     "phase2": {**SMALL, "cache_embeddings": False},
     "phase3": {**SMALL, "cache_embeddings": False, "coarse_variant": "tiny", "coarse_size": 64},
 }
-TINY_OF_OTHERS = {"automedsam": {**SMALL, "cache_embeddings": False}}  # stages that the small study is not made of
+TINY_OF_OTHERS = {  # stages that the small study is not made of
+    "automedsam": {**SMALL, "classes": "benign+malignant", "cache_embeddings": False}
+}
 BUSI = [
     f"{kind}/{kind} ({n})" for kind, count in (("benign", 4), ("malignant", 4), ("normal", 8)) for n in range(count)
 ]
@@ -61,24 +64,36 @@ def keys_of(name: str, root: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def small_cv(small_release, tmp_path_factory):
+def small_cv(small_release, tmp_path_factory, migrated_database):
     """A complete cross-validation of the small release: two folds through three phases, with its table."""
-    return _conducted(small_release, tmp_path_factory.mktemp("study"), TINY)
+    return _cross_validated(small_release, tmp_path_factory.mktemp("study"), migrated_database, TINY)
 
 
 @pytest.fixture(scope="session")
-def small_class_cv(small_release, tmp_path_factory):
-    """A complete cross-validation of a system that tells classes apart, on the folds and test images of `small_cv`."""
-    values = {"automedsam": {**TINY_OF_OTHERS["automedsam"], "classes": "benign+malignant"}}
-    return _conducted(small_release, tmp_path_factory.mktemp("class_study"), values, "automedsam")
+def class_cv(small_release, tmp_path_factory, migrated_database):
+    """The same release, two folds through the stage that tells classes apart."""
+    out = tmp_path_factory.mktemp("classes")
+    settings = {stage: {**keys, "log_model": False} for stage, keys in TINY_OF_OTHERS.items()}
+    return _cross_validated(small_release, out, migrated_database, settings, "automedsam")
 
 
-def _conducted(keys: dict[str, str], out: Path, values: dict[str, dict], system: str | None = None):
+@pytest.fixture
+def cv_of(request):
+    """The small cross-validation that has a stage, by the stage's name."""
+    return lambda stage: request.getfixturevalue("small_cv" if stage in TINY else "class_cv")
+
+
+def _cross_validated(
+    release: dict[str, str], out: Path, database: Path, settings: dict[str, dict], system: str = "ultrarefiner"
+):
+    """All folds through all stages of a system, with the table, tracked in a copy of an empty MLflow database."""
     from ultrarefiner_monai.cross_validation.conduct import conduct
     from ultrarefiner_monai.cross_validation.tasks import CrossValidation
 
-    shared = {"manifest": keys["manifest"], "tracking_uri": f"sqlite:///{out / 'mlruns.db'}"}
-    cv = CrossValidation(keys["dataset"], keys["data_root"], out, None, shared, values, system=find_system(system))
+    store = shutil.copy(database, out / "mlruns.db")
+    shared = {"manifest": release["manifest"], "tracking_uri": f"sqlite:///{store}"}
+    method = find_system(system)
+    cv = CrossValidation("PHANTOM", release["data_root"], out, None, shared, settings, system=method)
     (cv.table,) = conduct([cv])
     return cv
 

@@ -12,8 +12,9 @@ from PIL import Image
 
 from ultrarefiner_monai.bundle.paths import BUNDLES
 from ultrarefiner_monai.cross_validation.tasks import run_bundle
+from ultrarefiner_monai.systems import all_stages, find_stage
 
-PHASES = ("phase1", "phase2", "phase3")
+STAGES = tuple(all_stages())  # each has a bundle of its name
 KINDS = (("train",), ("train", "evaluate"), ("train", "multi_gpu_train"), ("inference",))
 FORMAT = Path(__file__).parent / "network_data_format.schema.json"
 
@@ -31,19 +32,20 @@ def one_process_group():
     return {"LOCAL_RANK": "0", "RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
 
 
-@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize("names", KINDS, ids="+".join)
-def test_no_required_property_is_missing(phase, names, small_cv, small_release, monkeypatch):
+def test_no_required_property_is_missing(stage, names, cv_of, small_release, monkeypatch):
     """Properties are resolved for the check: every network, loader and engine of the configuration is built."""
-    known = set().union(*(json.loads((BUNDLES / phase / "configs" / f"{name}.json").read_text()) for name in names))
-    keys = small_cv.settings[phase] | small_release | {"output_dir": str(small_cv.folder(phase, 0))}
+    known = set().union(*(json.loads((BUNDLES / stage / "configs" / f"{name}.json").read_text()) for name in names))
+    cv, found = cv_of(stage), find_stage(stage)[1]
+    keys = cv.settings[stage] | small_release | {"output_dir": str(cv.folder(stage, 0))}
     keys |= {"dataset_name": "PHANTOM"} if names == ("inference",) else {"dataset": "PHANTOM"}
-    keys["coarse_predictions"] = str(small_cv.out / "phase1")
-    keys |= {f"{name}_checkpoint": str(small_cv.folder(name, 0) / "model.pt") for name in ("phase1", "phase2")}
+    keys |= {key: str(cv.out / name) for key, name in found.feeds.items()}
+    keys |= {key: str(cv.folder(name, 0) / "model.pt") for key, name in found.starts.items()}
     if names == ("inference",):
         del keys["dataset"]
     keys["overwrite"] = True  # a training that begins removes what is there; this one never does
-    run = workflow(phase, names, **{key: value for key, value in keys.items() if key in known})
+    run = workflow(stage, names, **{key: value for key, value in keys.items() if key in known})
     for name, value in one_process_group().items():
         monkeypatch.setenv(name, value)
     run.initialize()
@@ -52,24 +54,24 @@ def test_no_required_property_is_missing(phase, names, small_cv, small_release, 
         run.finalize()
 
 
-@pytest.mark.parametrize("phase", PHASES)
-def test_metadata_follows_the_format_and_its_own_version(phase):
-    metadata = json.loads((BUNDLES / phase / "configs" / "metadata.json").read_text(encoding="utf-8"))
+@pytest.mark.parametrize("stage", STAGES)
+def test_metadata_follows_the_format_and_its_own_version(stage):
+    metadata = json.loads((BUNDLES / stage / "configs" / "metadata.json").read_text(encoding="utf-8"))
     assert metadata["version"] in metadata["changelog"]
     jsonschema.validate(metadata["network_data_format"], json.loads(FORMAT.read_text(encoding="utf-8")))
-    assert (BUNDLES / phase / "LICENSE").read_text(encoding="utf-8").lstrip().startswith("Apache License")
+    assert (BUNDLES / stage / "LICENSE").read_text(encoding="utf-8").lstrip().startswith("Apache License")
 
 
-@pytest.mark.parametrize("phase", PHASES)
-def test_network_keeps_what_the_metadata_say(phase, tmp_path):
+@pytest.mark.parametrize("stage", STAGES)
+def test_network_keeps_what_the_metadata_say(stage, tmp_path):
     """At a small size: MONAI's own check feeds one picture and compares shape and type of the output."""
-    configs = BUNDLES / phase / "configs"
+    configs = BUNDLES / stage / "configs"
     metadata = json.loads((configs / "metadata.json").read_text(encoding="utf-8"))
     for part in ("inputs", "outputs"):
         next(iter(metadata["network_data_format"][part].values()))["spatial_shape"] = [64, 64]
     (tmp_path / "metadata.json").write_text(json.dumps(metadata))
     keys = {"variant": "tiny", "image_size": 64, "images": str(tmp_path)}
-    if phase == "phase3":
+    if stage == "phase3":
         keys |= {"coarse_variant": "tiny", "coarse_size": 64}
     verify_net_in_out(
         "network_def", meta_file=str(tmp_path / "metadata.json"), config_file=str(configs / "inference.json"), **keys
@@ -176,30 +178,31 @@ def test_phase2_refuses_predictions_that_do_not_cover_its_items(small_cv, small_
         run.initialize()
 
 
-@pytest.mark.parametrize("phase", PHASES)
-def test_evaluate_scores_the_test_split(phase, small_cv, small_release):
-    keys = small_cv.settings[phase] | small_release | {"output_dir": str(small_cv.folder(phase, 0))}
-    if phase == "phase2":
-        keys["coarse_predictions"] = str(small_cv.out / "phase1")
-    keys["tracking_uri"] = small_cv.shared["tracking_uri"]
-    done = run_bundle(phase, "evaluate", **keys)
+@pytest.mark.parametrize("stage", STAGES)
+def test_evaluate_scores_the_test_split(stage, cv_of, small_release):
+    cv, found = cv_of(stage), find_stage(stage)[1]
+    keys = cv.settings[stage] | small_release | {"output_dir": str(cv.folder(stage, 0))}
+    keys |= {key: str(cv.out / name) for key, name in found.feeds.items()}
+    keys["tracking_uri"] = cv.shared["tracking_uri"]
+    done = run_bundle(stage, "evaluate", **keys)
     metrics = done.parser.get_parsed_content("validate#evaluator").state.metrics
-    assert {"coarse_dice", "coarse_hd95"} <= metrics.keys()
-    assert ("refined_dice" in metrics) == (phase != "phase1")
-    rows = (small_cv.folder(phase, 0) / "test" / "per_image.csv").read_text().splitlines()
-    assert len(rows) == 1 + len(small_cv.manifest.testing)
+    assert {f"{output}_{name}" for output in found.outputs for name in ("dice", "hd95")} <= metrics.keys()
+    assert ("refined_dice" in metrics) == ("refined" in found.outputs)
+    rows = (cv.folder(stage, 0) / "test" / "per_image.csv").read_text().splitlines()
+    assert len(rows) == 1 + len(cv.manifest.testing)
 
 
-@pytest.mark.parametrize("phase", ["phase1", "phase3"])
-def test_inference_on_a_folder_of_pictures_keeps_size_and_orientation(phase, small_cv, tmp_path):
+@pytest.mark.parametrize("stage", ["phase1", "phase3", "automedsam"])
+def test_inference_on_a_folder_of_pictures_keeps_size_and_orientation(stage, cv_of, tmp_path):
     pictures = tmp_path / "pictures"
     pictures.mkdir()
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (50, 90), dtype=np.uint8)).save(pictures / "wide.png")
     Image.new("RGBA", (33, 71), (90, 90, 90, 255)).save(pictures / "tall.png")
-    keys = {key: value for key, value in small_cv.settings[phase].items() if key not in ("epochs", "cache_embeddings")}
-    checkpoint = str(small_cv.folder(phase, 0) / "model.pt")
+    cv = cv_of(stage)
+    keys = {key: value for key, value in cv.settings[stage].items() if key not in ("epochs", "cache_embeddings")}
+    checkpoint = str(cv.folder(stage, 0) / "model.pt")
     run_bundle(
-        phase, "inference", images=str(pictures), checkpoint=checkpoint, predictions_dir=str(tmp_path / "masks"), **keys
+        stage, "inference", images=str(pictures), checkpoint=checkpoint, predictions_dir=str(tmp_path / "masks"), **keys
     )
     assert Image.open(tmp_path / "masks" / "wide.png").size == (90, 50)
     assert Image.open(tmp_path / "masks" / "tall.png").size == (33, 71)

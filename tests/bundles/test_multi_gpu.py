@@ -8,18 +8,18 @@ import pytest
 from command_line import options
 
 from ultrarefiner_monai.bundle.paths import BUNDLES
+from ultrarefiner_monai.systems import all_stages, find_stage
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("phase", ["phase1", "phase2", "phase3"])
-def test_two_processes_train(phase, small_cv, small_release, tmp_path):
+@pytest.mark.parametrize("phase", all_stages())
+def test_two_processes_train(phase, cv_of, small_release, tmp_path):
     configs = [str(BUNDLES / phase / "configs" / f"{name}.json") for name in ("train", "multi_gpu_train")]
-    keys = {**small_release, **small_cv.settings[phase], "batch_size": 2}
+    cv, stage = cv_of(phase), find_stage(phase)[1]
+    keys = {**small_release, **cv.settings[phase], "batch_size": 2}
     keys |= {"output_dir": str(tmp_path / "out"), "tracking_uri": f"sqlite:///{tmp_path}/m.db"}
-    if phase == "phase2":
-        keys["coarse_predictions"] = str(small_cv.out / "phase1")
-    if phase == "phase3":
-        keys |= {f"{name}_checkpoint": str(small_cv.folder(name, 0) / "model.pt") for name in ("phase1", "phase2")}
+    keys |= {key: str(cv.out / name) for key, name in stage.feeds.items()}
+    keys |= {key: str(cv.folder(name, 0) / "model.pt") for key, name in stage.starts.items()}
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     command = [*torchrun, "-m", "monai.bundle", "run", "--config_file", str(configs), *options(keys)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
@@ -37,4 +37,4 @@ def test_two_processes_train(phase, small_cv, small_release, tmp_path):
     card = json.loads((tmp_path / "out" / "model.json").read_text())
     assert card["epoch"] == 1
     rows = (tmp_path / "out" / "per_image.csv").read_text().splitlines()
-    assert len(rows) == 1 + len(small_cv.manifest.split("val", 0))
+    assert len(rows) == 1 + len(cv.manifest.split("val", 0))

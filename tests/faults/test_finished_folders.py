@@ -80,8 +80,8 @@ def test_a_finished_training_is_not_replaced_unasked(training, store, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.fault(30)
-def test_a_finished_training_of_every_stage(stage, small_cv, stage_keys, tmp_path):
-    folder = small_cv.folder(stage, 0)
+def test_a_finished_training_of_every_stage(stage, cv_of, stage_keys, tmp_path):
+    folder = cv_of(stage).folder(stage, 0)
     refuses(stage, folder, tmp_path, **stage_keys | {"output_dir": str(folder)})
 
 

@@ -13,6 +13,8 @@ from torch import nn
 from ultrarefiner_monai.handlers import CheckpointError, CheckpointHandler, TrackTraining, load_model, save_model
 from ultrarefiner_monai.handlers.steps import NonFiniteError, TrainingStep
 from ultrarefiner_monai.models.weights import not_finite
+from ultrarefiner_monai.systems import find_stage
+from ultrarefiner_monai.systems.keys import configuration
 
 
 @pytest.fixture
@@ -184,7 +186,8 @@ def test_a_poisoned_model_is_not_used(tmp_path):
 @pytest.mark.slow
 @pytest.mark.fault(6)
 def test_a_rate_that_is_far_too_high_ends_every_stage(stage, stage_keys, tmp_path):
-    rates = {"phase3": {"coarse_rate": 1e30, "refiner_rate": 1e30}}.get(stage, {"learning_rate": 1e30})
+    own = configuration(find_stage(stage)[1])
+    rates = {key: 1e30 for key in own if key.endswith("_rate") and key != "cache_rate"}
     done = run_command(stage, tmp_path, **stage_keys, **rates)
     (line,) = done.stderr.splitlines()[-1:]
     assert done.returncode == 1 and "not finite, images" in line, done.stderr[-1000:]

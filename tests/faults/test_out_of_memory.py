@@ -13,8 +13,11 @@ from torch import nn
 from ultrarefiner_monai.devices import out_of_memory
 from ultrarefiner_monai.handlers.steps import TrainingStep
 from ultrarefiner_monai.handlers.steps.micro_batches import pieces
-from ultrarefiner_monai.losses import DiceCELoss, JointLoss, RefinedLoss
+from ultrarefiner_monai.losses import ClassMaskLoss, DiceCELoss, JointLoss, RefinedLoss
 from ultrarefiner_monai.models.inferers import AutocastInferer, OutOfMemoryError, memory_errors
+from ultrarefiner_monai.networks import AutoMedSam, build_sam
+from ultrarefiner_monai.networks.automedsam import ClassMasks
+from ultrarefiner_monai.networks.class_prompts import PromptEmbeddings
 from ultrarefiner_monai.networks.refiner import Refinement
 
 MIB = 2**20
@@ -124,10 +127,22 @@ def refinement(logits):
     return Refinement(**{**values, "candidates": candidates, "iou": candidates.sigmoid().mean((2, 3))})
 
 
+def class_masks(logits):
+    """The parts that a loss of classes takes, all of them from `logits` (B, 1, H, W)."""
+    corner = logits[..., :2, :4]
+    both = torch.cat((logits, -logits), 1)
+    return ClassMasks(both, both.mean((2, 3)), torch.cat((corner, -corner), 1), torch.stack((logits, -logits), 1))
+
+
+def teacher(boxes, masks):
+    return PromptEmbeddings(boxes[:, None].expand(-1, 2, -1), masks.float())
+
+
 @pytest.mark.fault(7)
 @pytest.mark.parametrize(
     ("loss", "parts"),
     [
+        (ClassMaskLoss(teacher), class_masks),
         (DiceCELoss(), lambda x: x),
         (RefinedLoss(0.3), refinement),
         (JointLoss(), refinement),
@@ -148,6 +163,31 @@ def test_every_loss_is_a_mean_over_images(loss, parts):
     assert float(added) == pytest.approx(float(whole), rel=1e-6)
     for a, b in zip(found, expected, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.fault(7)
+def test_noise_of_a_training_is_the_same_in_pieces():
+    """A network that draws noise has the gradients of the whole batch, too."""
+    torch.manual_seed(0)
+    network = AutoMedSam(build_sam("tiny", 64), ("a", "b"), residual=False).train()
+    loss = ClassMaskLoss(network.teach)
+    images, target = torch.rand(5, 1, 64, 64), torch.zeros(5, 1, 64, 64)
+    target[:, :, 10:30, 10:40] = torch.tensor([1.0, 2.0, 1.0, 1.0, 2.0]).view(5, 1, 1, 1)
+    learned = [parameter for parameter in (*network.parameters(), *loss.parameters()) if parameter.requires_grad]
+
+    def gradients(size, seed=1):
+        torch.manual_seed(seed)
+        batches = pieces({"image": images, "label": target}, size)
+        total = sum(
+            share * loss(network(piece["image"], return_parts=True), piece["label"]) for piece, share in batches
+        )
+        return torch.autograd.grad(total, learned, allow_unused=True)
+
+    def largest_difference(found):
+        pairs = [(a, b) for a, b in zip(found, gradients(5), strict=True) if b is not None]
+        return max((a - b).abs().max() / b.abs().max().clamp(min=1e-4) for a, b in pairs)
+
+    assert largest_difference(gradients(2)) < 1e-3 < 0.1 < largest_difference(gradients(2, seed=2))
 
 
 @pytest.mark.fault(7)

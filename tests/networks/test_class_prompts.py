@@ -48,19 +48,27 @@ def test_noise_in_one_go_equals_noise_step_by_step(steps, variance):
     assert abs(draws.mean().item()) < 5 * noise_scale(steps) / math.sqrt(len(draws))
 
 
-def test_noise_is_of_the_training_and_of_its_seed():
+def test_noise_is_added_to_the_embedding():
     encoder, embedding, label = make(), torch.randn(2, 16, *GRID), torch.tensor([1, 2])
+    noise = torch.randn(2, 16, *GRID)
     assert torch.equal(encoder(embedding, label).dense, encoder(embedding, label).dense)
-    encoder.train()
+    torch.testing.assert_close(encoder(embedding, label, noise), encoder(embedding + noise, label))
 
-    def seeded(seed):
+
+def test_noise_is_drawn_for_each_image_and_class_from_the_seed():
+    encoder, embedding = make(), torch.zeros(400, 16, *GRID)
+
+    def seeded(seed, *parts):
         torch.manual_seed(seed)
-        return encoder(embedding, label).dense
+        return torch.cat([encoder.draw_noise(part) for part in parts])
 
-    assert torch.equal(seeded(1), seeded(1)) and not torch.equal(seeded(1), seeded(2))
-    torch.manual_seed(3)
-    noised = encoder.eval()(embedding, label, noise=True).dense
-    assert not torch.equal(noised, encoder(embedding, label).dense)
+    noise = seeded(1, embedding)
+    assert noise.shape == (400, 2, 16, *GRID)
+    assert torch.equal(noise, seeded(1, embedding)) and not torch.equal(noise, seeded(2, embedding))
+    assert noise.std().item() == pytest.approx(math.sqrt(0.52742), rel=0.01)
+    assert torch.equal(noise, seeded(1, embedding[:3], embedding[3:4], embedding[4:]))  # pieces of a batch
+    planes = noise.flatten(2)[:2].flatten(0, 1)
+    assert torch.corrcoef(planes).fill_diagonal_(0).abs().max() < 0.15  # no image or class has another's
 
 
 @pytest.mark.parametrize(("drift", "times"), [("mean", 1), ("sum", 7)])

@@ -1,5 +1,6 @@
-"""Which images a network that tells classes apart can learn from and be scored on."""
+"""Which images a network that tells classes apart can learn from, and which it is scored on."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ultrarefiner_monai.bundle.preflight import Plan
@@ -10,23 +11,49 @@ SHOWN = 10  # ids
 
 @one_line_errors
 def of_classes(plan: Plan, items: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The items, each of which is of one of the classes that the plan's network tells apart.
+    """The items, which a training checks (`check_classes`); an evaluation scores those of other classes, too.
 
     Raises:
-        SystemExit: items of other classes, or none at all of one of them; the first ids are told.
+        SystemExit: as `check_classes`.
     """
-    classes = plan.classes
+    if plan.request.mode == "train":
+        check_classes(plan.dataset, plan.classes, items)
+    return items
+
+
+def describe_others(classes: Sequence[str], items: Sequence[Mapping[str, Any]]) -> str:
+    """What becomes of images that are scored and of none of the `classes` told apart; empty where there are none."""
+    other = _others(classes, items) if classes else ()
+    return f"{_told(classes, other)}: their masks are scored, and they count in no rate of the classes" if other else ""
+
+
+def check_classes(dataset: str, classes: Sequence[str], items: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse images that a network which tells `classes` apart, if any, cannot learn from or be chosen by.
+
+    Raises:
+        DataError: images of other classes, or none at all of one of them; the first ids are told.
+    """
     if not classes:
-        return items
-    other = [item for item in items if item["class"] not in classes]
-    if other:
-        found = sorted({item["class"] for item in other})
+        return
+    if other := _others(classes, items):
+        names = shown([item["id"] for item in other], SHOWN)
         raise DataError(
-            f"{plan.dataset}: {len(other)} images of class {', '.join(found)}, expected {', '.join(classes)}: "
-            f"{shown([item['id'] for item in other], SHOWN)}; use --classes {'+'.join(sorted({*classes, *found}))}, or "
-            "--classes lesion"
+            f"{dataset}: {_told(classes, other)}: {names}; use --classes lesion, or a manifest without them"
         )
     absent = [name for name in classes if all(item["class"] != name for item in items)]
     if absent:
-        raise DataError(f"{plan.dataset}: no image of class {', '.join(absent)} in this fold; use --classes lesion")
-    return items
+        found = ", ".join(sorted({item["class"] for item in items}))
+        raise DataError(
+            f"{dataset}: no image of class {', '.join(absent)} among {len(items)} of a fold, all of class {found}; use "
+            "--classes lesion, or a manifest with fewer folds"
+        )
+
+
+def _others(classes: Sequence[str], items: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return [item for item in items if item["class"] not in classes]
+
+
+def _told(classes: Sequence[str], other: Sequence[Mapping[str, Any]]) -> str:
+    """How many images are of which other classes."""
+    found = ", ".join(sorted({item["class"] for item in other}))
+    return f"{len(other)} images of class {found}, expected {', '.join(classes)}"

@@ -10,6 +10,7 @@ from monai.engines import SupervisedEvaluator
 from torch import nn
 
 from ultrarefiner_monai import __version__
+from ultrarefiner_monai.bundle.classes import describe_others
 from ultrarefiner_monai.bundle.preflight import Plan
 from ultrarefiner_monai.bundle.preflight.data import write_excluded
 from ultrarefiner_monai.bundle.preflight.provenance import EXTERNAL, describe_overlap, overlap_with_training
@@ -41,10 +42,11 @@ def evaluate(plan: Plan, network: nn.Module, tracker: Tracker, evaluator: Superv
     split = str(plan.request.split)
     images = len(evaluator.data_loader.dataset)  # type: ignore[union-attr, arg-type]
     facts = evaluation_facts(plan, split, images)
+    others = describe_others(plan.classes, plan.items(split)) if plan.classes else ""
     refuse_scores(tracker.output_dir, facts, plan.request.overwrite)
     log_in_one_line(evaluator)
     RunReport(tracker.output_dir, facts, lambda: {"metrics": finite(evaluator.state.metrics)}).attach(evaluator)
-    evaluator.add_event_handler(Events.STARTED, lambda _: _warn(facts))
+    evaluator.add_event_handler(Events.STARTED, lambda _: _warn(facts, others))
     tracker.start()
     try:
         with exit_codes("start the evaluation again"):
@@ -122,7 +124,9 @@ def count_of(name: str, metrics: Mapping[str, float], images: int) -> int:
     return int(metrics[max(counts, key=len)]) if counts else images  # n_boundary_iou, not n_iou
 
 
-def _warn(facts: Mapping[str, Any]) -> None:
-    """Tell of images that the model may know; called when the report listens."""
+def _warn(facts: Mapping[str, Any], others: str) -> None:
+    """Tell of images that the model may know, and (`others`) of those of other classes; called when the report listens."""
+    if others:
+        logger.warning("%s", others)
     if "overlap" in facts and (line := describe_overlap(facts["overlap"], facts["evaluated_on"]["images"])):
         logger.warning("%s", line)

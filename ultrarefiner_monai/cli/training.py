@@ -23,7 +23,7 @@ def quickstart(out: str = "runs/quickstart", system: str = DEFAULT) -> None:
     settings = {stage: dict(keys) for stage, keys in method.quick.items()}
     for found in method.find_weights().values():
         if isinstance(found, str):
-            print(f"{found}\nuntil then the demonstration uses an untrained SAM, which can refine nothing")
+            print(f"{found}\nuntil then the demonstration uses an untrained SAM, which knows nothing of images")
             for keys in settings.values():
                 keys |= {key: "tiny" for key, value in keys.items() if value == "lite_medsam"}
     _conduct(method, {"PHANTOM": Path(out)}, None, folds=[0], settings=settings, shared={})

@@ -8,11 +8,13 @@ import torch
 from monai.bundle import ConfigParser
 from torch import nn
 
+from ultrarefiner_monai.bundle.classes import check_classes
 from ultrarefiner_monai.bundle.embeddings import embedding_bytes
 from ultrarefiner_monai.bundle.paths import BUNDLES
 from ultrarefiner_monai.bundle.preflight import Plan, Request, Substitutions, rehearse
 from ultrarefiner_monai.bundle.preflight.data import find_data
 from ultrarefiner_monai.cross_validation.tasks import CrossValidation, config_files
+from ultrarefiner_monai.data.manifests import Manifest
 from ultrarefiner_monai.data.manifests.items import Item
 from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.systems.keys import configuration, is_expression
@@ -57,8 +59,7 @@ def check_needs(cv: CrossValidation, stages: Iterable[str], only_folds: Sequence
         if (configuration(request.stage) | cv.values[name]).get("cache_embeddings"):
             embeddings = max(embeddings, embedding_bytes(network) * len(cv.manifest.items()))
     if cv.data_root is not None:  # the embedded data set is made when it is used
-        for request in {tuple(getattr(one, key) for key in DATA_KEYS): one for one in requests.values()}.values():
-            find_data(request, request.fold, Substitutions(strict=True))
+        _check_data(cv, requests)
     return need + largest + embeddings
 
 
@@ -81,6 +82,18 @@ def check_space(needs: Mapping[Path, int]) -> None:
                 f"{out}: needs about {disks[disk] / GIB:.1f} GiB of disk space, {free / GIB:.1f} GiB are free; free some, or "
                 "name an --out on another disk"
             )
+
+
+def _check_data(cv: CrossValidation, requests: Mapping[str, Request]) -> None:
+    """Check the data of each stage to train, once for all that want the same, and the classes of each of its folds."""
+    found: dict[tuple, Manifest] = {}
+    for name, request in requests.items():
+        wanted = tuple(getattr(request, key) for key in DATA_KEYS)
+        if wanted not in found:
+            found[wanted] = find_data(request, request.fold, Substitutions(strict=True)).manifest
+        for fold in cv.undone(name):
+            for split in ("train", "val"):
+                check_classes(cv.dataset, cv.classes_of(name), found[wanted].split(split, fold))
 
 
 def _request(cv: CrossValidation, stage: str, fold: int) -> Request:

@@ -76,11 +76,12 @@ def score_classes(
         classes: (K, H, W) probability of each class.
         truth: (H, W) mask of the lesions.
         names: of the K classes.
-        true_class: of the image; of another class than the K, nothing can be right.
+        true_class: of the image.
         threshold: probability from which a pixel is lesion.
 
     Returns:
-        `<output>_dice_<class>` of the `class_mask`, NaN where neither truth nor prediction has any of that class;
+        `<output>_dice_<class>` of the `class_mask`, NaN where neither truth nor prediction has any of that class, and where
+        the lesions are of another class than the K, of which nothing can be right or wrong;
         `<output>_probability_<class>` of the image; `<output>_class`, the likeliest.
     """
     if not names:
@@ -90,7 +91,8 @@ def score_classes(
     row: dict[str, Any] = {}
     for number, name in enumerate(names):
         expected = truth > 0 if name == true_class else np.zeros(truth.shape, dtype=bool)
-        row[f"{output}_dice_{name}"] = overlap_metrics(told == number + 1, expected)["dice"]
+        dice = overlap_metrics(told == number + 1, expected)["dice"]
+        row[f"{output}_dice_{name}"] = dice if true_class in names or not truth.any() else math.nan
         row[f"{output}{PROBABILITY}{name}"] = float(probability[number])
     return row | {f"{output}{FOUND}": names[int(probability.argmax())]}
 

@@ -159,7 +159,9 @@ class AutoMedSam(nn.Module):
             `return_parts` the ClassMasks.
         """
         embedding = self.embed(image) if embedding is None else embedding
-        asked = [self._ask(embedding, number) for number in range(1, self.encoder.classes + 1)]
+        embedding = embedding.to(self.sam.prompt_encoder.no_mask_embed.weight.dtype)
+        noise = self.encoder.draw_noise(embedding).unbind(1) if self.training else [None] * self.encoder.classes
+        asked = [self._ask(embedding, number, own) for number, own in enumerate(noise, 1)]
         low, iou = (torch.cat(found, 1) for found in zip(*(mask for _, mask in asked), strict=True))
         logits = F.interpolate(low, image.shape[2:], mode="bilinear", align_corners=False)
         sparse, dense = (torch.stack(found, 1) for found in zip(*(prompts for prompts, _ in asked), strict=True))
@@ -168,11 +170,12 @@ class AutoMedSam(nn.Module):
             return parts
         return parts.with_background if self.classes else parts.logits
 
-    def _ask(self, embedding: Tensor, number: int) -> tuple[PromptEmbeddings, tuple[Tensor, Tensor]]:
+    def _ask(
+        self, embedding: Tensor, number: int, noise: Tensor | None
+    ) -> tuple[PromptEmbeddings, tuple[Tensor, Tensor]]:
         """Prompts for one class, and SAM's low-resolution logits (B, 1, 4h, 4w) and IoU (B, 1)."""
-        embedding = embedding.to(self.sam.prompt_encoder.no_mask_embed.weight.dtype)
         label = torch.full((embedding.shape[0],), number, device=embedding.device)
-        sparse, dense = self.encoder(embedding, label)
+        sparse, dense = self.encoder(embedding, label, noise)
         if self.residual:
             own = self._whole_image(embedding)
             sparse, dense = own.sparse + sparse, own.dense + dense

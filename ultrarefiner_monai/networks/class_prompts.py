@@ -33,8 +33,8 @@ class ClassPromptEncoder(nn.Module):
     """Prompt embeddings for each image and class.
 
     The noised embedding is F_T = F + d phi(c) + s_T eps, with the class plane phi(c) (B, 1, h, w), d = 1 for the drift "mean" and
-    T for "sum" (as in the published code, where T steps add the plane each time), and s_T = `noise_scale(T)`. Noise comes from
-    torch's own generator, in training alone.
+    T for "sum" (as in the published code, where T steps add the plane each time), and s_T = `noise_scale(T)`. `draw_noise` makes
+    the last term, for trainings alone.
 
     Then two levels of features go down to a bottleneck, which two gates weight by the class: one pixel by pixel for the dense
     embedding, one channel by channel for the tokens; two decoders lead back, and the tokens are the means of the upper and of the
@@ -95,13 +95,22 @@ class ClassPromptEncoder(nn.Module):
                 nn.init.zeros_(decoder.last.weight)
                 nn.init.zeros_(decoder.last.bias)  # type: ignore[arg-type]
 
-    def forward(self, embedding: Tensor, label: Tensor, noise: bool | None = None) -> PromptEmbeddings:
+    def draw_noise(self, embedding: Tensor) -> Tensor:
+        """s_T eps (B, K, C, h, w) for the K classes of each image of `embedding` (B, C, h, w), from torch's own generator.
+
+        It is drawn image by image, so that a batch in pieces learns from the same noise as the whole batch.
+        """
+        shape = (self.classes, *embedding.shape[1:])
+        drawn = [torch.randn(shape, dtype=embedding.dtype, device=embedding.device) for _ in range(embedding.shape[0])]
+        return noise_scale(self.steps) * torch.stack(drawn)
+
+    def forward(self, embedding: Tensor, label: Tensor, noise: Tensor | None = None) -> PromptEmbeddings:
         """Encode one class an image.
 
         Args:
             embedding: (B, C, h, w) from SAM's image encoder.
             label: (B,) class numbers from 1 to K.
-            noise: whether noise is added; None: in training.
+            noise: (B, C, h, w) to add; None: none.
 
         Raises:
             ValueError: another grid.
@@ -112,8 +121,8 @@ class ClassPromptEncoder(nn.Module):
             )
         plane = self._class_plane(label, embedding)
         noised = embedding + (plane if self.drift == "mean" else self.steps * plane)
-        if self.training if noise is None else noise:
-            noised = noised + noise_scale(self.steps) * torch.randn_like(noised)
+        if noise is not None:
+            noised = noised + noise
         high = self.enc1(torch.cat([noised, plane], 1))
         low = self.enc2(high)
         middle = self.middle(low)

@@ -20,7 +20,7 @@ KEYS = (
         choices=("random",),
     ),
     Key("lora_rank", "whole number", "rank of LoRA on SAM's image encoder; 0: frozen", least=0, most=1024),
-    Key("classes", "text", "`lesion` for all, or classes of the manifest that are told apart: `benign+malignant`"),
+    Key("classes", "classes", "all as one, or the classes of the manifest that are told apart"),
     Key(
         "class_mode",
         "choice",
@@ -59,7 +59,15 @@ SYSTEM = System(
             loss={"_target_": "ultrarefiner_monai.losses.ClassMaskLoss", "weighting": "fixed"},
         ),
     ),
-    quick={"automedsam": {"variant": "lite_medsam", "image_size": 128, "batch_size": 8, "epochs": 4}},
+    quick={
+        "automedsam": {
+            "variant": "lite_medsam",
+            "image_size": 128,
+            "classes": "benign+malignant",
+            "batch_size": 8,
+            "epochs": 4,
+        },
+    },
     keys=KEYS,
     weights={"LiteMedSAM": "ultrarefiner_monai.networks:lite_medsam_weights"},
     builder="ultrarefiner_monai.networks.automedsam:build",

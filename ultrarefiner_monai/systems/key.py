@@ -10,10 +10,17 @@ from typing import Any, Literal
 
 from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.schemas import of
+from ultrarefiner_monai.systems.classes import LESION, told_apart
 
-Kind = Literal["whole number", "number", "truth value", "text", "path", "file", "choice", "device"]
+Kind = Literal["whole number", "number", "truth value", "text", "path", "file", "choice", "device", "classes"]
 WORDS = {"true": True, "false": False, "yes": True, "no": False, "1": True, "0": False}  # in any case
-EXPECTED = {"truth value": "true or false", "text": "text", "file": "an existing file", "device": "cpu, cuda or cuda:N"}
+EXPECTED = {
+    "truth value": "true or false",
+    "text": "text",
+    "file": "an existing file",
+    "device": "cpu, cuda or cuda:N",
+    "classes": f"{LESION}, or two or more names such as benign+malignant",
+}
 JSON_TYPES = {"whole number": "integer", "number": "number", "truth value": "boolean"}  # the others are texts
 BOUNDS: dict[str, tuple[Callable[[float, float], bool], str, str]] = {  # check, words, keyword of JSON Schema
     "above": (operator.gt, "above", "exclusiveMinimum"),
@@ -101,5 +108,7 @@ class Key:
             case "file", str() | Path() if Path(value).is_file():
                 return str(value)
             case "device", _ if re.fullmatch(r"cpu|cuda(:\d+)?", str(value)):
+                return value
+            case "classes", str() if told_apart(value) or value == LESION:
                 return value
         raise ValueError

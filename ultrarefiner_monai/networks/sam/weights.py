@@ -42,6 +42,8 @@ def lite_medsam_weights() -> Path:
 def load_checkpoint(sam: Sam, path: str | Path) -> None:
     """Load a SAM, MedSAM or LiteMedSAM checkpoint, plain or under the key `model`, before adapters are injected.
 
+    With a network on the meta device, which holds no values, the checkpoint is read and compared alone.
+
     The tables that depend on the input size (absolute positions, relative positions of global attention) are resized to
     that of `sam`; every other tensor must match by name and shape.
 
@@ -53,7 +55,8 @@ def load_checkpoint(sam: Sam, path: str | Path) -> None:
     differences = _differences(state, sam.state_dict())
     if differences:
         raise ValueError(f"{path} does not fit SAM {sam.variant}: {differences}; choose the variant it was made for")
-    sam.load_state_dict(state)
+    if not next(sam.parameters()).is_meta:
+        sam.load_state_dict(state)
 
 
 def _read_state(path: Path) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ from ultrarefiner_monai.data.manifests.splits import Options
 from ultrarefiner_monai.data.phantom.phantom import generate_phantom
 from ultrarefiner_monai.data.releases.records import Record, Source
 from ultrarefiner_monai.data.releases.release import read_release
-from ultrarefiner_monai.systems import find_system
+from ultrarefiner_monai.systems import DEFAULT, find_system
 
 SMALL = {"variant": "tiny", "image_size": 64, "epochs": 1, "batch_size": 4}
 TINY = {
@@ -73,7 +73,7 @@ def small_class_cv(small_release, tmp_path_factory):
     return _conducted(small_release, tmp_path_factory.mktemp("class_study"), values, "automedsam")
 
 
-def _conducted(keys: dict[str, str], out: Path, values: dict[str, dict], system: str | None = None):
+def _conducted(keys: dict[str, str], out: Path, values: dict[str, dict], system: str = DEFAULT):
     from ultrarefiner_monai.cross_validation.conduct import conduct
     from ultrarefiner_monai.cross_validation.tasks import CrossValidation
 

@@ -192,7 +192,7 @@ def test_a_study_that_tells_classes_apart(small_class_cv, tmp_path):
     assert "fold images accuracy balanced accuracy AUC Dice of benign" in words["classes"]
     wrong = [row for row in rows if row["mask_class"] != row["class"]]
     surest = max(wrong, key=lambda row: row[f"mask_probability_{row['mask_class']}"])
-    assert f"{surest['class']} (found: {surest['mask_class']}, 50\N{NO-BREAK SPACE}%)" in words["cases"]
+    assert f"{surest['class']} (found: {surest['mask_class']}, 50 %)" in words["cases"]
     assert "Class: wrong, and the surest of it" in words["cases"]
     assert document["study"]["runs"][0]["classes"].keys() >= {"mask_accuracy", "mask_auc", "mask_dice_benign"}
 

@@ -182,7 +182,7 @@ def test_scores_of_classes_are_told_last_and_are_of_the_last_output(tmp_path, ca
         ["0.5000", "2"],
         ["0.3333", "2"],
     ]
-    assert lines["auc"].index("0.5000") == lines["recall"].rindex("0.8333") if len(outputs) == 1 else True
+    assert len(lines["auc"]) == len(lines["metric"].partition("  undefined")[0])  # its count stands below the others
     rows = list(csv.DictReader((tmp_path / "per_image.csv").open(newline="")))
     assert [row["mask_class"] for row in rows] == ["benign", "malignant", "malignant"]
     assert "coarse_accuracy" not in metrics and float(rows[1]["mask_probability_malignant"]) == pytest.approx(0.75)

@@ -1,6 +1,6 @@
 """What each choice of AutoMedSAM is worth: one fold trained without it, a line of the table each.
 
-    OMP_NUM_THREADS=1 python benchmarks/automedsam_ablation.py RELEASE OUT [VARIANT ...] [--fold 3] [--image_size 128] [--epochs 8]
+    OMP_NUM_THREADS=1 python benchmarks/automedsam_ablation.py RELEASE OUT [VARIANT ...] [--fold 3] [--epochs 8]
 
 A variant that is done is left out, one that was interrupted goes on. "all" is the system as it is. "random_class" asks each
 image in training for one class at random, with an empty mask as the answer where it is the wrong one. Validation images alone

@@ -1,6 +1,7 @@
 """An evaluation that a signal stops leaves no record that says it still runs."""
 
 import json
+import math
 import os
 import signal
 from types import SimpleNamespace
@@ -49,3 +50,27 @@ def test_a_stopped_evaluation_is_interrupted_and_its_mlflow_run_ended(tmp_path, 
     assert json.loads((out / "run.json").read_text())["status"] == "interrupted"
     run_id = json.loads((out / "mlflow_run.json").read_text())["run_id"]
     assert MlflowClient(uri).get_run(run_id).info.status == "KILLED"
+
+
+def test_each_score_of_classes_has_the_number_of_images_it_is_of(tmp_path):
+    metrics = {
+        "mask_dice": 0.5,
+        "n_dice": 4,
+        "mask_accuracy": 0.75,
+        "mask_balanced_accuracy": 0.5,
+        "mask_auc": math.nan,
+    }
+    metrics |= dict.fromkeys(("n_accuracy", "n_balanced_accuracy", "n_auc"), 3)
+    metrics |= {"mask_dice_benign": 0.25, "n_dice_benign": 2, "mask_dice_malignant": math.nan, "n_dice_malignant": 0}
+    rows = [{"id": "a", "mask_class": "benign", "mask_dice_malignant": math.nan}]
+    evaluating.write_summary(tmp_path / "metrics.json", {"evaluated_on": {"images": 4}}, metrics, rows)
+    content = json.loads((tmp_path / "metrics.json").read_text())
+    assert {name: (score["value"], score["n"]) for name, score in content["metrics"].items()} == {
+        "mask_dice": (0.5, 4),
+        "mask_accuracy": (0.75, 3),
+        "mask_balanced_accuracy": (0.5, 3),
+        "mask_auc": (None, 3),
+        "mask_dice_benign": (0.25, 2),
+        "mask_dice_malignant": (None, 0),
+    }
+    assert content["per_image"] == [{"id": "a", "mask_class": "benign", "mask_dice_malignant": None}]

@@ -4,8 +4,9 @@ import math
 from pathlib import Path
 
 import pytest
+from mlflow.tracking import MlflowClient
 
-from ultrarefiner_monai.cross_validation.scores import markdown, summary
+from ultrarefiner_monai.cross_validation.scores import columns_of, markdown, summary
 from ultrarefiner_monai.metrics.scores_file import read_rows
 
 METRICS = ("dice", "iou", "hd95", "precision", "recall")
@@ -60,6 +61,66 @@ def test_a_count_of_dice_is_told_where_some_image_has_none():
     head, _, first, *_ = markdown(summary(rows)).splitlines()
     assert "| delta_dice | n_dice | coarse_iou | refined_iou | n_iou |" in head
     assert first.startswith("| phase2 | 0 | 2 | 0.5000 | 0.6000 | +0.1000 | 1 |")
+
+
+def of_class(true, p, fold, benign=math.nan, malignant=math.nan):
+    """A row of one output whose image is malignant with probability `p`."""
+    classes = {"mask_probability_benign": 1 - p, "mask_probability_malignant": p}
+    dice = {f"mask_{name}": 0.5 for name in METRICS} | {"mask_dice_benign": benign, "mask_dice_malignant": malignant}
+    found = "malignant" if p > 0.5 else "benign"
+    return {"phase": "one", "fold": fold, "class": true, **dice, **classes, "mask_class": found}
+
+
+def test_scores_of_classes_by_fold_over_folds_and_of_the_test_set():
+    """Fold 0: right, wrong, right. Fold 1: both right. Test: one class only, which has no AUC."""
+    rows = [
+        of_class("benign", 0.2, 0, 0.8),
+        of_class("benign", 0.6, 0, 0.4, 0.0),
+        of_class("malignant", 0.6, 0, malignant=1.0),
+    ]
+    rows += [of_class("benign", 0.1, 1, 0.5), of_class("malignant", 0.9, 1, malignant=0.7)]
+    rows += [of_class("benign", 0.3, "test", 0.9)]
+    lines = {line["fold"]: line for line in summary(rows)}
+
+    def values(name):
+        return [lines[fold][f"mask_{name}"] for fold in (0, 1, "mean", "sd", "test")]
+
+    assert values("accuracy") == pytest.approx([2 / 3, 1, 5 / 6, math.sqrt(1 / 18), 1])
+    assert values("balanced_accuracy") == pytest.approx([0.75, 1, 0.875, math.sqrt(1 / 32), 1])
+    assert values("auc")[:3] == pytest.approx([0.75, 1, 0.875]) and math.isnan(values("auc")[-1])
+    assert values("dice_malignant")[:3] == pytest.approx([0.5, 0.7, 0.6]) and math.isnan(values("dice_malignant")[-1])
+    assert [lines[fold]["n_dice_benign"] for fold in lines] == [2, 1, 3, 3, 1]
+    head, _, first, *_, test = markdown(summary(rows)).splitlines()
+    columns = (
+        "mask_accuracy | mask_balanced_accuracy | mask_auc | mask_dice_benign | n_dice_benign | mask_dice_malignant"
+    )
+    assert head.endswith(f"| mask_hd95 | n_hd95 | {columns} | n_dice_malignant |")
+    assert first.endswith("| 0.5 | 3 | 0.6667 | 0.7500 | 0.7500 | 0.6000 | 2 | 0.5000 | 2 |")
+    assert test.endswith("| 0.5 | 1 | 1.0000 | 1.0000 | – | 0.9000 | 1 | – | 0 |")
+
+
+def test_rows_without_classes_have_no_columns_of_them():
+    assert columns_of(ROWS)[-2:] == ["worse_share", "better_share"] and columns_of([]) == ["n_dice", "n_iou", "n_hd95"]
+
+
+def test_the_table_of_a_trained_study_tells_its_classes(class_cv):
+    rows = read_rows(class_cv.out / "per_image.csv")
+    assert {row["mask_class"] for row in rows} <= {"benign", "malignant"}
+    assert class_cv.table == markdown(summary(rows)) and "| mask_accuracy | mask_balanced_accuracy |" in class_cv.table
+
+
+def test_class_scores_of_a_trained_study_arrive_in_mlflow(class_cv):
+    """Of the parent over folds, of each fold by epoch; the test set has one class, so that its AUC is not defined."""
+    client = MlflowClient(class_cv.shared["tracking_uri"])
+    (experiment,) = client.search_experiments(filter_string="name = 'PHANTOM'")
+    runs = [run.data.metrics for run in client.search_runs([experiment.experiment_id])]
+    (parent,) = [metrics for metrics in runs if "automedsam_mask_dice_mean" in metrics]
+    of_mean = {line["fold"]: line for line in summary(read_rows(class_cv.out / "per_image.csv"))}["mean"]
+    for name in ("mask_accuracy", "mask_balanced_accuracy", "mask_auc", "mask_dice_benign", "mask_dice_malignant"):
+        assert parent[f"automedsam_{name}_mean"] == pytest.approx(of_mean[name])
+        assert {f"automedsam_{name}_{end}" for end in ("sd", "test")} <= parent.keys()
+        assert sum(f"val_{name}" in metrics for metrics in runs) == 2
+    assert math.isnan(parent["automedsam_mask_auc_test"])
 
 
 def test_the_published_table_follows_from_its_rows():

@@ -143,6 +143,60 @@ def test_three_outputs_are_compared_from_the_first_to_the_last(tmp_path, caplog)
     assert head.index("step2") + len("step2") == dice.index("0.8333 =") + len("0.8333")
 
 
+def class_image(name, true, lesion_rows, malignant):
+    """A 10 x 10 image whose lesion is found in so many rows with probability 0.9, of which a share is malignant."""
+    lesion = 0.9 * square(lesion_rows)
+    item = {"id": name, "patient": f"p-{name}", "class": true, "truth": square(4)[None].bool()}
+    return item, {"pred": torch.stack([lesion, lesion * (1 - malignant), lesion * malignant])}
+
+
+@pytest.mark.parametrize("outputs", [("mask",), ("coarse", "mask")])
+def test_scores_of_classes_are_told_last_and_are_of_the_last_output(tmp_path, caplog, outputs):
+    images = [
+        class_image("a", "benign", 4, 0.25),
+        class_image("b", "benign", 4, 0.75),
+        class_image("c", "malignant", 2, 0.5625),
+    ]
+    for _, output in images:
+        output["pred"] = torch.cat([torch.zeros(len(outputs) - 1, 10, 10), output["pred"]])
+
+    def step(engine, batch):
+        engine.state.batch = [batch[0]]
+        return [batch[1]]
+
+    engine = Engine(step)
+    CompareMasks(tmp_path, outputs, classes=("benign", "malignant")).attach(engine)
+    with caplog.at_level(logging.INFO, "ultrarefiner_monai"):
+        engine.run(images)
+    metrics = engine.state.metrics
+    assert (metrics["mask_accuracy"], metrics["mask_auc"], metrics["n_accuracy"]) == (pytest.approx(2 / 3), 0.5, 3)
+    assert metrics["mask_dice_benign"] == 0.5 and metrics["mask_dice_malignant"] == pytest.approx((0 + 2 / 3) / 2)
+    found = caplog.messages[-1].splitlines()
+    lines = {line.split()[0]: line for line in found}
+    shown = ("accuracy", "balanced_accuracy", "auc", "dice_benign", "dice_malignant")
+    assert [line.split()[0] for line in found][-len(shown) - (len(outputs) - 1) :][: len(shown)] == list(shown)
+    assert [lines[name].split()[1:] for name in shown] == [
+        ["0.6667", "3"],
+        ["0.7500", "3"],
+        ["0.5000", "3"],
+        ["0.5000", "2"],
+        ["0.3333", "2"],
+    ]
+    assert len(lines["auc"]) == len(lines["metric"].partition("  undefined")[0])  # its count stands below the others
+    rows = list(csv.DictReader((tmp_path / "per_image.csv").open(newline="")))
+    assert [row["mask_class"] for row in rows] == ["benign", "malignant", "malignant"]
+    assert "coarse_accuracy" not in metrics and float(rows[1]["mask_probability_malignant"]) == pytest.approx(0.75)
+
+
+def test_an_area_that_is_not_defined_is_told(tmp_path, caplog):
+    """A validation in which all images are of one class."""
+    metrics = {"mask_dice": 0.5, "mask_accuracy": 1.0, "mask_balanced_accuracy": 1.0, "mask_auc": math.nan}
+    metrics |= {"mask_dice_a": 0.5, "mask_dice_b": math.nan, "n_dice_a": 2, "n_dice_b": 0}
+    metrics |= dict.fromkeys(("n_accuracy", "n_balanced_accuracy", "n_auc"), 2)
+    table = {line.split()[0]: line.split()[1:] for line in comparison_table(metrics, 2).splitlines()}
+    assert table["auc"] == ["nan", "2"] and table["dice_b"] == ["nan", "0"]
+
+
 def test_the_table_marks_better_and_worse_also_where_lower_is_better(tmp_path, caplog):
     with caplog.at_level(logging.INFO, "ultrarefiner_monai"):
         evaluate(tmp_path, [image("a", 4, 2, 4), image("b", 4, 3, 4)])

@@ -4,11 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ignite.engine import Events
 from PIL import Image
 
 from ultrarefiner_monai.colours import FALSE_ALARM, FIRST, HIT, LAST, MIDDLE, MISS
-from ultrarefiner_monai.handlers import SavePanels
+from ultrarefiner_monai.handlers import SavePanels, panels
 from ultrarefiner_monai.handlers.panels import DPI, PANEL_INCHES, save_panel
+from ultrarefiner_monai.metrics.classes import class_probability
 
 
 class Recorder:
@@ -34,8 +36,8 @@ def test_the_same_first_images_are_drawn_at_every_validation(make_run, tmp_path,
 
 def test_panels_come_every_few_epochs_and_at_the_last_one(make_run, tmp_path):
     recorder = Recorder()
-    panels = SavePanels(tmp_path, NAMES[2], count=1, tracker=recorder, interval=3, epochs=8)
-    make_run(epochs=8, val_handlers=[panels]).trainer.run()
+    drawn = SavePanels(tmp_path, NAMES[2], count=1, tracker=recorder, interval=3, epochs=8)
+    make_run(epochs=8, val_handlers=[drawn]).trainer.run()
     expected = ["epoch003", "epoch006", "epoch008"]
     assert sorted(path.name for path in (tmp_path / "panels").iterdir()) == expected
     assert recorder.artifacts == [("case0.png", f"panels/{name}") for name in expected]
@@ -80,6 +82,31 @@ def test_each_output_has_a_tile_and_a_colour_three_at_most(tmp_path, count, draw
     assert Image.open(tmp_path / "panel.png").width == pytest.approx(PANEL_INCHES * DPI * (drawn + 3), abs=1)
     outlined = [near(colour, colours(tmp_path / "panel.png")) for colour in (FIRST, MIDDLE, LAST)]
     assert outlined == [True, drawn > 2, drawn > 1]
+
+
+def test_the_title_tells_the_class_that_was_found_its_probability_and_the_true_one(
+    monkeypatch, make_run, items, tmp_path
+):
+    titles, outputs = [], []
+    monkeypatch.setattr(
+        panels, "save_panel", lambda path, image, masks, truth, title: titles.append((title, list(masks)))
+    )
+    items[1]["class"] = "new\nline"
+    handlers = [SavePanels(tmp_path, NAMES[1], count=2, classes=("benign", "malignant"))]
+    run = make_run(val_handlers=handlers, channels=3)
+    run.evaluator.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: outputs.extend(engine.state.output))
+    run.evaluator.run()
+    lesion, *planes = np.asarray(outputs[0]["pred"])
+    probability = class_probability(lesion, np.stack(planes))
+    best = int(probability.argmax())
+    said = f"{('benign', 'malignant')[best]} {probability[best]:.2f}, truth: malignant"
+    assert titles[0] == (f"case0  {said}", ["mask"]) and titles[1][0].endswith("truth: new\\nline")
+
+
+def test_a_title_is_no_formula(tmp_path):
+    mask = np.ones((40, 30), dtype=bool)
+    save_panel(tmp_path / "panel.png", np.zeros((40, 30), dtype=np.float32), {"mask": mask}, mask, title=r"a$\frac$b")
+    assert (tmp_path / "panel.png").stat().st_size > 1000
 
 
 def test_another_number_of_channels_is_named(make_run, tmp_path):

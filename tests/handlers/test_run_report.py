@@ -9,7 +9,7 @@ from ignite.engine import Events
 
 from ultrarefiner_monai.handlers import RunReport
 from ultrarefiner_monai.handlers.run_report import PACKAGE_LOG, final_table
-from ultrarefiner_monai.tracking.metrics_file import append_record
+from ultrarefiner_monai.tracking.metrics_file import append_record, read_epochs
 
 FACTS = {"kind": "training", "phase": "phase3", "fold": 0}
 
@@ -114,6 +114,26 @@ def test_the_last_table_shows_whatever_outputs_there_are(outputs, head):
     lines = final_table({"best": {"epoch": 1}, "epochs": {"done": 1}}, {1: {"val_loss": 2.0, **numbers}}).splitlines()
     assert lines[0].split() == ["epoch", *head.split()]
     assert lines[1].split() == ["best", "1", *(f"{value:.4f}" for value in numbers.values())]
+
+
+def test_the_last_table_ends_with_the_scores_of_classes():
+    numbers = {
+        "val_mask_dice": 0.5,
+        "val_mask_accuracy": 0.75,
+        "val_mask_balanced_accuracy": 0.625,
+        "val_mask_auc": None,
+    }
+    lines = final_table({"best": {"epoch": 1}, "epochs": {"done": 1}}, {1: numbers}).splitlines()
+    assert lines[0].split() == ["epoch", "mask_dice", "mask_accuracy", "mask_balanced_accuracy", "mask_auc"]
+    assert lines[1].split() == ["best", "1", "0.5000", "0.7500", "0.6250", "undefined"]
+
+
+def test_a_trained_run_names_the_scores_of_classes_of_its_best_epoch(class_cv):
+    folder = class_cv.folder("automedsam", 0)
+    best, logged = report(folder)["best"], read_epochs(folder)[1]
+    names = ("mask_accuracy", "mask_balanced_accuracy", "mask_auc", "mask_dice_benign", "mask_dice_malignant")
+    assert list(best) == ["metric", "value", "epoch", *names]
+    assert {name: best[name] for name in names} == {name: logged[f"val_{name}"] for name in names}
 
 
 @pytest.mark.parametrize("best", [None, {"epoch": 9}])

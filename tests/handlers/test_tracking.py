@@ -49,6 +49,22 @@ def train(make_run, tracker, output_dir, epochs=2, fail_at=None, error=None):
     return run
 
 
+def test_scores_of_classes_arrive_and_one_that_is_not_defined_breaks_nothing(make_run, items, tracker, store, tmp_path):
+    """All images are of one class, so that there is no area under a curve."""
+    for item in items:
+        item["class"] = "benign"
+    tracked = tracker()
+    compare = CompareMasks(tmp_path / "run", ("mask",), classes=("benign", "malignant"))
+    run = make_run(val_handlers=[compare, TrackValidation(tracked)], channels=3)
+    run.evaluator.run()
+    tracked.finish()
+    stored = MlflowClient(store).get_run(tracked.run_id).data.metrics
+    (logged,) = lines(tmp_path)
+    assert math.isnan(stored["val_mask_auc"]) and logged["val_mask_auc"] is None
+    for name in ("val_mask_accuracy", "val_mask_balanced_accuracy", "val_mask_dice_benign", "val_n_dice_benign"):
+        assert stored[name] == pytest.approx(logged[name]) == pytest.approx(run.evaluator.state.metrics[name[4:]])
+
+
 def test_a_training_arrives_in_mlflow_tensorboard_and_the_file(make_run, tracker, store, tmp_path):
     params = {"phase": 3, "sizes": {"image": 16}, "notes": "x" * 7000, "odd (name)": 1}
     csv = tmp_path / "run" / "per_image.csv"

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from made_results import ONE
 
+from ultrarefiner_monai.cross_validation.scores import summary
 from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.files import json_text
-from ultrarefiner_monai.metrics.scores_file import write_rows
+from ultrarefiner_monai.metrics.scores_file import read_rows, write_rows
 from ultrarefiner_monai.reports.compare import compare, comparison_text
 from ultrarefiner_monai.reports.report import report
 
@@ -118,6 +119,78 @@ def test_outputs_of_the_same_name_and_the_last_ones_are_compared(tmp_path: Path)
     assert deltas("a", "b") == {"step2": 0.25, "unet": 0.0, "step1": -0.1}
     assert deltas("a", "c") == {"step2 and mask": 0.25}
     assert deltas("c", "c") == {"mask": 0.0}
+
+
+def told(name: str, true: str, p: float, names=("benign", "malignant"), **facts) -> dict:
+    """A row whose image is of the second class with probability `p`."""
+    probability = {f"mask_probability_{one}": value for one, value in zip(names, (1 - p, p), strict=True)}
+    dice = {"mask_dice": 0.5} | {f"mask_dice_{one}": 0.5 + p / 2 if one == true else math.nan for one in names}
+    found = names[int(p > 0.5)]
+    place = {"fold": 0, "phase": "one"}
+    return {
+        "image": name,
+        "patient": name[0],
+        "class": true,
+        **place,
+        **dice,
+        **probability,
+        "mask_class": found,
+        **facts,
+    }
+
+
+def test_scores_of_classes_are_compared_where_both_tell_them(tmp_path: Path):
+    """Four images, a patient each: the first side is right in a and d, the second in all but c."""
+    true = {"a": "benign", "b": "benign", "c": "malignant", "d": "malignant"}
+    first = [told(name, true[name], p) for name, p in zip("abcd", (0.2, 0.7, 0.4, 0.9), strict=True)]
+    second = [told(name, true[name], p) for name, p in zip("abcd", (0.2, 0.3, 0.4, 0.9), strict=True)]
+    stranger = told("e", "other", 0.9)
+    write_rows(tmp_path / "a.csv", [*first, stranger])
+    write_rows(tmp_path / "b.csv", [*second, stranger])
+    document = compare(tmp_path / "a.csv", tmp_path / "b.csv")
+    accuracy, balanced, auc, benign, malignant = document["differences"][-5:]
+    assert [one["metric"] for one in (accuracy, balanced, auc)] == ["accuracy", "balanced_accuracy", "auc"]
+    assert [(one["first"], one["second"]) for one in (accuracy, balanced, auc)] == [
+        (0.5, 0.75),
+        (0.5, 0.75),
+        (0.75, 1.0),
+    ]
+    assert accuracy["delta"]["value"] == 0.25 and accuracy["delta"]["patients"] == 4 and accuracy["undefined"] == 1
+    assert accuracy["p"] == pytest.approx(1.0) and math.isnan(auc["p"]) and auc["undefined_resamples"] > 0
+    assert (benign["metric"], benign["first"], benign["second"]) == (
+        "dice_benign",
+        pytest.approx(0.725),
+        pytest.approx(0.625),
+    )
+    assert malignant["delta"]["value"] == 0
+    text = comparison_text(document)
+    assert any(part.startswith("accuracy ") and "+0.2500" in part for part in text.splitlines())
+
+
+def test_other_classes_are_told_and_not_compared(tmp_path: Path):
+    write_rows(tmp_path / "a.csv", [told("a", "benign", 0.2)])
+    write_rows(tmp_path / "b.csv", [told("a", "benign", 0.2, ("benign", "cyst"))])
+    write_rows(tmp_path / "c.csv", [row("a", 0.5, 0.6, image="a")])
+    document = compare(tmp_path / "a.csv", tmp_path / "b.csv")
+    assert [one["metric"] for one in document["differences"]] == ["dice"]
+    assert (
+        "different classes (benign, malignant and benign, cyst): their scores are not compared" in document["warnings"]
+    )
+    assert not [
+        text for text in compare(tmp_path / "a.csv", tmp_path / "c.csv")["warnings"] if "different classes" in text
+    ]
+
+
+def test_two_systems_on_the_same_folds_and_test_images(small_cv, class_cv):
+    document = compare(small_cv.out, class_cv.out)
+    assert document["warnings"] == [] and document["only_first"] == document["only_second"] == 0
+    assert (document["first"]["phase"], document["second"]["phase"]) == ("phase3", "automedsam")
+    found = line(document, "test", "refined and mask")
+    expected = {line["fold"]: line for line in summary(read_rows(class_cv.out / "per_image.csv"))}["test"]
+    assert found["second"] == pytest.approx(expected["mask_dice"])
+    assert not [one for one in document["differences"] if one["metric"] == "accuracy"]
+    same = compare(class_cv.out, class_cv.out)
+    assert {one["delta"]["value"] for one in same["differences"] if one["metric"] == "accuracy"} == {0}
 
 
 def test_manifests_of_the_stages_of_any_system_are_known(study_of):

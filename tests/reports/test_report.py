@@ -14,8 +14,9 @@ import pytest
 from made_results import EVIL, ONE, SHIFTS, THREE, dice
 
 from ultrarefiner_monai.errors import DataError
-from ultrarefiner_monai.metrics.scores_file import write_rows
-from ultrarefiner_monai.reports.page import interval, number, p_value, percent
+from ultrarefiner_monai.metrics.scores import summarise_rows
+from ultrarefiner_monai.metrics.scores_file import read_rows, write_rows
+from ultrarefiner_monai.reports.page import interval, label, number, p_value, percent
 from ultrarefiner_monai.reports.report import make_document, report
 from ultrarefiner_monai.reports.result_files import read_results
 from ultrarefiner_monai.reports.result_scores import score_results
@@ -145,6 +146,55 @@ def test_a_study_of_any_number_of_outputs(study_of, tmp_path, system):
         assert "unet, all pixels step1, all pixels step2, all pixels" in words["calibration"]
         assert "Dice unet 0.7000, step1 0.7000, step2 0.9000 (+0.2000)" in words["cases"]
         assert charts == 2 + 2 + 4 + 2  # scatters, forests, reliability, learning curves
+
+
+def test_a_study_without_classes_has_no_part_of_them(page, made_results_folder, tmp_path):
+    document = json.loads(report(made_results_folder.folder, tmp_path / "r.json", "json").read_text())
+    assert "classes" not in document and not any("classes" in run for run in document["study"]["runs"])
+    assert "Classes" not in page.text[""] and "found:" not in page.text["cases"]
+
+
+def test_a_study_that_tells_classes_apart(class_cv, tmp_path):
+    found = Page(report(class_cv.out, tmp_path / "r.html").read_text(encoding="utf-8"))
+    document = json.loads(report(class_cv.out, tmp_path / "r.json", "json").read_text())
+    assert found.faults == []
+    identities = [attributes["id"] for _, attributes in found.elements if "id" in attributes]
+    assert identities == [*SECTIONS[:5], "classes", *SECTIONS[5:]]
+    assert [a["href"] for tag, a in found.elements if tag == "a"][: len(identities)] == [
+        f"#{name}" for name in identities
+    ]
+    words = {section: " ".join(text.split()) for section, text in found.text.items()}
+    rows = read_rows(class_cv.out / "per_image.csv")
+    tables = {part["place"]: part for part in document["classes"]}
+    assert list(tables) == ["out-of-fold", "test"]
+    for place, part in tables.items():
+        chosen = [row for row in rows if (row["fold"] == "test") == (place == "test")]
+        summary = summarise_rows(chosen)
+        for line in part["rates"]:
+            expected = summary[f"mask_{line['metric']}"]
+            assert line["value"] == (None if math.isnan(expected) else pytest.approx(expected))
+            assert (
+                f"{label(line['metric'])} {number(line['value'])} {interval(line)} {len(chosen)} / " in words["classes"]
+            )
+        for line in part["dice"]:
+            assert f"Dice of {line['class']} {number(summary['mask_dice_' + line['class']])}" in words["classes"]
+        for line in part["confusion"]:
+            counts = [
+                sum((row["class"], row["mask_class"]) == (line["true"], name) for row in chosen)
+                for name in part["classes"]
+            ]
+            assert [*line["found"].values()] == counts and f"{line['true']} {counts[0]} {counts[1]}" in words["classes"]
+        assert f"{percent(part['prior']['share'])} for always saying {part['prior']['class']}" in found.text["classes"]
+        assert (
+            f"Classes, {place} , {len(chosen)} images: accuracy {number(part['rates'][0]['value'])}" in words["summary"]
+        )
+    assert "AUC – – 2 / 2 not defined: not every class has an image" in words["classes"]  # both test images are benign
+    assert "fold images accuracy balanced accuracy AUC Dice of benign" in words["classes"]
+    wrong = [row for row in rows if row["mask_class"] != row["class"]]
+    surest = max(wrong, key=lambda row: row[f"mask_probability_{row['mask_class']}"])
+    assert f"{surest['class']} (found: {surest['mask_class']}, 50 %)" in words["cases"]
+    assert "Class: wrong, and the surest of it" in words["cases"]
+    assert document["study"]["runs"][0]["classes"].keys() >= {"mask_accuracy", "mask_auc", "mask_dice_benign"}
 
 
 def test_learned_weights_are_drawn_and_told(make_results, tmp_path):

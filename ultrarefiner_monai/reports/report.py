@@ -14,13 +14,20 @@ from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.files import json_text, write_output
 from ultrarefiner_monai.metrics.scores import Row, outputs_of, reliability_diagrams
 from ultrarefiner_monai.metrics.scores_file import PER_IMAGE, read_rows
-from ultrarefiner_monai.reports.class_tables import class_table
 from ultrarefiner_monai.reports.result_checks import warnings_of
 from ultrarefiner_monai.reports.result_facts import curves, facts
 from ultrarefiner_monai.reports.result_files import ResultFiles, read_results
 from ultrarefiner_monai.reports.result_scores import Scores, score_results
 from ultrarefiner_monai.reports.statistics import METHOD, correct, mean_by_patient, signed_rank
-from ultrarefiner_monai.reports.tables import PLACES, fold_table, groups, output_table, size_cuts, worse_table
+from ultrarefiner_monai.reports.tables import (
+    PLACES,
+    class_table,
+    fold_table,
+    groups,
+    output_table,
+    size_cuts,
+    worse_table,
+)
 from ultrarefiner_monai.texts import csv_text
 
 FORMATS = ("html", "json", "csv")

@@ -100,6 +100,13 @@ def classes_of(columns: Iterable[str]) -> tuple[str, tuple[str, ...]]:
     return (found[0][0], tuple(name for _, name in found)) if found else ("", ())
 
 
+def class_columns(columns: Iterable[str]) -> set[str]:
+    """The columns that `score_classes` writes into such rows; empty where no classes are told apart."""
+    output, names = classes_of(columns)
+    told = {f"{output}{kind}{name}" for kind in ("_dice_", PROBABILITY) for name in names}
+    return told | {f"{output}{FOUND}"} if names else set()
+
+
 def summarise_classes(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """How often the images' classes are right, and the mean Dice of each class; nothing where no classes are told apart.
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import requests
-from label_server import Server, until
+from label_server import CLASSES, Server, until
 from PIL import Image
 from untrained import save_untrained
 
@@ -19,7 +19,6 @@ from ultrarefiner_monai.deploy.monailabel.export import export_monailabel
 
 PYTHON = "MONAILABEL_PYTHON"  # the interpreter of the server's environment, set by `make monailabel-test`
 START_S = 300
-CLASSES = "classes"  # under which name the server has a model that tells some apart
 KINDS = (".bmp", ".jpeg", ".tiff", ".PNG")  # of the last pictures of the server; the others are .png
 LORA_RANK = {"phase1": 0, "phase2": 2, "phase3": 0, "automedsam": 0}
 TOLD = {

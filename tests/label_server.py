@@ -12,6 +12,7 @@ import requests
 from PIL import Image
 
 TRAINED_S = 300
+CLASSES = "classes"  # under which name the server has a model that tells some apart
 
 
 @dataclass

@@ -96,6 +96,40 @@ def test_a_model_without_a_run_beside_it_is_described_from_its_card(make_model):
         describe(path)
 
 
+def test_scores_of_classes_are_told_with_the_images_that_they_are_over(make_model):
+    path, _ = make_model("automedsam")
+    (path.parent / "test").mkdir()
+    head = "id,patient,class,mask_dice,mask_dice_benign,mask_probability_benign,mask_dice_malignant,mask_probability_malignant"
+    lines = [f"{head},mask_class"]
+    lines += ["a,1,benign,0.5,0.5,0.9,nan,0.1,benign", "b,2,malignant,0.7,0,0.8,0.2,0.2,benign"]
+    lines += ["c,3,malignant,0.6,nan,0.3,0.6,0.7,malignant", "d,4,normal,0.2,nan,0.4,nan,0.6,malignant"]
+    (path.parent / "test" / "per_image.csv").write_text("\n".join(lines) + "\n")
+    card = describe(path)
+    test = card["metrics"]["test"]
+    assert test["means"] == pytest.approx(
+        {
+            **{"mask_dice": 0.5, "mask_accuracy": 2 / 3, "mask_balanced_accuracy": 0.75, "mask_auc": 1.0},
+            **{"mask_dice_benign": 0.25, "mask_dice_malignant": 0.4},
+        }
+    )
+    assert test["n"] == {
+        **{"mask_dice": 4, "mask_accuracy": 3, "mask_balanced_accuracy": 3, "mask_auc": 3},
+        **{"mask_dice_benign": 2, "mask_dice_malignant": 2},
+    }
+    assert "| mask_balanced_accuracy | 0.7500 (n 3) |" in to_markdown(card)
+
+
+def test_channels_and_limits_are_those_of_the_classes(make_model):
+    card = describe(make_model("automedsam")[0])
+    assert card["prediction"]["channels"] == ["background", "benign", "malignant"]
+    assert card["prediction"]["output"].startswith("logits; softmax over the channels, ")
+    assert "What it calls benign or malignant is no diagnosis" in to_markdown(card)
+    assert not [line for line in card["limits"] if "not whether it is malignant" in line]
+    plain = describe(make_model("automedsam", classes="lesion")[0])
+    assert plain["prediction"]["channels"] == ["mask"] and plain["prediction"]["output"].startswith("logits; sigmoid, ")
+    assert [line for line in plain["limits"] if "not whether it is malignant" in line]
+
+
 def test_a_complete_card_stays_as_it_is(run):
     complete = describe(run)
     run.with_suffix(".json").write_text(json.dumps(complete))

@@ -1,4 +1,4 @@
-"""A MONAI Label server on this machine, in its own environment, that serves one small model of each phase."""
+"""A MONAI Label server on this machine, in its own environment, that serves one small model of each stage."""
 
 import os
 import socket
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import requests
-from label_server import Server, until
+from label_server import CLASSES, Server, until
 from PIL import Image
 from untrained import save_untrained
 
@@ -20,7 +20,7 @@ from ultrarefiner_monai.deploy.monailabel.export import export_monailabel
 PYTHON = "MONAILABEL_PYTHON"  # the interpreter of the server's environment, set by `make monailabel-test`
 START_S = 300
 KINDS = (".bmp", ".jpeg", ".tiff", ".PNG")  # of the last pictures of the server; the others are .png
-LORA_RANK = {"phase1": 0, "phase2": 2, "phase3": 0}
+LORA_RANK = {"phase1": 0, "phase2": 2, "phase3": 0, "automedsam": 0}
 TOLD = {
     "version": "0.1.0",
     "dataset": "PHANTOM",
@@ -33,16 +33,22 @@ TOLD = {
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory) -> dict[str, Path]:
-    """`model.pt` of each phase, with random weights that give uneven masks, and its card."""
+    """`model.pt` of each stage, with random weights that give uneven masks, and its card; none tells classes apart."""
     folder = tmp_path_factory.mktemp("models")
     return {
-        phase: save_untrained(folder / phase / "model.pt", phase, lora_rank=rank, **TOLD)[0]
+        phase: save_untrained(folder / phase / "model.pt", phase, lora_rank=rank, classes="lesion", **TOLD)[0]
         for phase, rank in LORA_RANK.items()
     }
 
 
 @pytest.fixture(scope="session")
-def server(models, tmp_path_factory):
+def classes_model(tmp_path_factory) -> Path:
+    """`model.pt` that tells benign and malignant apart, with random weights, and its card."""
+    return save_untrained(tmp_path_factory.mktemp("classes") / "model.pt", "automedsam", **TOLD)[0]
+
+
+@pytest.fixture(scope="session")
+def server(models, classes_model, tmp_path_factory):
     """The server; skips where no environment for it is named."""
     if not os.environ.get(PYTHON):
         pytest.skip(f"no environment of MONAI Label ({PYTHON}); run 'make monailabel-test'")
@@ -51,6 +57,8 @@ def server(models, tmp_path_factory):
     generate_phantom(root / "phantom", count=16, seed=3, settings=settings)
     for phase, model in models.items():
         export_monailabel(model, root / "apps", coarse=models["phase1"] if phase == "phase2" else None)
+    export_monailabel(classes_model, root / "apps", name=CLASSES)
+    models = models | {CLASSES: classes_model}
     app, pictures = root / "apps" / "monaibundle", root / "phantom" / "images"
     for path, suffix in zip(sorted(pictures.iterdir())[-len(KINDS) :], KINDS, strict=True):
         Image.open(path).save(path.with_suffix(suffix), quality=95)

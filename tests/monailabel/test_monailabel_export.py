@@ -35,6 +35,15 @@ def test_models_are_added_to_one_app_with_their_weights_unchanged(models, tmp_pa
     assert options["box"] is True
 
 
+def test_clients_are_told_the_values_of_the_mask_and_not_the_networks_channels(classes_model, tmp_path):
+    export_monailabel(classes_model, tmp_path)
+    configs = tmp_path / "monaibundle" / "model" / "automedsam" / "configs"
+    output = json.loads((configs / "metadata.json").read_text())["network_data_format"]["outputs"]["pred"]
+    assert output["channel_def"] == {"0": "background", "1": "lesion"} and output["num_channels"] == 3
+    options = json.loads((configs / "inference.json").read_text())["displayable_configs"]
+    assert options == {"threshold": 0.5, "show": ["mask", "benign", "malignant"]}
+
+
 def test_what_cannot_be_served_is_refused(models, tmp_path):
     with pytest.raises(DataError, match=r"^name 'lesion_detection': expected letters"):
         export_monailabel(models["phase1"], tmp_path, name="lesion_detection")

@@ -14,11 +14,15 @@ from ultrarefiner_monai.deploy.monailabel.parts import (
     AdjustedInferer,
     CoarseMapd,
     MaskForClientd,
+    classes_of,
     options_of,
+    predict_file,
     preprocessing,
+    stage_of,
     uncertainty,
 )
 from ultrarefiner_monai.errors import DataError
+from ultrarefiner_monai.metrics.classes import class_mask, class_probability
 from ultrarefiner_monai.models import load_segmenter
 from ultrarefiner_monai.networks.ultrarefiner import with_prompts
 
@@ -78,6 +82,62 @@ def test_a_client_is_shown_the_output_that_it_names(show, channel):
     request = {"image": image, "pred": logits, "threshold": "0.5"} | ({"show": show} if show else {})
     item = MaskForClientd("pred", ("coarse", "refined"))(request)
     assert item["pred"].shape == (64, 32) and item["pred"].all() == bool(channel)
+
+
+def test_classes_are_shown_beside_the_lesion(classes_model):
+    card = json.loads(classes_model.with_suffix(".json").read_text())
+    assert options_of(card) == {"threshold": 0.5, "show": ["mask", "benign", "malignant"]}
+    card["network"]["sam"]["classes"] = "lesion"
+    assert options_of(card) == {"threshold": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("show", "expected"),
+    [
+        (None, [[1, 1, 0], [1, 0, 0]]),
+        ("mask", [[1, 1, 0], [1, 0, 0]]),
+        ("benign", [[1, 0, 0], [0, 0, 0]]),
+        ("malignant", [[0, 1, 0], [1, 0, 0]]),
+    ],
+)
+def test_a_class_is_shown_where_it_is_the_likeliest_of_the_lesion(show, expected):
+    benign = torch.tensor([[0.7, 0.1, 0.3], [0.2, 0.1, 0.0]])
+    malignant = torch.tensor([[0.2, 0.6, 0.1], [0.5, 0.1, 0.0]])
+    planes = torch.stack([benign + malignant, benign, malignant]).logit(eps=1e-6)
+    pred = torch.full((3, 3, 3), -9.0)  # the lowest row is padding
+    pred[:, :2] = planes
+    image = MetaTensor(torch.zeros(1, 3, 3), meta={"spatial_shape": (2, 3)})
+    request = {"image": image, "pred": pred} | ({"show": show} if show else {})
+    item = MaskForClientd("pred", ("mask",), ("benign", "malignant"))(request)
+    assert item["pred"].T.tolist() == expected
+    result = item["result"]
+    assert result["lesion_pixels"] == np.sum(expected)
+    assert result["class"] == "malignant"
+    assert result["class_probability"] == pytest.approx(1.3 / 2.3, abs=1e-4)  # sums over the three pixels of the lesion
+
+
+def test_what_a_server_shows_of_a_model_is_what_the_model_finds(classes_model, tmp_path):
+    shutil.copytree(classes_model.parent, tmp_path / "models")
+    rows = np.add.outer(np.arange(40), 2 * np.arange(64)).astype(np.uint8)
+    Image.fromarray(rows).save(tmp_path / "one.png")
+    network = load_segmenter(classes_model, device="cpu").network
+    found = load_segmenter(classes_model, device="cpu").predict(rows / np.float32(255))
+    classes = np.stack(list(found.classes.values()))
+    shown = {}
+    for show in ("mask", "benign", "malignant"):
+        item = preprocessing(tmp_path)({"image": str(tmp_path / "one.png")}) | {"show": show}
+        with torch.inference_mode():
+            item["pred"] = AdjustedInferer(tmp_path, {"show": show})(item["image"][None].as_tensor(), network)[0]
+        item = MaskForClientd("pred", stage_of(tmp_path).outputs, classes_of(tmp_path))(item)
+        shown[show] = item["pred"].T
+    mask = class_mask(found.probability, classes)
+    assert 0 < (mask == 1).sum() < (mask > 0).sum() < mask.size
+    np.testing.assert_array_equal(shown["mask"], mask > 0)
+    for number, name in enumerate(("benign", "malignant"), start=1):
+        np.testing.assert_array_equal(shown[name], mask == number)
+    assert uncertainty(predict_file(tmp_path, tmp_path / "one.png")) == pytest.approx(uncertainty(found.probability))
+    expected = class_probability(found.probability, classes)
+    assert item["result"]["class_probability"] == pytest.approx(expected.max(), abs=1e-6)
 
 
 def test_phase_2_without_a_mask_and_without_a_network_says_what_it_needs(models, tmp_path):

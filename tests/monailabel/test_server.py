@@ -4,12 +4,14 @@ import json
 
 import numpy as np
 import pytest
-from label_server import png
+from label_server import CLASSES, png
 from PIL import Image
 
 from ultrarefiner_monai.data.images import read_grey, read_mask
 from ultrarefiner_monai.deploy.monailabel.parts import uncertainty
+from ultrarefiner_monai.metrics.classes import class_mask, class_probability
 from ultrarefiner_monai.models import load_segmenter
+from ultrarefiner_monai.systems import all_stages
 
 pytestmark = pytest.mark.monailabel
 
@@ -44,16 +46,18 @@ def upload(path):
 def test_info_names_the_models_with_their_label_and_their_options(server):
     info = server.get("/info/").json()
     assert info["labels"] == ["lesion"]
-    assert sorted(info["models"]) == sorted(info["trainers"]) == ["phase1", "phase2", "phase3"]
+    assert sorted(info["models"]) == sorted(info["trainers"]) == sorted(server.models)
     assert info["models"]["phase1"]["config"]["threshold"] == 0.5
     assert (
         info["models"]["phase3"]["config"] | {"box": True, "mask": True, "positive_points": 1}
         == (info["models"]["phase3"]["config"])
     )
+    assert "show" not in info["models"]["automedsam"]["config"]
+    assert info["models"][CLASSES]["config"]["show"] == ["mask", "benign", "malignant"]
     assert {"uncertainty_phase1", "uncertainty_phase2", "uncertainty_phase3"} <= info["strategies"].keys()
 
 
-@pytest.mark.parametrize("phase", ["phase1", "phase2", "phase3"])
+@pytest.mark.parametrize("phase", [*all_stages(), CLASSES])
 def test_a_picture_of_the_server_gets_the_mask_of_the_segmenter(phase, server, expected):
     path = sorted(server.pictures.glob("*.png"))[0]
     mask = server.infer(phase, path.stem)
@@ -83,6 +87,29 @@ def test_phase_2_refines_the_mask_that_came_with_the_request(server, expected, u
     assert not np.array_equal(wanted, expected("phase2", read_grey(uploaded)) >= 0.5)
     shown = server.infer("phase2", files=files, show="coarse")
     assert 2 * (shown & coarse).sum() / (shown.sum() + coarse.sum()) > 0.97
+
+
+def test_a_model_that_tells_classes_apart_shows_them_and_says_which_it_is(server):
+    path = sorted(server.pictures.glob("*.png"))[0]
+    found = load_segmenter(server.models[CLASSES]).predict(read_grey(path))
+    classes = np.stack([found.classes[name] for name in ("benign", "malignant")])
+    told = class_mask(found.probability, classes)
+    for number, name in enumerate(("benign", "malignant"), start=1):
+        check_equal(server.infer(CLASSES, path.stem, show=name), told == number)
+    answer = server.post(f"/infer/{CLASSES}", params={"image": path.stem, "output": "json"}, data={"params": "{}"})
+    result = answer.json()
+    likely = class_probability(found.probability, classes)
+    assert result["class"] == ("benign", "malignant")[likely.argmax()]
+    assert result["class_probability"] == pytest.approx(likely.max(), abs=1e-3)
+    assert result["lesion_pixels"] == (told > 0).sum()
+    refused = server.ask(CLASSES, path.stem, show="normal")
+    assert refused.status_code == 400 and "mask, benign, malignant" in refused.json()["detail"]
+
+
+def test_labels_of_lesions_train_no_model_that_tells_classes_apart(server):
+    refused = server.post(f"/train/{CLASSES}", json={"max_epochs": 1})
+    assert refused.status_code == 400
+    assert "tells benign, malignant apart, and labels here say lesion alone" in refused.json()["detail"]
 
 
 def test_the_threshold_of_the_client_decides(server, expected, uploaded):
@@ -148,7 +175,7 @@ def test_the_next_picture_is_the_one_the_model_is_least_certain_of(phase, server
         server.put_label(image, np.ones(read_grey(server.picture(image)).shape, dtype=bool))
 
 
-@pytest.mark.parametrize("phase", ["phase1", "phase2", "phase3"])
+@pytest.mark.parametrize("phase", all_stages())
 def test_a_training_ends_and_what_is_served_then_is_its_model(phase, server):
     paths = sorted(server.pictures.glob("*.png"))
     for path in paths[:5]:

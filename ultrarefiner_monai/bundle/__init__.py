@@ -22,6 +22,7 @@ from ultrarefiner_monai.bundle.training import begin_training, train
 from ultrarefiner_monai.devices import default_device
 from ultrarefiner_monai.handlers.steps import TrainingStep
 from ultrarefiner_monai.models.inferers import AutocastInferer, OutputsInferer
+from ultrarefiner_monai.systems.classes import told_apart
 
 __all__ = [
     "AutocastInferer",
@@ -51,6 +52,7 @@ __all__ = [
     "process_device",
     "shuffle_each_epoch",
     "start_process_group",
+    "told_apart",
     "train",
     "trainable",
     "warm_polynomial",

@@ -12,6 +12,7 @@ from ultrarefiner_monai.data.releases.readers import info
 from ultrarefiner_monai.errors import DataError, raise_problems
 from ultrarefiner_monai.files import json_or_empty, without_folders
 from ultrarefiner_monai.masks import THRESHOLD
+from ultrarefiner_monai.metrics.classes import row_columns, summarise_classes
 from ultrarefiner_monai.metrics.scores import over_same_images
 from ultrarefiner_monai.metrics.scores_file import PER_IMAGE, read_rows
 from ultrarefiner_monai.models.card import read_card
@@ -27,10 +28,10 @@ LIMITS = (
     "Measured only on the images named under Metrics; other scanners, settings, populations and lesion types are untested.",
     "The epoch was chosen on the validation images: expect less on others.",
 )
-LIMITS_BY_LABELS = {
-    "lesion": "It says where a lesion would be, not whether it is malignant; on images without a lesion it may mark one.",
-    "classes": "What it calls benign or malignant is no diagnosis; on images without a lesion it may mark one.",
-}
+WITHOUT_CLASSES = (
+    "It says where a lesion would be, not whether it is malignant; on images without a lesion it may mark one."
+)
+OF_CLASSES = "What it calls {} is no diagnosis; it knows no other classes; on images without a lesion it may mark one."
 PUBLIC_IMAGES = "LiteMedSAM's and MedSAM's training data may hold public breast ultrasound, these images among it."
 CODE_LICENCE = "Apache-2.0"
 MEDSAM = ("lite_medsam", "vit_b")  # variants whose weights may be LiteMedSAM's or MedSAM's
@@ -46,6 +47,7 @@ WEIGHTS_LICENCES = {
 TRAINING_KEYS = (
     *("seed", "batch_size", "learning_rate", "coarse_rate", "refiner_rate", "weighting"),
     *("change_penalty", "prompt_gradient_scale", "normal_share"),
+    *("prompt_rate", "decoder_rate", "train_decoder", "transfer"),
 )
 # Letterboxd, read_grey and Segmenter in words, for those who feed the network by themselves.
 PREPARATION = {
@@ -53,6 +55,10 @@ PREPARATION = {
     "letterbox": "long side to image_size, bilinear with antialiasing, pixel centres at halves; zeros to the right and below",
     "output": "logits; sigmoid, crop the padding, bilinear with antialiasing to the image's size, then the threshold",
 }
+OUTPUT_OF_CLASSES = (
+    "logits; softmax over the channels, crop the padding, bilinear with antialiasing to the image's size; lesion where "
+    "1 - background reaches the threshold, each pixel of its likeliest class"
+)
 TABLES = {"validation": "", "val": "val", "test": "test", "normal": "normal"}  # folders of a run with a per_image.csv
 TOLERANCE = 1e-9  # of a mean that was written as text and read back
 
@@ -74,6 +80,7 @@ def describe(model: str | Path) -> dict[str, Any]:
     config = without_code(json_or_empty(path.parent / "executed_config.json", dict, code=True))
     system = find_system(card["system"])
     stage = system.stage(card["stage"])
+    classes = stage.classes_of(card["network"])
     parts = [card["network"], *(part for part in card["network"].values() if isinstance(part, Mapping))]
     variants = [part["variant"] for part in parts if "variant" in part]
     settings = {"image_size": card["image_size"], "amp": config.get("amp"), "threshold": THRESHOLD}
@@ -81,7 +88,7 @@ def describe(model: str | Path) -> dict[str, Any]:
     releases = {name: info(name) for name in (parts_of(card["dataset"]) if card.get("dataset") else ())}
     return {
         **card,
-        "prediction": {**settings, "channels": list(stage.outputs), **PREPARATION},
+        "prediction": {**settings, **_channels(stage, classes)},
         "data": [
             {"name": name, "description": about.description, "reference": about.reference, "licence": about.licence}
             for name, about in releases.items()
@@ -95,10 +102,17 @@ def describe(model: str | Path) -> dict[str, Any]:
         "intended_use": INTENDED_USE,
         "limits": [
             *LIMITS,
-            LIMITS_BY_LABELS[system.labels],
+            OF_CLASSES.format(" or ".join(classes)) if classes else WITHOUT_CLASSES,
             *([PUBLIC_IMAGES] if any(name in MEDSAM for name in variants) else []),
         ],
     }
+
+
+def _channels(stage: Stage, classes: Sequence[str]) -> dict[str, Any]:
+    """What the channels of the network's logits are, and the way from an image to them and on to a mask."""
+    if not classes:
+        return {"channels": list(stage.outputs), **PREPARATION}
+    return {"channels": ["background", *classes], **PREPARATION, "output": OUTPUT_OF_CLASSES}
 
 
 def to_markdown(card: Mapping[str, Any]) -> str:
@@ -146,10 +160,15 @@ def _metrics(folder: Path, stage: Stage, best: Mapping[str, float | None]) -> di
             rows = read_rows(folder / split / PER_IMAGE)
         except DataError:
             continue
-        scores = [key for key in (rows[0] if rows else ()) if key.startswith(prefixes)]
+        names = rows[0] if rows else ()
+        others = row_columns(names)  # of which means say nothing, or are not over the same images
+        scores = [key for key in names if key.startswith(prefixes) and key not in others]
         columns = _over_same_images({key: np.array([row[key] for row in rows]) for key in scores}, stage.outputs)
         means = {key: float(np.nanmean(column)) for key, column in columns.items() if not np.isnan(column).all()}
         counts = {key: int(np.isfinite(columns[key]).sum()) for key in means}
+        of_classes = summarise_classes(rows)
+        means |= {key: one for key, one in of_classes.items() if not key.startswith("n_") and not math.isnan(one)}
+        counts |= {key: int(of_classes[f"n_{key.removeprefix(prefixes[-1])}"]) for key in means if key in of_classes}
         differences = [
             abs(means.get(key, math.inf) - (math.inf if value is None else value)) for key, value in best.items()
         ]

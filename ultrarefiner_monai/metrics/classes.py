@@ -181,6 +181,13 @@ def class_columns(output: str, names: Sequence[str]) -> dict[str, str]:
     return rates | {f"{output}_dice_{name}": f"n_dice_{name}" for name in names}
 
 
+def row_columns(columns: Iterable[str]) -> set[str]:
+    """The columns that `score_classes` writes into such rows; empty where no classes are told apart."""
+    output, names = classes_of(columns)
+    of_classes = {f"{output}{kind}{name}" for kind in ("_dice_", PROBABILITY) for name in names}
+    return of_classes | {f"{output}{FOUND}"} if names else set()
+
+
 def summarise_classes(rows: Sequence[Row]) -> dict[str, float]:
     """How often the images' classes are right, and the mean Dice of each class; nothing where no classes are told apart.
 

@@ -7,6 +7,7 @@ import sys
 import sysconfig
 import zipfile
 
+import nibabel
 import numpy as np
 import pytest
 from monai.bundle import ConfigWorkflow
@@ -21,8 +22,9 @@ from ultrarefiner_monai.deploy.export.bundle import export_bundle
 from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.handlers import CheckpointError
 from ultrarefiner_monai.models import load_segmenter
+from ultrarefiner_monai.systems import all_stages
 
-PHASES = ("phase1", "phase2", "phase3")
+STAGES = tuple(all_stages())
 PARTS = {"LICENSE", "configs", "docs", "models", "ultrarefiner_monai"}
 
 
@@ -41,7 +43,7 @@ def expected_mask(model, picture):
     return load_segmenter(model, amp=True)(read_grey(picture)) >= 0.5
 
 
-@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize("phase", STAGES)
 def test_the_folder_holds_all_that_a_bundle_needs_and_nothing_else(phase, export_of, tmp_path):
     bundle, _ = export_of(phase)
     assert {path.name for path in bundle.iterdir()} == PARTS
@@ -75,7 +77,7 @@ def test_configurations_are_set_to_the_model(export_of):
     assert config_of(bundle, "inference")["dataset"]["_target_"] == "Dataset"
 
 
-@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize("phase", STAGES)
 @pytest.mark.parametrize("name", ["train", "multi_gpu_train", "evaluate", "inference"])
 def test_an_exported_configuration_has_the_keys_of_the_bundles(phase, name, export_of):
     bundle, _ = export_of(phase)
@@ -83,7 +85,7 @@ def test_an_exported_configuration_has_the_keys_of_the_bundles(phase, name, expo
     assert config_of(bundle, name).keys() == (original.keys() | {"run"}) - {"initialize"}
 
 
-@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize("phase", STAGES)
 def test_nothing_needs_the_package_before_monai_has_put_the_folder_on_the_path(phase, export_of):
     bundle, _ = export_of(phase)
     for name in ("train", "multi_gpu_train", "evaluate", "inference"):
@@ -117,7 +119,38 @@ def test_metadata_have_the_models_size_and_figure(export_of):
     assert metadata["eval_metrics"]["PHANTOM, fold 0, validation"]["means"] == {"dice": 0.75}
 
 
-@pytest.mark.parametrize("phase", ["phase1", "phase3"])
+def test_metadata_say_what_the_channels_are_of_a_network_that_tells_classes(export_of):
+    bundle, _ = export_of("automedsam")
+    metadata = config_of(bundle, "metadata")
+    channels = {"0": "background", "1": "benign", "2": "malignant"}
+    output = metadata["network_data_format"]["outputs"]["pred"]
+    assert (output["num_channels"], output["channel_def"]) == (3, channels)
+    assert metadata["label_classes"] == "one channel, 0 is background, 1 is benign, 2 is malignant"
+    for name in ("train", "inference"):
+        assert config_of(bundle, name)["classes"] == "benign+malignant"
+
+
+def test_the_classes_of_a_data_set_are_predicted_into_folders_and_others_are_refused(training, export_of, tmp_path):
+    manifest = load_manifest(training.keys["manifest"])
+    bundle, _ = export_of("automedsam", manifest_sha256=manifest.sha256)
+    keys = {key: training.keys[key] for key in ("data_root", "manifest", "batch_size")}
+    keys |= {"predictions_dir": str(tmp_path / "maps"), "cache_embeddings": False}
+    run = workflow(bundle, "inference", **keys)
+    run.initialize()
+    run.run()
+    folders = sorted(path.name for path in (tmp_path / "maps").iterdir())
+    assert folders == ["benign", "malignant", "mask"]
+    found = [sorted((tmp_path / "maps" / name).rglob("*.nii.gz")) for name in folders]
+    assert len({len(maps) for maps in found}) == 1
+    benign, malignant, lesion = (np.asarray(nibabel.load(maps[0]).dataobj) for maps in found)
+    np.testing.assert_allclose(benign + malignant, lesion, atol=1e-4)
+    other = workflow(bundle, "inference", **keys, classes="lesion")
+    other.initialize()
+    with pytest.raises(SystemExit, match=r"network\.sam\.classes = 'benign\+malignant', expected 'lesion'; change"):
+        other.run()
+
+
+@pytest.mark.parametrize("phase", ["phase1", "phase3", "automedsam"])
 def test_inference_predicts_what_the_model_predicts(phase, export_of, picture, tmp_path):
     bundle, _ = export_of(phase)
     run = workflow(bundle, "inference", images=str(picture), predictions_dir=str(tmp_path / "masks"))

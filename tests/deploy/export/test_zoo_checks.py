@@ -1,4 +1,4 @@
-"""What MONAI's model zoo checks of a bundle before it takes it, on the exported bundle of every phase.
+"""What MONAI's model zoo checks of a bundle before it takes it, on the exported bundle of every stage.
 
 The zoo runs MONAI's own commands, and so do these tests. It turns networks into TorchScript by scripting unless a bundle is
 excluded from that check; ours are to be excluded, since Python scripting cannot read them, and are traced here instead.
@@ -13,6 +13,7 @@ import torch
 from monai.bundle import ckpt_export, verify_metadata, verify_net_in_out
 
 from ultrarefiner_monai.models.weights import read_torch
+from ultrarefiner_monai.systems import all_stages
 
 FORMAT = Path(__file__).parents[2] / "bundles" / "network_data_format.schema.json"
 SCHEMA_MD5 = "06954cad2cc5d3784e72077ac76f0fc8"  # of meta_schema_20240725.json
@@ -41,9 +42,9 @@ REQUIRED = (
 )
 
 
-@pytest.fixture(params=["phase1", "phase2", "phase3"])
+@pytest.fixture(params=all_stages())
 def exported(request, export_of):
-    """The bundle of a phase and its network."""
+    """The bundle of a stage and its network."""
     return export_of(request.param)
 
 

@@ -22,6 +22,7 @@ from ultrarefiner_monai.cross_validation.tasks import run_bundle
 from ultrarefiner_monai.data.images import read_grey
 from ultrarefiner_monai.deploy.mlflow.model import REQUIREMENTS, decode_grey, encode_png, requirements, save
 from ultrarefiner_monai.errors import DataError
+from ultrarefiner_monai.metrics.classes import class_probability
 from ultrarefiner_monai.models import load_segmenter
 
 # Required by the package, not by predicting, nor by MLflow itself.
@@ -110,6 +111,29 @@ def test_the_example_of_every_phase_is_understood_by_its_model(phase, make_model
     assert list(example) == (["image", "coarse"] if phase == "phase2" else ["image"])
     (answer,) = model.predict(example).to_dict("records")
     assert pixels(answer["mask"]).shape == pixels(example["image"][0]).shape
+
+
+def test_a_model_that_tells_classes_apart_answers_with_the_image_s(make_model, picture, tmp_path):
+    path, _ = make_model("automedsam")
+    save(path, tmp_path / "saved")
+    model = mlflow.pyfunc.load_model(str(tmp_path / "saved"))
+    columns = ["mask", "probability", "lesion_pixels", "class", "class_probability"]
+    assert model.metadata.get_output_schema().input_names() == columns
+    answers = model.predict(as_table(picture, picture))
+    assert list(answers) == columns and list(model.predict(as_table(picture).iloc[:0])) == columns
+    expected = load_segmenter(path).predict(read_grey(picture))
+    likely = class_probability(
+        expected.probability, np.stack([expected.classes[name] for name in ("benign", "malignant")])
+    )
+    assert answers["class"].tolist() == 2 * [("benign", "malignant")[likely.argmax()]]
+    assert answers["class_probability"].tolist() == 2 * [pytest.approx(likely.max())]
+    np.testing.assert_array_equal(pixels(answers["mask"][0]) > 0, expected.probability >= 0.5)
+
+
+def test_a_model_without_classes_answers_as_ever(make_model, picture, tmp_path):
+    save(make_model("automedsam", classes="lesion")[0], tmp_path / "saved")
+    model = mlflow.pyfunc.load_model(str(tmp_path / "saved"))
+    assert list(model.predict(as_table(picture))) == ["mask", "probability", "lesion_pixels"]
 
 
 @pytest.mark.parametrize("text", ["no base64!", base64.b64encode(b"no picture").decode(), "", None])

@@ -5,7 +5,7 @@ import json
 import re
 import shutil
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +93,8 @@ def _write_bundle(folder: Path, model: Path, card: Mapping[str, Any]) -> None:
         for path in source.glob("configs/*.json")
     }
     configs = _stand_alone({name: found[name] for name in (*CONFIGS, *stage.configs) if name in found}, stage, card)
-    for name, config in {**configs, "metadata": _metadata(found["metadata"], card)}.items():
+    metadata = _metadata(found["metadata"], card, stage.classes_of(card["network"]))
+    for name, config in {**configs, "metadata": metadata}.items():
         write_json(folder / "configs" / f"{name}.json", config, indent=4)
     write_json(folder / "models" / "model.json", card, indent=4)
     shutil.copyfile(model, folder / "models" / "model.pt")
@@ -123,14 +124,14 @@ def _stand_alone(configs: Mapping[str, dict[str, Any]], stage: Stage, card: Mapp
     # Its components take the keys as they are, not as a plan completes them: nothing is left to complete, and tools that
     # build only the network or the transforms name no data for a plan to check.
     text = re.sub(r"\"\$@plan\.network\['(\w+)'\]\"", r'"@\1"', json.dumps(made["inference"]))
-    made["inference"] = json.loads(text)
+    made["inference"] = json.loads(text.replace('"$@plan.classes"', f'"$bundle.told_apart(@{stage.classes})"'))
     for config in made.values():
         config["run"] = [*config.pop("initialize", []), *config.get("run", configs["train"]["run"])]
     return made
 
 
-def _metadata(metadata: dict[str, Any], card: Mapping[str, Any]) -> dict[str, Any]:
-    """`metadata.json` with the model's sizes and figures, and the versions that it was exported with."""
+def _metadata(metadata: dict[str, Any], card: Mapping[str, Any], classes: Sequence[str]) -> dict[str, Any]:
+    """`metadata.json` with the model's sizes, classes and figures, and the versions that it was exported with."""
     size = as_data(card["image_size"], "image_size")
     data_format = metadata["network_data_format"]
     for part in (*data_format["inputs"].values(), *data_format["outputs"].values()):
@@ -139,7 +140,21 @@ def _metadata(metadata: dict[str, Any], card: Mapping[str, Any]) -> dict[str, An
     required = {name: _version(name) for name in metadata["required_packages_version"]}
     ((dataset, tables),) = as_data({card["dataset"]: card["metrics"]}, "metrics").items()
     scores = {f"{dataset}, fold {as_data(card['fold'], 'fold')}, {name}": table for name, table in tables.items()}
-    return {**metadata, **versions, "required_packages_version": required, "eval_metrics": scores}
+    told = {"required_packages_version": required, "eval_metrics": scores}
+    return {**metadata, **versions, **told, **(_channels(data_format, classes) if classes else {})}
+
+
+def _channels(data_format: dict[str, Any], classes: Sequence[str]) -> dict[str, Any]:
+    """What `metadata.json` says of the channels of a network that tells classes apart."""
+    channels = {str(number): name for number, name in enumerate(("background", *classes))}
+    for output in data_format["outputs"].values():
+        output |= {"num_channels": len(channels), "channel_def": channels}
+    named = ", ".join(f"{number} is {name}" for number, name in channels.items())
+    return {
+        "network_data_format": data_format,
+        "label_classes": f"one channel, {named}",
+        "pred_classes": f"{len(channels)} channels of logits, for a softmax: {named}",
+    }
 
 
 def _version(package: str) -> str:

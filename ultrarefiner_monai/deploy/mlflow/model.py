@@ -2,7 +2,7 @@
 
 import base64
 import importlib.metadata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,6 +22,7 @@ from ultrarefiner_monai.data.images import to_grey
 from ultrarefiner_monai.deploy.export.closure import closure, copy_files, names_of
 from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.masks import THRESHOLD, check_threshold
+from ultrarefiner_monai.metrics.classes import image_class
 from ultrarefiner_monai.models.card import read_card
 from ultrarefiner_monai.models.segmenter import load_segmenter
 from ultrarefiner_monai.shipped import PACKAGE
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 NAME = "model"
 TAGS = ("phase", "system", "stage", "dataset", "fold", "sha256")  # of the card
 EXAMPLE_SHAPE = (96, 120)  # px
+ANSWER = {"mask": DataType.string, "probability": DataType.string, "lesion_pixels": DataType.long}  # columns
+ANSWER_OF_CLASSES = {"class": DataType.string, "class_probability": DataType.double}
 # What predicting imports; the rest of setup.cfg is for training and reports.
 REQUIREMENTS = ("mlflow", "numpy", "pandas", "peft", "pillow", "safetensors", "scipy", "segment-anything", "torch")
 
@@ -42,8 +45,9 @@ class SegmentationModel(PythonModel):
 
     A stage that another one feeds, such as phase 2, needs a column `coarse` too: the probability map that it refines, as a
     grey PNG of the image's size (with 16 bits 65535 is 1). The answer has a line an image: `mask`, a PNG (0 and 255) and
-    `probability`, a 16-bit PNG (65535 is 1), both as base64 text at the image's own size, and `lesion_pixels`. The
-    parameter `threshold` is the probability from which a pixel is lesion.
+    `probability`, a 16-bit PNG (65535 is 1), both as base64 text at the image's own size, `lesion_pixels`, and of a model that
+    tells classes apart `class` and `class_probability` of the image. The parameter `threshold` is the probability from which a
+    pixel is lesion.
     """
 
     def load_context(self, context: Any) -> None:
@@ -63,19 +67,22 @@ class SegmentationModel(PythonModel):
             answers = [self._segment(row, number, threshold) for number, row in inputs]
         except DataError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from error
-        return pd.DataFrame(answers, columns=["mask", "probability", "lesion_pixels"])
+        names = ANSWER | ANSWER_OF_CLASSES if self.segmenter.classes else ANSWER
+        return pd.DataFrame(answers, columns=list(names))
 
     def _segment(self, row: dict[str, str], number: int, threshold: float) -> dict[str, Any]:
         given = [name for name in ("image", "coarse") if row.get(name) is not None]
         whites = {"coarse": MAX_16_BIT}  # a probability, as this model answers with, whatever its maximum
         planes = [decode_grey(row[name], f"{name} of line {number}", whites.get(name)) for name in given]
-        probability = self.segmenter(*planes)
+        prediction = self.segmenter.predict(*planes)
+        probability = prediction.probability
         mask = probability >= threshold
         levels = np.rint(np.nan_to_num(probability) * MAX_16_BIT).astype(np.uint16)
         return {
             "mask": encode_png(mask.astype(np.uint8) * 255),
             "probability": encode_png(levels),
             "lesion_pixels": int(mask.sum()),
+            **image_class(probability, prediction.classes),
         }
 
 
@@ -106,12 +113,12 @@ def columns_of(stage: Stage) -> list[str]:
     return ["image", "coarse"] if stage.feeds else ["image"]
 
 
-def signature_of(stage: Stage) -> ModelSignature:
-    """What a model of `stage` takes and gives."""
-    outputs = [ColSpec(DataType.string, name) for name in ("mask", "probability")]
+def signature_of(stage: Stage, classes: Sequence[str]) -> ModelSignature:
+    """What a model of `stage` that tells `classes` apart takes and gives."""
+    answer = ANSWER | ANSWER_OF_CLASSES if classes else ANSWER
     return ModelSignature(
         Schema([ColSpec(DataType.string, name) for name in columns_of(stage)]),
-        Schema([*outputs, ColSpec(DataType.long, "lesion_pixels")]),
+        Schema([ColSpec(kind, name) for name, kind in answer.items()]),
         ParamSchema([ParamSpec("threshold", DataType.double, THRESHOLD)]),
     )
 
@@ -145,7 +152,7 @@ def save(weights: Path, target: str | Path, amp: bool = True, model: Model | Non
             artifacts={"weights": weights.as_uri(), "card": weights.with_suffix(".json").as_uri()},
             code_paths=[str(Path(folder, PACKAGE.name))],
             model_config={"amp": amp},
-            signature=signature_of(stage),
+            signature=signature_of(stage, stage.classes_of(card["network"])),
             input_example=example_of(stage),
             pip_requirements=requirements(),
             metadata=card,

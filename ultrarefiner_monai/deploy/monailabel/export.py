@@ -25,6 +25,7 @@ REPAIR = "install the package anew"
 APP_CODE = ("main.py", "studies.py", "web.py")
 SERVED = ("inference", "train")
 NOT_SERVED = ("evaluate.json", "multi_gpu_train.json")  # they change a train.json that the server's replaces
+MASK = {"0": "background", "1": "lesion"}  # what a client calls a mask's values, whatever the network's channels are
 MISREAD = ("classification", "detection", "deepedit", "deepgrow")  # what a server takes a model for by its name
 NAME = re.compile(r"[A-Za-z0-9_-]+")
 USE = """
@@ -108,6 +109,11 @@ def _make_servable(folder: Path, card: Mapping[str, Any]) -> None:
     train |= {"learning_rate": stage.rate, "loss": stage.loss}
     for name, config in zip(SERVED, (inference, train), strict=True):
         write_json(folder / "configs" / f"{name}.json", config, indent=4)
+    metadata = folder / "configs" / "metadata.json"
+    told = read_json(metadata, dict, REPAIR)
+    for output in told["network_data_format"]["outputs"].values():
+        output["channel_def"] = MASK
+    write_json(metadata, told, indent=4)
     for file in NOT_SERVED:
         (folder / "configs" / file).unlink()
     shutil.rmtree(folder / PACKAGE.name)

@@ -21,6 +21,7 @@ from ultrarefiner_monai.data.images import read_grey
 from ultrarefiner_monai.deploy.monailabel.labels import read_label
 from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.masks import THRESHOLD, check_threshold
+from ultrarefiner_monai.metrics.classes import class_mask, image_class
 from ultrarefiner_monai.models.card import build_network, read_card, value_at
 from ultrarefiner_monai.models.ensemble import Ensemble, entropy
 from ultrarefiner_monai.models.inferers import AutocastInferer, OutputsInferer
@@ -42,6 +43,11 @@ def stage_of(bundle: str | Path) -> Stage:
     return find_stage(card_of(bundle)["stage"])[1]
 
 
+def classes_of(bundle: str | Path) -> tuple[str, ...]:
+    """Names of the classes that the model told apart that the folder `bundle` serves."""
+    return stage_of(bundle).classes_of(card_of(bundle)["network"])
+
+
 def proposer(bundle: str | Path, stage: Stage) -> Path | None:
     """`model.pt` of the network that proposes what a fed stage refines, which may be absent; None for other stages."""
     return next((Path(bundle, "models", name, "model.pt") for name in stage.feeds.values()), None)
@@ -55,7 +61,8 @@ def untrained_network(bundle: str | Path) -> nn.Module:
 def options_of(card: Mapping[str, Any]) -> dict[str, Any]:
     """What a client shows as options of a model, with their defaults: threshold, mask shown, options of its stage."""
     _, stage = find_stage(card["stage"])
-    shown = {"show": list(stage.outputs[::-1])} if len(stage.outputs) > 1 else {}
+    masks = [*stage.outputs[::-1], *stage.classes_of(card["network"])]
+    shown = {"show": masks} if len(masks) > 1 else {}
     own = {name: value_at(card["network"], path) for name, path in stage.options.items()}
     return {"threshold": THRESHOLD, **shown, **own}
 
@@ -123,7 +130,7 @@ class CoarseMapd(MapTransform):
 
 
 class AdjustedInferer(OutputsInferer):
-    """Logits of all outputs of a stage (B, outputs, S, S), with the options that the client has chosen.
+    """Logits of all outputs and classes (B, outputs + K, S, S), with the options that the client has chosen.
 
     Args:
         bundle: the served folder.
@@ -149,24 +156,26 @@ class AdjustedInferer(OutputsInferer):
         return super().__call__(inputs, network, *args, **kwargs)
 
     def _whole(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Tensor:
-        call = OutputsInferer if len(self.stage.outputs) > 1 else AutocastInferer
+        call = OutputsInferer if self.stage.in_parts else AutocastInferer
         return call._whole(self, inputs, network, *args, **kwargs)
 
 
 class MaskForClientd(MapTransform):
     """Turn logits (C, S, S) into the mask that the server's writer takes: uint8 (W, H) at the image's own size, lesion 1.
 
-    `threshold` and `show`, one of the stage's outputs, of the request decide; `result` tells the client what came of it.
-    The writer transposes, as for all of MONAI, whose readers give (W, H).
+    `threshold` and `show`, an output or a class, of the request decide; `result` tells the client what came of it. Of a class
+    the lesion's pixels are shown that it is likeliest in. The writer transposes, as for all of MONAI, whose readers give (W, H).
 
     Args:
         keys: the logits.
-        outputs: names of their channels; the last is shown where the request names none.
+        outputs: names of their first channels; the last is shown where the request names none.
+        classes: names of the channels that follow.
     """
 
-    def __init__(self, keys: KeysCollection, outputs: Sequence[str]) -> None:
+    def __init__(self, keys: KeysCollection, outputs: Sequence[str], classes: Sequence[str] = ()) -> None:
         super().__init__(keys)
         self.outputs = list(outputs)
+        self.classes = list(classes)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return a copy of `data` with the mask; the image that the network saw is under `image`."""
@@ -175,15 +184,23 @@ class MaskForClientd(MapTransform):
         with suppress(TypeError, ValueError):  # a client may write it as text
             threshold = float(threshold)
         threshold = check_threshold(threshold)
-        channel = self.outputs.index(item["show"]) if item.get("show") in self.outputs else -1
+        show = item.get("show")
         image = item["image"]
         height, width = (int(side) for side in image.meta["spatial_shape"])
         for key in self.key_iterator(item):
             logits = item[key].as_subclass(Tensor)
-            probability = undo_letterbox(logits.sigmoid(), (height, width))[channel].cpu().numpy()
+            maps = undo_letterbox(logits.sigmoid(), (height, width)).cpu().numpy()
+            outputs, classes = np.split(maps, [len(self.outputs)])
+            probability = outputs[self.outputs.index(show) if show in self.outputs else -1]
             mask = probability >= threshold
+            if show in self.classes:
+                mask = class_mask(probability, classes, threshold) == 1 + self.classes.index(show)
             item[key] = mask.T.astype(np.uint8)
-            item["result"] = {"lesion_pixels": int(mask.sum()), "uncertainty": uncertainty(probability)}
+            item["result"] = {
+                "lesion_pixels": int(mask.sum()),
+                "uncertainty": uncertainty(probability),
+                **image_class(outputs[-1], dict(zip(self.classes, classes, strict=True))),
+            }
         image.meta["spatial_shape"] = (width, height)
         return item
 

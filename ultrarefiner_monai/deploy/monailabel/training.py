@@ -12,7 +12,7 @@ from ignite.metrics import Average
 from torch import Tensor, nn
 
 from ultrarefiner_monai.deploy.monailabel.labels import read_label, size_of
-from ultrarefiner_monai.deploy.monailabel.parts import MODEL, card_of, stage_of
+from ultrarefiner_monai.deploy.monailabel.parts import MODEL, card_of, classes_of, stage_of
 from ultrarefiner_monai.errors import DataError, one_line
 from ultrarefiner_monai.files import file_sha256
 from ultrarefiner_monai.metrics.segmentation import segmentation_metrics
@@ -40,9 +40,27 @@ def usable(items: Iterable[Mapping[str, str]]) -> list[dict[str, str]]:
     return found
 
 
+def check_labels_suffice(bundle: str | Path) -> None:
+    """Refuse to train a model that tells classes apart: labels in the server say where a lesion is, and not of which class.
+
+    Raises:
+        DataError: the model of `bundle` is such a one.
+    """
+    if classes := classes_of(bundle):
+        raise DataError(
+            f"{Path(bundle).name} tells {', '.join(classes)} apart, and labels here say lesion alone; train it with its bundle's "
+            "train.json, or serve a model of --classes lesion"
+        )
+
+
 def prepare_batch(bundle: str | Path, training: bool) -> Callable[..., tuple]:
-    """What takes a batch apart for the network and the loss, which in training wants the parts of several outputs."""
-    extra = {"return_parts": True} if training and len(stage_of(bundle).outputs) > 1 else {}
+    """What takes a batch apart for the network and the loss, which in training wants the parts of a network that has some.
+
+    Raises:
+        DataError: as `check_labels_suffice`.
+    """
+    check_labels_suffice(bundle)
+    extra = {"return_parts": True} if training and stage_of(bundle).in_parts else {}
 
     def prepare(batch: Mapping[str, Any], device: Any = None, non_blocking: bool = False, **_: Any) -> tuple:
         image, label = (batch[key].to(device, non_blocking=non_blocking) for key in ("image", "label"))

@@ -41,7 +41,7 @@ from ultrarefiner_monai.deploy.monailabel.request import (
     is_upload,
     option_keys,
 )
-from ultrarefiner_monai.deploy.monailabel.training import usable
+from ultrarefiner_monai.deploy.monailabel.training import check_labels_suffice, usable
 from ultrarefiner_monai.errors import DataError, did_you_mean, one_line_errors
 
 logger = logging.getLogger(__name__)
@@ -259,8 +259,10 @@ class MyApp(MONAILabelApp):
     def check_task(self, method: str, request: Mapping[str, Any]) -> dict[str, Any]:
         """As `checked`, of a task for the background."""
         asked = self.checked(method, request)
-        if method == "train" and not self.datastore().datalist():
-            raise DataError("no labelled images to learn from: label some first")
+        if method == "train":
+            check_labels_suffice(self.bundles[asked["model"]])
+            if not self.datastore().datalist():
+                raise DataError("no labelled images to learn from: label some first")
         return asked
 
 

@@ -98,12 +98,12 @@ def test_classes_are_read_as_they_are_typed(place, asked, tmp_path):
     [
         *((["--classes", name], f"classes: expected lesion, or two or more names such as benign+malignant, found {name!r}")
           for name in ("benign", "../x+y", "a+a", "lesion+benign", "a+", "a+b/c", "a+=b")),
-        (["--classes", "3"], "classes: expected lesion, or two or more names such as benign+malignant, found 3"),
+        (["--classes", "3"], "classes: expected lesion, or two or more names such as benign+malignant, found '3'"),
         (["--drift", "none"], "drift: expected one of mean, sum, found 'none'"),
-        (["--steps", "0"], "steps: expected a whole number above 0 and at most 1000, found 0"),
-        (["--steps", "1001"], "steps: expected a whole number above 0 and at most 1000, found 1001"),
+        (["--steps", "0"], "steps: expected a whole number above 0 and at most 1000, found '0'"),
+        (["--steps", "1001"], "steps: expected a whole number above 0 and at most 1000, found '1001'"),
         (["--class_mode", "word"], "class_mode: expected one of embedding, scalar, found 'word'"),
-        (["--transfer", "-1"], "transfer: expected a number of at least 0, found -1"),
+        (["--transfer", "-1"], "transfer: expected a number of at least 0, found '-1'"),
     ],
     ids=lambda value: value[-1] if isinstance(value, list) else "",
 )  # fmt: skip

@@ -14,6 +14,7 @@ from ultrarefiner_monai.data.manifests.splits import Options
 from ultrarefiner_monai.data.phantom.phantom import generate_phantom
 from ultrarefiner_monai.data.releases.records import Record, Source
 from ultrarefiner_monai.data.releases.release import read_release
+from ultrarefiner_monai.systems import find_system
 
 SMALL = {"variant": "tiny", "image_size": 64, "epochs": 1, "batch_size": 4}
 TINY = {
@@ -88,7 +89,6 @@ def _cross_validated(
     """All folds through all stages of a system, with the table, tracked in a copy of an empty MLflow database."""
     from ultrarefiner_monai.cross_validation.conduct import conduct
     from ultrarefiner_monai.cross_validation.tasks import CrossValidation
-    from ultrarefiner_monai.systems import find_system
 
     store = shutil.copy(database, out / "mlruns.db")
     shared = {"manifest": release["manifest"], "tracking_uri": f"sqlite:///{store}"}

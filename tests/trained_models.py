@@ -41,10 +41,10 @@ def training(tmp_path_factory):
 
 @pytest.fixture
 def make_model(tmp_path):
-    """Write the model.pt of a phase with random weights and its card."""
+    """Write the model.pt of a stage with random weights and its card."""
 
-    def make(phase, lora_rank=0):
-        return save_untrained(tmp_path / phase / "model.pt", phase, "learned", lora_rank)
+    def make(phase, lora_rank=0, classes=""):
+        return save_untrained(tmp_path / phase / "model.pt", phase, "learned", lora_rank, classes)
 
     return make
 
@@ -82,8 +82,8 @@ def predicted_by_bundle(tmp_path):
 def export_of(make_model, tmp_path):
     """Export the bundle of a phase's model with random weights, whose card says that it is of fold 0 of the phantom."""
 
-    def export(phase, lora_rank=0, zip=False, **facts):
-        model, network = make_model(phase, lora_rank)
+    def export(phase, lora_rank=0, zip=False, classes="", **facts):
+        model, network = make_model(phase, lora_rank, classes)
         told = {"dataset": "PHANTOM", "fold": 0, "manifest_sha256": "0" * 64, "epoch": 3, "metric": {"dice": 0.75}}
         told |= facts
         card = model.with_suffix(".json")

@@ -15,14 +15,17 @@ COARSE = {"variant": "tiny", "size": SIZE}
 REFINER = {"variant": "tiny", "image_size": SIZE, "sam_variant": "tiny", **PROMPTS, "fusion_gamma": 1.0}
 PARTS = {"phase1": {"coarse": COARSE}, "phase2": {"refiner": REFINER}}
 PARTS["phase3"] = PARTS["phase1"] | PARTS["phase2"]
+ASKED = {"classes": "benign+malignant", "class_mode": "embedding", "steps": 7, "drift": "mean", "residual": True}
+PARTS["automedsam"] = {"sam": {"variant": "tiny", "image_size": SIZE, "lora_rank": 0, **ASKED}}
 
 
 def card_of(phase: str, **facts: object) -> dict:
-    """The card of a model of a phase of UltraRefiner, as a training writes it, with `facts`."""
+    """The card of a model of a stage, as a training writes it, with `facts`."""
     system, stage = find_stage(phase)
     about = {"outputs": list(stage.outputs), "labels": system.labels, "prompts": system.prompts, "image_size": SIZE}
     network = {part: dict(settings) for part, settings in PARTS[phase].items()}
-    return {"system": system.name, "stage": phase, "phase": phase, **facts, **about, "network": network}
+    named = {"phase": phase} if phase.startswith("phase") else {}
+    return {"system": system.name, "stage": phase, **named, **facts, **about, "network": network}
 
 
 def old_form(card: dict) -> dict:
@@ -32,16 +35,19 @@ def old_form(card: dict) -> dict:
 
 
 def save_untrained(
-    path: Path, phase: str, fusion: str = "mean", lora_rank: int = 0, **facts: object
+    path: Path, phase: str, fusion: str = "mean", lora_rank: int = 0, classes: str = "", **facts: object
 ) -> tuple[Path, nn.Module]:
-    """Write the model of a phase, whose masks are uneven, with `facts` in its card; the file and the network."""
+    """Write the model of a stage, whose masks are uneven, with `facts` in its card; the file and the network."""
     torch.manual_seed(5)
     card = card_of(phase, **facts)
     if "refiner" in card["network"]:
         card["network"]["refiner"] |= {"fusion_mode": fusion, "lora_rank": lora_rank}
+    if "sam" in card["network"]:
+        card["network"]["sam"] |= {"lora_rank": lora_rank} | ({"classes": classes} if classes else {})
     network = build_network(card)
+    usual = 0.3 if phase == "automedsam" else 0.05  # there are no points that a mask begins at
     with torch.no_grad():
         for name, parameter in network.named_parameters():  # adapters and the last layers start at zero
-            scale = 0.5 if ".lora_" in name else 0.05  # a few adapters among many weights have to show
+            scale = 0.5 if ".lora_" in name else usual  # a few adapters among many weights have to show
             parameter.add_(scale * torch.randn_like(parameter))
     return save_model(network, path, card), network

@@ -4,8 +4,18 @@ import math
 
 import numpy as np
 import pytest
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, roc_auc_score
 
-from ultrarefiner_monai.metrics.classes import class_mask, class_probability, score_classes, summarise_classes
+from ultrarefiner_monai.metrics.classes import (
+    RATES,
+    class_mask,
+    class_probability,
+    image_class,
+    known_rows,
+    score_classes,
+    summarise_classes,
+    told,
+)
 
 NAMES = ("benign", "malignant")
 
@@ -21,6 +31,15 @@ def test_the_class_of_an_image_is_that_of_its_lesion():
     lesion, classes = maps([[0.1, 0.0]], [[0.0, 0.3]])  # none is: the highest of each
     assert class_probability(lesion, classes) == pytest.approx([0.25, 0.75])
     assert class_probability(np.zeros((1, 2)), np.zeros((2, 1, 2))).tolist() == [0.5, 0.5]
+
+
+def test_the_likeliest_class_is_told_by_its_name():
+    lesion, (first, second) = maps([[0.1, 0.0]], [[0.0, 0.3]])
+    assert image_class(lesion, {"benign": first, "malignant": second}) == {
+        "class": "malignant",
+        "class_probability": pytest.approx(0.75),
+    }
+    assert image_class(lesion, {}) == {}
 
 
 def test_dice_of_each_class_by_hand():
@@ -68,6 +87,44 @@ def test_summary_by_hand():
         "n_dice_benign": 3,
         "n_dice_malignant": 5,
     }
+
+
+def test_a_tie_is_half_a_pair():
+    """Malignant 0.6 and 0.4 against benign 0.6, 0.4, 0.1: of six pairs 0.5 + 1 + 1 and 0 + 0.5 + 1."""
+    cases = rows(("malignant", 0.6), ("malignant", 0.4), ("benign", 0.6), ("benign", 0.4), ("benign", 0.1))
+    assert summarise_classes(cases)["mask_auc"] == pytest.approx(4 / 6)
+    assert summarise_classes(rows(("malignant", 0.5), ("benign", 0.5)))["mask_auc"] == 0.5
+
+
+def test_the_area_does_not_depend_on_which_of_two_classes_is_asked_and_is_mirrored_where_all_is_mistaken():
+    cases = rows(("benign", 0.1), ("benign", 0.7), ("malignant", 0.6), ("malignant", 0.9))
+    other_order = [dict(sorted(row.items(), key=lambda one: one[0], reverse=True)) for row in cases]
+    assert summarise_classes(cases)["mask_auc"] == summarise_classes(other_order)["mask_auc"] == 0.75
+    swap = {"benign": "malignant", "malignant": "benign"}
+    mistaken = [row | {"class": swap[row["class"]]} for row in cases]
+    for rate in ("accuracy", "balanced_accuracy", "auc"):
+        before, after = (summarise_classes(some)[f"mask_{rate}"] for some in (cases, mistaken))
+        assert after == pytest.approx(1 - before), rate
+
+
+def test_rates_are_those_of_scikit_learn_however_often_an_image_counts():
+    generator = np.random.default_rng(0)
+    cases = rows(*((NAMES[generator.integers(2)], generator.integers(10) / 10) for _ in range(200)))
+    images, weights = told(cases), generator.integers(0, 4, (3, 200))
+    for line, times in enumerate(weights):
+        true, found, score = images.true, images.found, images.probability[:, 1]
+        assert RATES["accuracy"](images, weights)[line] == pytest.approx(
+            accuracy_score(true, found, sample_weight=times)
+        )
+        expected = balanced_accuracy_score(true, found, sample_weight=times)
+        assert RATES["balanced_accuracy"](images, weights)[line] == pytest.approx(expected)
+        assert RATES["auc"](images, weights)[line] == pytest.approx(roc_auc_score(true, score, sample_weight=times))
+
+
+def test_an_image_of_another_class_is_in_no_rate():
+    cases = rows(("benign", 0.1), ("normal", 0.9))
+    assert known_rows(cases) == cases[:1] and told(cases).true.tolist() == [0]
+    assert known_rows([]) == []
 
 
 def test_what_is_not_defined_is_nan():

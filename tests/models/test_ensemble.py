@@ -87,6 +87,45 @@ def test_models_that_do_not_fit_together_are_refused(make_model, tmp_path):
         Ensemble(two, three)
 
 
+def test_models_of_other_classes_are_refused(make_model, tmp_path):
+    def model(classes):
+        path, _ = make_model("automedsam", classes=classes)
+        return shutil.copytree(path.parent, tmp_path / classes) / "model.pt"
+
+    one, turned, none = model("benign+malignant"), model("malignant+benign"), model("lesion")
+    assert Ensemble([one, one]).classes == ("benign", "malignant") and Ensemble(none).classes == ()
+    with pytest.raises(
+        DataError,
+        match=r"malignant\+benign.model\.pt: tells malignant, benign apart, .*model\.pt benign, malignant; an ens",
+    ):
+        Ensemble([one, turned])
+    with pytest.raises(
+        DataError, match=r"lesion.model\.pt: tells no classes apart, .* of the same classes in the same order$"
+    ):
+        Ensemble([one, none])
+
+
+def test_classes_are_the_means_of_the_models(folds, picture):
+    folder = folds("automedsam")
+    grey = read_grey(picture)
+    predictions = [load_segmenter(path).predict(grey) for path in sorted(folder.glob("fold*/model.pt"))]
+    consensus = Ensemble(folder)(grey)
+    assert list(consensus.classes) == ["benign", "malignant"]
+    for name, found in consensus.classes.items():
+        np.testing.assert_allclose(found, sum(one.classes[name] for one in predictions) / 3, atol=1e-6)
+    np.testing.assert_allclose(sum(consensus.classes.values()), consensus.probability, atol=1e-5)
+
+
+def test_names_of_classes_that_are_none_are_refused(make_model):
+    path, _ = make_model("automedsam")
+    card = path.with_suffix(".json")
+    card.write_text(card.read_text().replace("benign+malignant", "../benign+malignant"))
+    with pytest.raises(
+        DataError, match=r"^.*model\.json: classes '\.\./benign\+malignant': expected lesion, or two or more"
+    ):
+        Ensemble(path)
+
+
 def test_damaged_weights_and_unknown_devices_are_one_line(make_model, tmp_path):
     path, _ = make_model("phase1")
     with pytest.raises(DataError, match=r"^device abacus: cannot be used \(.*\); name cpu, cuda, or none at all$"):

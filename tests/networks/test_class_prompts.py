@@ -116,7 +116,7 @@ def test_tokens_are_of_the_upper_and_the_lower_half():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"steps": 0}, "steps must be >= 1, found 0"),
+        ({"steps": -1}, "steps must be >= 0, found -1"),
         ({"class_mode": "word"}, "class_mode must be one of embedding, scalar, found 'word'"),
         ({"drift": "none"}, "drift must be one of mean, sum, found 'none'"),
     ],

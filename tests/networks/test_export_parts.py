@@ -39,6 +39,28 @@ def test_the_parts_of_each_phase_run_on_their_samples(phase, expected, make_mode
         assert len(part.inputs) == len(part.samples)
 
 
+def test_what_is_exported_has_no_noise_and_no_image_encoder_in_its_decoder(make_model):
+    segmenter = load_segmenter(make_model("automedsam", lora_rank=2)[0], amp=False, device="cpu")
+    image, _ = made_samples(64)
+    with torch.no_grad():
+        expected = segmenter.network(image)
+    segmenter.network.train()
+    parts = parts_of(segmenter)
+    assert [(name, part.inputs, part.output) for name, part in parts.items()] == [
+        ("model", ("image",), "logits"),
+        ("encoder", ("image",), "embedding"),
+        ("decoder", ("embedding",), "logits"),
+    ]
+    assert not any(module.training for part in parts.values() for module in part.network.modules())
+    with torch.no_grad():
+        torch.testing.assert_close(parts["model"].network(image), expected, rtol=0, atol=1e-4)  # adapters are merged
+        whole = parts["model"].network(image)
+        assert torch.equal(parts["decoder"].network(parts["encoder"].network(image)), whole)
+    names = {name for part in parts.values() for name, _ in part.network.named_parameters()}
+    assert not any("lora_" in name for name in names)
+    assert not any("image_encoder" in name for name, _ in parts["decoder"].network.named_parameters())
+
+
 def test_a_system_with_nothing_to_take_apart_exports_its_network():
     network = torch.nn.Conv2d(1, 1, 1)
     ((name, part),) = whole_network(network, 64).items()

@@ -6,13 +6,16 @@ import numpy as np
 import pytest
 from scipy.stats import wilcoxon
 
+from ultrarefiner_monai.metrics.classes import Told, accuracy, auc
 from ultrarefiner_monai.reports.statistics import (
+    RESAMPLES,
     Estimate,
     holm,
     mean_by_patient,
     patient_means,
     ratio_by_patient,
     signed_rank,
+    statistic_by_patient,
 )
 
 VALUES = np.random.default_rng(3).normal(0.8, 0.1, 40)
@@ -58,6 +61,39 @@ def test_interval_covers_the_truth_as_often_as_it_says():
 def test_same_seed_same_interval():
     assert mean_by_patient(VALUES, NAMES, seed=5) == mean_by_patient(VALUES, NAMES, seed=5)
     assert mean_by_patient(VALUES, NAMES, seed=5) != mean_by_patient(VALUES, NAMES, seed=6)
+
+
+def classes(true, probability):
+    score = np.array(probability)
+    return Told(np.array(true), (score > 0.5).astype(int), np.stack([1 - score, score], axis=1))
+
+
+def test_any_statistic_has_the_interval_that_its_mean_would_have():
+    patients = np.repeat(range(20), 2)
+    right = np.random.default_rng(0).random(40) < 0.7
+    images = classes(np.ones(40, dtype=int), np.where(right, 0.9, 0.2))
+    found, undefined = statistic_by_patient(lambda times: accuracy(images, times), patients, seed=4)
+    expected = mean_by_patient(right, patients, seed=4)
+    assert (found.images, found.patients, undefined) == (40, 20, 0)
+    assert (found.value, found.low, found.high) == pytest.approx((expected.value, expected.low, expected.high))
+
+
+def test_all_images_right_leave_nothing_to_chance():
+    images = classes([0, 1] * 6, [0.2, 0.7] * 6)
+    for rate in (accuracy, auc):
+        found, undefined = statistic_by_patient(lambda times, rate=rate: rate(images, times), np.repeat(range(6), 2))
+        assert found == Estimate(1.0, 1.0, 1.0, 12, 6) and undefined == 0
+
+
+def test_resamples_without_a_class_are_counted_and_the_interval_is_of_the_others():
+    """Of two patients, of a class each, half of the resamples draw one of them twice."""
+    images = classes([0, 1, 1], [0.2, 0.7, 0.6])
+    found, undefined = statistic_by_patient(lambda times: auc(images, times), ["a", "b", "b"])
+    assert (found.value, found.low, found.high) == (1, 1, 1) and abs(undefined - RESAMPLES / 2) < 100
+    found, undefined = statistic_by_patient(lambda times: auc(classes([0, 0], [0.2, 0.7]), times), ["a", "b"])
+    assert np.isnan([found.value, found.low, found.high]).all() and undefined == RESAMPLES
+    found, undefined = statistic_by_patient(lambda times: auc(images, times), ["a", "a", "a"])
+    assert found.value == 1 and math.isnan(found.low) and undefined == 0
 
 
 def test_degenerate_samples():

@@ -23,8 +23,10 @@ from ultrarefiner_monai.handlers import CheckpointHandler, RunReport, TrackTrain
 from ultrarefiner_monai.handlers.earlier_run import remove_work
 from ultrarefiner_monai.handlers.failure import log_in_one_line
 from ultrarefiner_monai.handlers.steps import TrainingStep
+from ultrarefiner_monai.metrics.scores import scores_of_classes
 from ultrarefiner_monai.models.inferers import memory_errors
 from ultrarefiner_monai.tracking import Tracker
+from ultrarefiner_monai.tracking.metrics_file import read_epochs
 
 
 @one_line_errors
@@ -87,8 +89,9 @@ def begin_training(
 
 
 def _training_so_far(plan: Plan, checkpoints: CheckpointHandler, step: TrainingStep) -> dict[str, Any]:
-    """How far a training is, its best epoch, the images that were in memory at once and the batches that were left out."""
+    """How far a training is, its best epoch with its scores of classes, the images in memory at once, the batches left out."""
     best = {"metric": checkpoints.metric, "value": checkpoints.best_metric, "epoch": checkpoints.best_epoch}
+    best |= scores_of_classes(read_epochs(Path(plan.output_dir)).get(checkpoints.best_epoch, {}))
     return {
         "epochs": {"done": checkpoints.epochs_done, "planned": plan.epochs},
         "best": finite(best) if checkpoints.best_epoch >= 0 else None,

@@ -16,6 +16,7 @@ def predict(
     probability: bool = False,
     uncertainty: Literal["entropy", "std"] | None = None,
     overlay: bool = False,
+    labels: bool = False,
     threshold: float = THRESHOLD,
     coarse: str | Sequence[str] | None = None,
     any_modality: bool = False,
@@ -33,6 +34,7 @@ def predict(
         probability: write probability maps.
         uncertainty: write maps of "entropy" or of "std", the deviation between the models of an ensemble.
         overlay: write images with the mask's outline.
+        labels: write masks of the classes that the model tells apart, 1, 2, ... in their order, instead of lesion masks.
         threshold: probability from which a pixel is lesion.
         coarse: models of the stage that feeds the model's: of phase 1 for one of phase 2.
         any_modality: predict DICOM files whose Modality is not US (ultrasound), too.
@@ -43,7 +45,7 @@ def predict(
     from ultrarefiner_monai.deploy.predict.outputs import Outputs
     from ultrarefiner_monai.deploy.predict.prediction import predict as segment
 
-    outputs = Outputs(Path(out), format, threshold, probability, uncertainty, overlay)
+    outputs = Outputs(Path(out), format, threshold, probability, uncertainty, overlay, labels)
     summary = segment(
         paths,
         model,
@@ -81,10 +83,10 @@ class Export:
     """A trained model for other runtimes and tools."""
 
     torchscript = _exporter(
-        "torchscript", "OUT/model.ts, and in phases 2 and 3 encoder.ts and decoder.ts, checked against the network"
+        "torchscript", "OUT/model.ts, and where it can be halved encoder.ts and decoder.ts, checked against the network"
     )
     onnx = _exporter(
-        "onnx", "OUT/model.onnx, and in phases 2 and 3 encoder.onnx and decoder.onnx, checked against the network"
+        "onnx", "OUT/model.onnx, and where it can be halved encoder.onnx and decoder.onnx, checked against the network"
     )
     safetensors = _exporter("safetensors", "OUT/model.safetensors, the same tensors, with their card")
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from ultrarefiner_monai.data.manifests.items import Item, masks_of
 from ultrarefiner_monai.data.predictions.index import PredictionIndex
 from ultrarefiner_monai.data.predictions.maps import read_map
 from ultrarefiner_monai.data.releases.roots import Root, resolve
+from ultrarefiner_monai.metrics.classes import class_columns, classes_of
 from ultrarefiner_monai.metrics.scores import (
     Row,
     outputs_of,
@@ -23,6 +25,7 @@ from ultrarefiner_monai.metrics.scores import (
     score_prediction,
     short_columns,
     summarise_rows,
+    told_class_columns,
     told_columns,
 )
 from ultrarefiner_monai.texts import markdown_cell
@@ -113,19 +116,24 @@ def _line(rows: Sequence[Row], phase: str, fold: int | str) -> dict[str, Any]:
 
 
 def columns_of(rows: Sequence[Row]) -> list[str]:
-    """Columns of the summary: Dice, IoU and HD95 of every output with their counts, the change of Dice, the shares of changes."""
+    """Columns of the summary: Dice, IoU and HD95 of every output, the change of Dice, the shares of changes, scores of classes.
+
+    Counts of images stand beside them.
+    """
     outputs = list(dict.fromkeys(name for row in rows for name in outputs_of(row)))
     shares = SHARES if len(outputs) > 1 else ()
-    return [*(f"{output}_{metric}" for output, metric in short_columns(outputs)), *shares]
+    classes = class_columns(*classes_of(rows[0] if rows else ())).items()
+    return [*(f"{output}_{metric}" for output, metric in short_columns(outputs)), *shares, *chain(*classes)]
 
 
 def markdown(lines: Sequence[dict[str, Any]]) -> str:
-    """The summary as a Markdown table: Dice, IoU, HD95 in pixels, shares of images changed by more than 0.02 Dice.
+    """The summary as a Markdown table: Dice, IoU, HD95 in pixels, shares of images changed by more than 0.02 Dice, classes.
 
     Means are over all images of their line, or over as many as a column such as `n_hd95` says.
     """
     names = [f"{output}_{metric}" for output, metric in told_columns(lines)]
     names += [name for name in SHARES if any(name in line for line in lines)]
+    names += told_class_columns(lines)
     head = (*HEAD, *(SHARES.get(name, name) for name in names))
     table = [" | ".join(head).join(("| ", " |")), "|" + " --- |" * len(head)]
     for line in lines:

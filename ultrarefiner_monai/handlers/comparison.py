@@ -20,6 +20,7 @@ from ultrarefiner_monai.metrics.scores import (
     OF_NORMALS,
     Row,
     calibrate_image,
+    class_columns_of,
     outputs_of,
     reliability_diagrams,
     score_prediction,
@@ -109,12 +110,13 @@ class CompareMasks:
 def comparison_table(metrics: Mapping[str, float], images: int, unit: str = "px") -> str:
     """The table for people: one row a metric; ▲ where the last output is better than the first, ▼ where worse, = as good.
 
-    Metrics that say nothing of images without a lesion are left out where there are no others.
+    Metrics that say nothing of images without a lesion are left out where there are no others. Scores of classes come last.
     """
     outputs = outputs_of(metrics)
     skipped = NEED_LESIONS if metrics.get("lesions") == 0 else ()
     shown = [name for name in SHOWN if f"{outputs[0]}_{name}" in metrics and name not in skipped]
     lines = [_line(metrics, outputs, name, images, unit) for name in shown]
+    lines += [_class_line(metrics, outputs, *names) for names in class_columns_of(metrics).items()]
     head = f"{'metric':<20} " + " ".join(f"{output:>8}" for output in outputs)
     if len(outputs) == 1:
         return "\n".join([f"{images} images", f"{head} {'n':>5}", *lines])
@@ -138,6 +140,14 @@ def _line(metrics: Mapping[str, float], outputs: Sequence[str], name: str, image
     delta = metrics[f"delta_{name}"]
     undefined = " ".join(f"{metrics.get(f'{output}_{name}_undefined', 0):>4.0f}" for output in outputs)
     return f"{label:<20} {means} {_mark(name, delta)} {delta:>+8.4f} {n:>5.0f}  {undefined}"
+
+
+def _class_line(metrics: Mapping[str, float], outputs: Sequence[str], score: str, count: str) -> str:
+    """The line of a score of classes, which the last output alone has."""
+    cells = dict.fromkeys(outputs, "") | {outputs[-1]: f"{metrics[score]:.4f}"}
+    means = " ".join(f"{cell:>{max(8, len(output))}}" for output, cell in cells.items())
+    between = "" if len(outputs) == 1 else " " * 11  # mark and delta
+    return f"{score.removeprefix(f'{outputs[-1]}_'):<20} {means}{between} {metrics[count]:>5.0f}"
 
 
 def _mark(name: str, delta: float) -> str:

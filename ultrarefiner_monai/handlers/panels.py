@@ -18,6 +18,7 @@ from ultrarefiner_monai.devices import is_main
 from ultrarefiner_monai.files import atomic_write
 from ultrarefiner_monai.masks import THRESHOLD
 from ultrarefiner_monai.metrics import overlap_metrics
+from ultrarefiner_monai.metrics.classes import class_probability
 from ultrarefiner_monai.texts import printable
 from ultrarefiner_monai.tracking.tracker import Tracker
 
@@ -29,8 +30,9 @@ PANEL_INCHES, DPI = 2.6, 130
 class SavePanels:
     """Draws the first images of a validation: image, the outline of each output, truth and the map of the last one's errors.
 
-    The masks lie on the image at the file's own size, without letterbox. The same images are drawn each time, so that
-    epochs can be compared; rank 0 draws its own. One PNG an image in `output_dir/panels`, or with an interval in
+    The masks lie on the image at the file's own size, without letterbox. The title names the image and, where classes are told
+    apart, the likeliest, its probability and the true one. The same images are drawn each time, so that epochs can be
+    compared; rank 0 draws its own. One PNG an image in `output_dir/panels`, or with an interval in
     `output_dir/panels/epoch010` and the like.
 
     Args:
@@ -41,6 +43,7 @@ class SavePanels:
         threshold: probability from which a pixel is lesion.
         interval: epochs from one set of panels to the next; the last epoch has one in any case. None draws always.
         epochs: number of the last epoch, where there is an interval.
+        classes: names of the classes that are told apart, whose channels follow those of the outputs.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class SavePanels:
         threshold: float = THRESHOLD,
         interval: int | None = None,
         epochs: int | None = None,
+        classes: Sequence[str] = (),
     ) -> None:
         self.folder = Path(output_dir)
         self.outputs = tuple(outputs)
@@ -60,6 +64,7 @@ class SavePanels:
         self.threshold = threshold
         self.interval = interval
         self.epochs = epochs
+        self.classes = tuple(classes)
         self._left = 0  # images still to draw
         self._latest = 0  # epoch of the latest set
 
@@ -86,15 +91,25 @@ class SavePanels:
             item = {**batch, **output}  # postprocessing adds its keys to either
             name = str(item["id"])
             pred, (truth,) = (torch.as_tensor(item[key]).detach().cpu().numpy() for key in ("pred", "truth"))
-            if len(pred) < len(self.outputs):
-                raise ValueError(f"{name}: expected channels {', '.join(self.outputs)}, found {len(pred)}")
-            masks = dict(zip(self.outputs, pred >= self.threshold, strict=False))
+            channels = [*self.outputs, *self.classes]
+            if len(pred) != len(channels):
+                raise ValueError(f"{name}: expected channels {', '.join(channels)}, found {len(pred)}")
+            maps, planes = np.split(pred, [len(self.outputs)])
+            masks = dict(zip(self.outputs, maps >= self.threshold, strict=True))
             path = self.folder / folder / file_name(name)
-            save_panel(
-                path, read_grey(item["image_path"], size=truth.shape[::-1]), masks, truth > 0, title=printable(name)
-            )
+            image = read_grey(item["image_path"], size=truth.shape[::-1])
+            title = printable(f"{name}{self._told(maps[-1], planes, item.get('class'))}")
+            save_panel(path, image, masks, truth > 0, title)
             if self.tracker is not None:
                 self.tracker.log_artifact(path, folder)
+
+    def _told(self, lesion: np.ndarray, planes: np.ndarray, true_class: Any) -> str:
+        """The end of a title: the likeliest class, its probability and the true one; nothing where none is told."""
+        if not self.classes:
+            return ""
+        probability = class_probability(lesion, planes)
+        best = int(probability.argmax())
+        return f"  {self.classes[best]} {probability[best]:.2f}, truth: {true_class or 'not known'}"
 
 
 def file_name(name: str) -> str:
@@ -111,7 +126,7 @@ def save_panel(path: Path, image: np.ndarray, masks: Mapping[str, np.ndarray], t
         masks: (H, W) bool of each output; errors are those of the last. Of more than three the first and the last two are
             drawn.
         truth: (H, W) bool.
-        title: the image's name.
+        title: of the figure.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -124,7 +139,7 @@ def save_panel(path: Path, image: np.ndarray, masks: Mapping[str, np.ndarray], t
     size = (PANEL_INCHES * columns, PANEL_INCHES * min(height / width, 2.0) + 0.75)
     figure = Figure(figsize=size, dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle(title, fontsize=8)
+    figure.suptitle(title, fontsize=8, parse_math=False)
     axes = iter(figure.subplots(1, columns))
     _show(next(axes), image, "image")
     for name in names:

@@ -19,6 +19,7 @@ from ultrarefiner_monai.files import json_or_empty, write_json
 from ultrarefiner_monai.handlers.earlier_run import REPORT
 from ultrarefiner_monai.handlers.failure import on_failure, was_stopped
 from ultrarefiner_monai.handlers.progress import duration
+from ultrarefiner_monai.metrics.classes import RATES
 from ultrarefiner_monai.metrics.scores import SHORT, outputs_of
 from ultrarefiner_monai.tracking.metrics_file import read_epochs
 
@@ -150,6 +151,7 @@ def final_table(report: Mapping[str, Any], epochs: Mapping[int, Mapping[str, Any
         return ""
     validated = [epoch for epoch, numbers in epochs.items() if epoch <= until and f"val_{outputs[0]}_dice" in numbers]
     names = [f"{output}_{name}" for output in (*outputs, "delta") for name in SHORT] + ["n_dice", "n_hd95"]
+    names += [f"{outputs[-1]}_{rate}" for rate in RATES]
     shown = [name for name in names if f"val_{name}" in epochs[best]]
     widths = [max(len(name), 7) for name in shown]
     lines = ["epoch       " + " ".join(f"{name:>{width}}" for name, width in zip(shown, widths, strict=True))]

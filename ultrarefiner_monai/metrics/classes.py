@@ -5,16 +5,17 @@ those of the output that tells them: `<output>_dice_<class>`, `<output>_probabil
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ultrarefiner_monai.masks import THRESHOLD
 from ultrarefiner_monai.metrics.overlap import overlap_metrics
 
-RATES = ("accuracy", "balanced_accuracy", "auc")
 FOUND, PROBABILITY = "_class", "_probability_"
+
+Row = Mapping[str, Any]
 
 
 def class_probability(lesion: np.ndarray, classes: np.ndarray) -> np.ndarray:
@@ -31,6 +32,20 @@ def class_probability(lesion: np.ndarray, classes: np.ndarray) -> np.ndarray:
     evidence = classes[:, where].mean(1) if where.any() else classes.max((1, 2))
     total = evidence.sum()
     return evidence / total if total > 0 else np.full(len(classes), 1 / len(classes))
+
+
+def image_class(lesion: np.ndarray, classes: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """`class`, the likeliest of the image, and its `class_probability`; nothing where none are told apart.
+
+    Args:
+        lesion: (H, W) probability of a lesion of any class.
+        classes: name of each class -> its probability (H, W).
+    """
+    if not classes:
+        return {}
+    probability = class_probability(lesion, np.stack(list(classes.values())))
+    likeliest = int(probability.argmax())
+    return {"class": list(classes)[likeliest], "class_probability": float(probability[likeliest])}
 
 
 def class_mask(lesion: np.ndarray, classes: np.ndarray, threshold: float = THRESHOLD) -> np.ndarray:
@@ -88,7 +103,85 @@ def classes_of(columns: Iterable[str]) -> tuple[str, tuple[str, ...]]:
     return (found[0][0], tuple(name for _, name in found)) if found else ("", ())
 
 
-def summarise_classes(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+class Told(NamedTuple):
+    """What the classes of N images are, and what was found."""
+
+    true: np.ndarray  # (N,) number of the class, 0..K-1
+    found: np.ndarray  # (N,)
+    probability: np.ndarray  # (N, K)
+
+
+def known_rows(rows: Sequence[Row]) -> list[Row]:
+    """The rows of images whose class is one of those told apart, which rates are of."""
+    _, names = classes_of(rows[0] if rows else ())
+    return [row for row in rows if row["class"] in names]
+
+
+def told(rows: Sequence[Row]) -> Told:
+    """Classes of the `known_rows` among `rows` as numbers."""
+    output, names = classes_of(rows[0] if rows else ())
+    known = known_rows(rows)
+    true, found = ([names.index(row[name]) for row in known] for name in ("class", f"{output}{FOUND}"))
+    probability = [[row[f"{output}{PROBABILITY}{name}"] for name in names] for row in known]
+    shape = (len(known), len(names))
+    return Told(
+        np.array(true, dtype=int), np.array(found, dtype=int), np.array(probability, dtype=float).reshape(shape)
+    )
+
+
+def accuracy(images: Told, weights: np.ndarray) -> np.ndarray:
+    """Share of the images whose class is right (...), each counted as often as `weights` (..., N) say; NaN of none."""
+    right = (images.true == images.found).astype(float)
+    with np.errstate(invalid="ignore"):
+        return weights @ right / weights.sum(-1)
+
+
+def balanced_accuracy(images: Told, weights: np.ndarray) -> np.ndarray:
+    """Mean (...) of the classes' recalls, over the classes that there are; `weights` as in `accuracy`."""
+    of_class = (images.true[:, None] == np.arange(images.probability.shape[1])).astype(float)
+    counts, right = weights @ of_class, weights @ (of_class * (images.true == images.found)[:, None])
+    recalls = np.divide(right, counts, out=np.zeros_like(right), where=counts > 0)
+    with np.errstate(invalid="ignore"):
+        return recalls.sum(-1) / (counts > 0).sum(-1)
+
+
+def auc(images: Told, weights: np.ndarray) -> np.ndarray:
+    """Area (...) under the ROC curve of the last of two classes, of more the mean of each against the rest.
+
+    NaN where one of them has no image; `weights` as in `accuracy`.
+    """
+    classes = images.probability.shape[1]
+    asked = range(1, 2) if classes == 2 else range(classes)
+    areas = [_area(images.probability[:, number], images.true == number, weights) for number in asked]
+    return np.mean(areas, axis=0)
+
+
+def _area(score: np.ndarray, positive: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Share of the pairs of a positive and a negative that `score` puts in order, a tie being half a pair (Mann-Whitney)."""
+    order = np.argsort(score)
+    ties = np.flatnonzero(np.diff(score[order], prepend=-np.inf))  # where each value begins
+    ups, downs = (np.add.reduceat(weights[..., order] * which[order], ties, axis=-1) for which in (positive, ~positive))
+    below = downs.cumsum(-1) - downs / 2
+    with np.errstate(invalid="ignore"):
+        return (ups * below).sum(-1) / (ups.sum(-1) * downs.sum(-1))
+
+
+RATES: Mapping[str, Callable[[Told, np.ndarray], np.ndarray]] = {
+    "accuracy": accuracy,
+    "balanced_accuracy": balanced_accuracy,
+    "auc": auc,
+}
+
+
+def class_columns(output: str, names: Sequence[str]) -> dict[str, str]:
+    """The scores in `summarise_classes` of the classes that an output tells apart, each with the column of its images' count."""
+    if not names:
+        return {}
+    rates = {f"{output}_{rate}": f"n_{rate}" for rate in RATES}
+    return rates | {f"{output}_dice_{name}": f"n_dice_{name}" for name in names}
+
+
+def summarise_classes(rows: Sequence[Row]) -> dict[str, float]:
     """How often the images' classes are right, and the mean Dice of each class; nothing where no classes are told apart.
 
     Args:
@@ -103,28 +196,13 @@ def summarise_classes(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     output, names = classes_of(rows[0] if rows else ())
     if not names:
         return {}
-    known = [row for row in rows if row["class"] in names]
-    summary = {f"{output}_{rate}": value for rate, value in _rates(output, names, known).items()}
-    summary |= {f"n_{rate}": float(len(known)) for rate in RATES}
+    images = told(rows)
+    weights = np.ones(len(images.true))
+    summary = {f"{output}_{name}": float(rate(images, weights)) for name, rate in RATES.items()}
+    summary |= {f"n_{name}": len(weights) for name in RATES}
     for name in names:
         dice = np.array([row[f"{output}_dice_{name}"] for row in rows], dtype=float)
         defined = dice[~np.isnan(dice)]
         summary[f"{output}_dice_{name}"] = float(defined.mean()) if len(defined) else math.nan
-        summary[f"n_dice_{name}"] = float(len(defined))
+        summary[f"n_dice_{name}"] = len(defined)
     return summary
-
-
-def _rates(output: str, names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    from sklearn.metrics import roc_auc_score
-
-    true = np.array([names.index(row["class"]) for row in rows], dtype=int)
-    right = np.array([row[f"{output}{FOUND}"] == row["class"] for row in rows], dtype=bool)
-    recalls = [right[true == number].mean() for number in np.unique(true)]
-    rates = dict.fromkeys(RATES, math.nan)
-    if recalls:
-        rates |= {"accuracy": float(right.mean()), "balanced_accuracy": float(np.mean(recalls))}
-    if len(recalls) == len(names):
-        probability = np.array([[row[f"{output}{PROBABILITY}{name}"] for name in names] for row in rows])
-        asked = range(1, 2) if len(names) == 2 else range(len(names))
-        rates["auc"] = float(np.mean([roc_auc_score(true == number, probability[:, number]) for number in asked]))
-    return rates

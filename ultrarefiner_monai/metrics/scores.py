@@ -23,7 +23,7 @@ from ultrarefiner_monai.metrics import (
     summarise,
 )
 from ultrarefiner_monai.metrics.calibration import BINS, REGIONS
-from ultrarefiner_monai.metrics.classes import score_classes, summarise_classes
+from ultrarefiner_monai.metrics.classes import class_columns, score_classes, summarise_classes
 from ultrarefiner_monai.metrics.segmentation import DISTANCES, FALSE_POSITIVES, MEANS
 
 logger = logging.getLogger(__name__)
@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 COLUMNS = (*MEANS, "lesions_found", "false_lesions", *FALSE_POSITIVES)  # of an output in the table of images
 SHORT = ("dice", "iou", "hd95")  # what tables with little room show of an output
 NO_OUTPUTS = ("delta", "n")  # begin the name of a column that is of all outputs
+OF_CLASS = "n_dice_"  # begins the name of a count that each class has, and nothing else
 # Means of a summary and the columns they are taken from; those of normals only where the truth of some image is blank.
 OF_IMAGES = {name: name for name in (*MEANS, "false_lesions")}
 OF_NORMALS = {"false_positive_rate": "false_positive", "false_positive_area": "false_positive_area"}
@@ -86,6 +87,26 @@ def told_columns(lines: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
         if any(f"{output}_{metric}" in line for line in lines)
         and (output != "n" or metric == "hd95" or any(line.get(f"n_{metric}", 0) < line["images"] for line in lines))
     ]
+
+
+def class_columns_of(names: Iterable[str]) -> dict[str, str]:
+    """`class_columns` by the names of a summary; none where no classes are told apart."""
+    names = list(names)
+    classes = [name.removeprefix(OF_CLASS) for name in names if name.startswith(OF_CLASS)]
+    return class_columns(outputs_of(names)[-1], classes) if classes else {}
+
+
+def scores_of_classes(epoch: Mapping[str, Any]) -> dict[str, Any]:
+    """The scores of classes among the numbers that a training has logged in an epoch, named as an evaluation names them."""
+    validated = {name.removeprefix("val_"): value for name, value in epoch.items() if name.startswith("val_")}
+    return {name: validated[name] for name in class_columns_of(validated)}
+
+
+def told_class_columns(lines: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The scores of classes to show of lines as in `told_columns`, each with its count where that is not all images."""
+    columns = class_columns_of(dict.fromkeys(name for line in lines for name in line))
+    fewer = {count for count in columns.values() if any(line.get(count, math.inf) < line["images"] for line in lines)}
+    return [name for pair in columns.items() for name in pair if name in columns or name in fewer]
 
 
 def score_image(

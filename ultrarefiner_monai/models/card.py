@@ -64,6 +64,10 @@ def read_card(model: Path) -> dict[str, Any]:
             value_at(card["network"], name)
         except (KeyError, TypeError):
             raise DataError(f"{path}: no {name} of its network; use the card that the model came with") from None
+    try:
+        stage.classes_of(card["network"])
+    except DataError as error:
+        raise DataError(f"{path}: {error}; use the card that the model came with") from None
     return card
 
 

@@ -39,7 +39,7 @@ class Ensemble:
         device: None is the first CUDA device, or the CPU.
 
     Raises:
-        DataError: weights are missing, damaged or of different stages, or what feeds them is missing.
+        DataError: weights are missing, damaged, of different stages or of different classes, or what feeds them is missing.
     """
 
     def __init__(
@@ -61,6 +61,11 @@ class Ensemble:
     def name(self) -> str:
         """Stage and number of models, such as "phase3 x 5"."""
         return self.stage if len(self.paths) == 1 else f"{self.stage} x {len(self.paths)}"
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes that the models tell apart, in their order."""
+        return self._segmenters[0].classes
 
     @property
     def device(self) -> str:
@@ -89,6 +94,12 @@ class Ensemble:
     def _check_stages(self) -> None:
         if len(stages := sorted({segmenter.stage.name for segmenter in self._segmenters})) > 1:
             raise DataError(f"an ensemble needs models of one stage, found {', '.join(stages)}; name those of one")
+        for path, segmenter in zip(self.paths, self._segmenters, strict=True):
+            if segmenter.classes != self.classes:
+                raise DataError(
+                    f"{path}: tells {_named(segmenter.classes)} apart, {self.paths[0]} {_named(self.classes)}; an ensemble "
+                    "needs models of the same classes in the same order"
+                )
         feeding = list(self._segmenters[0].stage.feeds.values())
         if feeding and not self._coarse:
             raise DataError(
@@ -135,6 +146,10 @@ def entropy(probability: np.ndarray) -> np.ndarray:
 
     p = probability.astype(np.float64)
     return ((entr(p) + entr(1 - p)) / math.log(2)).clip(0, 1).astype(np.float32)
+
+
+def _named(classes: Sequence[str]) -> str:
+    return ", ".join(classes) or "no classes"
 
 
 def _check_device(device: str | None) -> None:

@@ -41,15 +41,23 @@ class Segmenter:
         size: side in pixels of the square that the network sees.
         amp: bf16 autocast, as the bundles have by default.
         device: None is the first CUDA device, or the CPU.
+        classes: names of the classes that the network tells apart.
     """
 
     def __init__(
-        self, network: nn.Module, stage: str, size: int, amp: bool = True, device: str | torch.device | None = None
+        self,
+        network: nn.Module,
+        stage: str,
+        size: int,
+        amp: bool = True,
+        device: str | torch.device | None = None,
+        classes: Sequence[str] = (),
     ) -> None:
         self.device = default_device() if device is None else torch.device(device)
         self.network = network.to(self.device).eval()
         self.system, self.stage = find_stage(stage)
         self.size = size
+        self.classes = tuple(classes)
         self._infer = AutocastInferer(amp)
 
     def __call__(self, grey: np.ndarray, coarse: np.ndarray | None = None) -> np.ndarray:
@@ -81,7 +89,7 @@ class Segmenter:
 
     def _forward(self, inputs: Tensor) -> tuple[Tensor, Sequence[str], float]:
         """Logits (1, 1 + K, S, S) of the last output and the K classes that are told apart, their names, the predicted IoU."""
-        if len(self.stage.outputs) == 1 and not self.stage.classes:
+        if not self.stage.in_parts:
             return self._infer(inputs, self.network), (), math.nan
         parts = self._infer(inputs, self.network, return_parts=True)
         quality, classes = getattr(parts, "quality", None), getattr(parts, "classes", {})
@@ -100,4 +108,5 @@ def load_segmenter(path: str | Path, amp: bool = True, device: str | torch.devic
     card = read_card(path)
     network = build_network(card)
     load_model(network, path)
-    return Segmenter(network, card["stage"], card["image_size"], amp, device)
+    classes = find_stage(card["stage"])[1].classes_of(card["network"])
+    return Segmenter(network, card["stage"], card["image_size"], amp, device, classes)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from copy import deepcopy
 from typing import Any, NamedTuple
 
 import torch
@@ -9,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ultrarefiner_monai.networks.class_prompts import ClassMode, ClassPromptEncoder, Drift, PromptEmbeddings
-from ultrarefiner_monai.networks.sam import Sam, build_sam, lora_rank
+from ultrarefiner_monai.networks.export_parts import Encoder, Part, made_samples
+from ultrarefiner_monai.networks.sam import Sam, build_sam, lora_rank, merge_lora
 
 SINGLE = slice(0, 1)  # SAM's token for a prompt that is not ambiguous
 LESION = "lesion"  # in a card: no classes are told apart
@@ -211,3 +213,32 @@ def build(network: Mapping[str, Mapping[str, Any]]) -> nn.Module:
     sam = build_sam(settings.pop("variant"), settings.pop("image_size"), lora_rank=settings.pop("lora_rank"))
     classes = settings.pop("classes")
     return AutoMedSam(sam, () if classes == LESION else classes.split("+"), **settings)
+
+
+class Decoder(nn.Module):
+    """Class prompts and SAM's mask decoder: what the network gives, from an image's embedding (B, C, h, w)."""
+
+    def __init__(self, network: AutoMedSam) -> None:
+        super().__init__()
+        self.network = deepcopy(network, {id(network.sam.image_encoder): nn.Identity()})
+
+    def forward(self, embedding: Tensor) -> Tensor:
+        """Segment the images with these embeddings."""
+        side = self.network.sam.image_size
+        image = embedding[:, :1, :1, :1].expand(-1, -1, side, side)  # of which nothing but the size is used
+        return self.network(image, embedding)
+
+
+def exported_parts(network: AutoMedSam, image_size: int) -> dict[str, Part]:
+    """The networks to export: `model`, and its halves `encoder` and `decoder`; adapters (LoRA) are merged, in place."""
+    if lora_rank(network.sam.image_encoder):
+        merge_lora(network.sam)
+    network.eval()  # without noise
+    image, _ = made_samples(image_size)
+    with torch.no_grad():
+        embedding = network.embed(image)
+    return {
+        "model": Part(network, ("image",), "logits", (image,)),
+        "encoder": Part(Encoder(network.sam).eval(), ("image",), "embedding", (image,)),
+        "decoder": Part(Decoder(network).eval(), ("embedding",), "logits", (embedding,)),
+    }

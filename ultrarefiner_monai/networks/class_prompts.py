@@ -48,12 +48,12 @@ class ClassPromptEncoder(nn.Module):
         channels: C of the embedding.
         class_mode: "embedding": each class has a plane of its own. "scalar": one linear layer of the number of the class (as
             published), which puts classes on a line.
-        steps: T.
+        steps: T; 0 is no noise.
         drift: see above.
         zero_start: whether the last layers start at zero.
 
     Raises:
-        ValueError: fewer than one class or step, or an unknown mode or drift.
+        ValueError: fewer than one class, negative steps, or an unknown mode or drift.
     """
 
     def __init__(
@@ -68,9 +68,9 @@ class ClassPromptEncoder(nn.Module):
         zero_start: bool = True,
     ) -> None:
         super().__init__()
-        for name, value in (("classes", classes), ("steps", steps)):
-            if value < 1:
-                raise ValueError(f"{name} must be >= 1, found {value}")
+        for name, value, least in (("classes", classes, 1), ("steps", steps, 0)):
+            if value < least:
+                raise ValueError(f"{name} must be >= {least}, found {value}")
         for name, chosen, known in (("class_mode", class_mode, ClassMode), ("drift", drift, Drift)):
             if chosen not in get_args(known):
                 raise ValueError(f"{name} must be one of {', '.join(get_args(known))}, found {chosen!r}")

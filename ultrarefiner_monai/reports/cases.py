@@ -15,6 +15,7 @@ from ultrarefiner_monai.data.images import read_grey
 from ultrarefiner_monai.data.releases.roots import Root, resolve
 from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.masks import THRESHOLD
+from ultrarefiner_monai.metrics.classes import FOUND, PROBABILITY, classes_of
 from ultrarefiner_monai.metrics.scores import Row, outputs_of
 from ultrarefiner_monai.reports.plots import Drawing, data_uri
 from ultrarefiner_monai.reports.result_scores import Scores
@@ -42,7 +43,7 @@ class CaseGroup(NamedTuple):
 
 
 def cases(scores: Scores, root: Root, stage: str, outputs: Sequence[str]) -> list[CaseGroup]:
-    """Best, median and worst images of a stage, by the last output's Dice and by its change.
+    """Best, median and worst images of a stage, by the last output's Dice and by its change; wrong classes.
 
     Args:
         scores: with predictions.
@@ -56,11 +57,16 @@ def cases(scores: Scores, root: Root, stage: str, outputs: Sequence[str]) -> lis
     keys: dict[str, Callable[[Row], float]] = {f"{last.capitalize()} Dice": lambda row: row[f"{last}_dice"]}
     if first != last:
         keys["Change of Dice"] = lambda row: row[f"{last}_dice"] - row[f"{first}_dice"]
-    return [
-        CaseGroup(f"{name}: {word}", [_case(row, scores, root, colours) for row in chosen])
-        for name, key in keys.items()
-        for word, chosen in _picked(rows, key).items()
-    ]
+    groups = {f"{name}: {word}": chosen for name, key in keys.items() for word, chosen in _picked(rows, key).items()}
+    if wrong := _surest_mistakes(rows):
+        groups["Class: wrong, and the surest of it"] = wrong
+    return [CaseGroup(title, [_case(row, scores, root, colours) for row in chosen]) for title, chosen in groups.items()]
+
+
+def told_class(row: Row) -> tuple[str, float] | None:
+    """The class that was found in an image and its probability; None where none are told apart."""
+    output, _ = classes_of(row)
+    return (row[f"{output}{FOUND}"], row[f"{output}{PROBABILITY}{row[f'{output}{FOUND}']}"]) if output else None
 
 
 def tiles(
@@ -91,6 +97,12 @@ def _picked(rows: Sequence[Row], key: Callable[[Row], float]) -> dict[str, list[
     return groups if len(ranked) >= len(groups) else {"highest": ranked[:count]} if ranked else {}
 
 
+def _surest_mistakes(rows: Sequence[Row]) -> list[Row]:
+    """Images with another class than was found, the most probable first."""
+    found = [(told, row) for row in rows if (told := told_class(row)) and told[0] != row["class"]]
+    return [row for _, row in sorted(found, key=lambda one: -one[0][1])[:EACH]]
+
+
 def _case(row: Row, scores: Scores, root: Root, colours: Mapping[str, str]) -> Case:
     prediction = scores.predictions[row["phase"], row["id"]]
     item = prediction.item
@@ -99,7 +111,8 @@ def _case(row: Row, scores: Scores, root: Root, colours: Mapping[str, str]) -> C
         image = read_grey(resolve(root, item["image"]), size=(item["width"], item["height"]))
     except DataError:
         return Case(row, place_of(row), [])
-    masks = dict(zip(prediction.files, (maps >= THRESHOLD).numpy(), strict=True))
+    outputs = (maps[: len(prediction.files)] >= THRESHOLD).numpy()
+    masks = dict(zip(prediction.files, outputs, strict=True))
     return Case(row, place_of(row), tiles(image, masks, truth[0].numpy(), colours))
 
 

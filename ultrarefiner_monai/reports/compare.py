@@ -1,7 +1,10 @@
 """`ultrarefiner compare`: two cross-validations or runs on the images that both have scored."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +12,12 @@ import numpy as np
 
 from ultrarefiner_monai.data.manifests.summary import aligned
 from ultrarefiner_monai.errors import DataError
+from ultrarefiner_monai.metrics.classes import RATES, Told, classes_of, told
 from ultrarefiner_monai.metrics.scores import LOWER_IS_BETTER, Row, column, outputs_of, unit_of
 from ultrarefiner_monai.metrics.scores_file import PER_IMAGE, read_rows
 from ultrarefiner_monai.metrics.segmentation import DISTANCES, MEANS
 from ultrarefiner_monai.models.card import card_or_empty
-from ultrarefiner_monai.reports.statistics import METHOD, correct, mean_by_patient, signed_rank
+from ultrarefiner_monai.reports.statistics import METHOD, correct, mean_by_patient, signed_rank, statistic_by_patient
 from ultrarefiner_monai.reports.tables import place_of, stages_of
 from ultrarefiner_monai.systems import all_stages
 from ultrarefiner_monai.texts import lines_of
@@ -34,6 +38,7 @@ class Side:
         stage: that its rows are of, "" for a single run.
         rows: by image.
         outputs: that the rows have scores of.
+        classes: names of those that the last output tells apart.
         manifests: hashes of those that its models were trained on.
     """
 
@@ -41,6 +46,7 @@ class Side:
     stage: str
     rows: dict[str, Row]
     outputs: list[str]
+    classes: tuple[str, ...]
     manifests: frozenset[str]
 
 
@@ -56,7 +62,8 @@ def compare(a: str | Path, b: str | Path, phase: str | None = None, seed: int = 
     Returns:
         `first`, `second` (name, phase, number of images), `images` both have, those `only_first` and `only_second` have,
         `warnings`, and `differences`: `place`, `stages` (the outputs compared), `metric`, means `first` and `second` over
-        the images where both are defined, `delta` (an estimate), `undefined` images, `p`, `p_holm`.
+        the images where both are defined, `delta` (an estimate), `undefined` images, `p`, `p_holm`. Where both tell the same
+        classes apart there are lines of their `RATES`, too, with `undefined_resamples`, and of the Dice of each.
 
     Raises:
         DataError: a table is absent or unreadable, has no such phase or an image twice, or no image is in both.
@@ -68,12 +75,12 @@ def compare(a: str | Path, b: str | Path, phase: str | None = None, seed: int = 
     places = _places(first, second, common)
     same = [(output, output) for output in first.outputs if output in second.outputs]
     pairs = dict.fromkeys([(first.outputs[-1], second.outputs[-1]), *same])
-    differences = [
-        {"place": place, **line}
-        for place, names in places.items()
-        for pair in pairs
-        for line in _lines([first.rows[name] for name in names], [second.rows[name] for name in names], pair, seed)
-    ]
+    classes = first.classes if set(first.classes) == set(second.classes) else ()
+    differences: list[Document] = []
+    for place, names in places.items():
+        rows = [first.rows[name] for name in names], [second.rows[name] for name in names]
+        lines = [line for pair in pairs for line in _lines(*rows, pair, seed)] + _class_lines(*rows, classes, seed)
+        differences += [{"place": place, **line} for line in lines]
     return {
         "schema": SCHEMA,
         "first": {"name": first.name, "phase": first.stage, "images": len(first.rows)},
@@ -131,7 +138,7 @@ def _side(path: Path, name: str, rows: Sequence[Row], stage: str | None, key: st
     folds = [card for known in all_stages() for card in sorted(folder.glob(f"{known}/fold*/model.json"))]
     cards = [card_or_empty(card) for card in (folder / "model.json", folder.parent / "model.json", *folds)]
     manifests = frozenset(str(card["manifest_sha256"]) for card in cards if card.get("manifest_sha256"))
-    return Side(name, chosen, by_name, outputs_of(kept[0]), manifests)
+    return Side(name, chosen, by_name, outputs_of(kept[0]), classes_of(kept[0])[1], manifests)
 
 
 def _places(first: Side, second: Side, common: Sequence[str]) -> dict[str, list[str]]:
@@ -146,24 +153,61 @@ def _places(first: Side, second: Side, common: Sequence[str]) -> dict[str, list[
 
 def _lines(first: Sequence[Row], second: Sequence[Row], pair: tuple[str, str], seed: int) -> list[Document]:
     """Each metric that both outputs of the pair have."""
-    name = pair[0] if pair[0] == pair[1] else f"{pair[0]} and {pair[1]}"
+    found = (_line(first, second, pair, metric, seed) for metric in METRICS)
+    return [line for line in found if line]
+
+
+def _line(first: Sequence[Row], second: Sequence[Row], pair: tuple[str, str], metric: str, seed: int) -> Document:
+    """The difference in a metric; empty where one of the outputs does not have it, or in another unit."""
+    names = [f"{output}_{metric}" for output in pair]
+    if names[0] not in first[0] or names[1] not in second[0]:
+        return {}
+    if metric in DISTANCES and unit_of(first) != unit_of(second):
+        return {}
     patients = [row["patient"] for row in second]
+    before, after = column(first, names[0]), column(second, names[1])
+    defined = np.isfinite(after - before)
+    means = [float(values[defined].mean()) if defined.any() else float("nan") for values in (before, after)]
+    estimate = asdict(mean_by_patient(after - before, patients, seed))
+    return {
+        **{"metric": metric, "stages": _named(pair), "first": means[0], "second": means[1], "delta": estimate},
+        **{"undefined": int((~defined).sum()), "p": signed_rank(after - before, patients)},
+    }
+
+
+def _named(pair: tuple[str, str]) -> str:
+    """The outputs compared, for people."""
+    return pair[0] if pair[0] == pair[1] else f"{pair[0]} and {pair[1]}"
+
+
+def _class_lines(first: Sequence[Row], second: Sequence[Row], classes: Sequence[str], seed: int) -> list[Document]:
+    """Differences in the scores of classes that the last outputs of both tell apart.
+
+    Only accuracy is a mean over images, and has a test.
+    """
+    known = [one["class"] in classes and other["class"] in classes for one, other in zip(first, second, strict=True)]
+    if not any(known):
+        return []
+    pair = classes_of(first[0])[0], classes_of(second[0])[0]
+    rows = [list(compress(side, known)) for side in (first, second)]
+    images = [told(side) for side in rows]
+    patients = [row["patient"] for row in rows[1]]
+    right = [(side.true == side.found).astype(float) for side in images]
     lines = []
-    for metric in METRICS:
-        names = [f"{output}_{metric}" for output in pair]
-        if names[0] not in first[0] or names[1] not in second[0]:
-            continue
-        before, after = column(first, names[0]), column(second, names[1])
-        if metric in DISTANCES and unit_of(first) != unit_of(second):
-            continue
-        defined = np.isfinite(after - before)
-        means = [float(values[defined].mean()) if defined.any() else float("nan") for values in (before, after)]
-        estimate = asdict(mean_by_patient(after - before, patients, seed))
+    for name, rate in RATES.items():
+        values = [float(rate(side, np.ones(len(patients)))) for side in images]
+        estimate, undefined = statistic_by_patient(partial(_gain, rate, images), patients, seed)
+        p = signed_rank(right[1] - right[0], patients) if name == "accuracy" else math.nan
         lines.append(
-            {"metric": metric, "stages": name, "first": means[0], "second": means[1], "delta": estimate}
-            | {"undefined": int((~defined).sum()), "p": signed_rank(after - before, patients)}
+            {"metric": name, "stages": _named(pair), "first": values[0], "second": values[1], "delta": asdict(estimate)}
+            | {"undefined": len(first) - len(patients), "undefined_resamples": undefined, "p": p}
         )
-    return lines
+    return lines + [_line(first, second, pair, f"dice_{name}", seed) for name in classes]
+
+
+def _gain(rate: Any, images: Sequence[Told], weights: np.ndarray) -> np.ndarray:
+    """Second minus first."""
+    return rate(images[1], weights) - rate(images[0], weights)
 
 
 def _warnings(first: Side, second: Side, misplaced: int) -> list[str]:
@@ -173,6 +217,9 @@ def _warnings(first: Side, second: Side, misplaced: int) -> list[str]:
             found.append(
                 f"the manifest of {side.name} is not known: whether both used the same split cannot be checked"
             )
+    if first.classes and second.classes and set(first.classes) != set(second.classes):
+        told_by = " and ".join(", ".join(side.classes) for side in (first, second))
+        found.append(f"different classes ({told_by}): their scores are not compared")
     if first.manifests and second.manifests and first.manifests != second.manifests:
         hashes = " and ".join(", ".join(sorted(one[:12] for one in side.manifests)) for side in (first, second))
         found.append(f"different manifests ({hashes}): splits and masks may differ, so that the comparison is not fair")

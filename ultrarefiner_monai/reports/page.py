@@ -8,9 +8,16 @@ from jinja2 import Environment, PackageLoader
 
 from ultrarefiner_monai.colours import of_case
 from ultrarefiner_monai.metrics.boundaries import NSD_TOLERANCE
-from ultrarefiner_monai.metrics.scores import CHANGE, LOWER_IS_BETTER, Row, outputs_of, told_columns
+from ultrarefiner_monai.metrics.scores import (
+    CHANGE,
+    LOWER_IS_BETTER,
+    Row,
+    outputs_of,
+    told_class_columns,
+    told_columns,
+)
 from ultrarefiner_monai.metrics.segmentation import DISTANCES
-from ultrarefiner_monai.reports.cases import CaseGroup
+from ultrarefiner_monai.reports.cases import CaseGroup, told_class
 from ultrarefiner_monai.reports.plots import Drawing, forest, learning_curve, reliability_diagram, scatter
 from ultrarefiner_monai.reports.result_facts import Curve
 from ultrarefiner_monai.reports.result_files import in_words, joined
@@ -44,6 +51,7 @@ def page(
     )
     environment.filters |= {"number": number, "interval": interval, "p": p_value, "percent": percent, "label": label}
     environment.filters |= {"joined": joined, "in_words": in_words, "columns": told_columns}
+    environment.filters |= {"class_columns": told_class_columns, "class_label": class_label, "told_class": told_class}
     last, curves = document["phases"][-1], document["curves"]
     of_last = [row for row in rows if row["phase"] == last]
     weights = {name: name.removeprefix("weight_") for name in _logged(curves) if name.startswith("weight_")}
@@ -102,8 +110,15 @@ def label(metric: str, unit: str = "px") -> str:
     """A metric's name for people."""
     names = {"dice": "Dice", "iou": "IoU", "hd95": f"HD95 ({unit})", "assd": f"ASSD ({unit})"}
     names |= {"nsd": f"NSD ({NSD_TOLERANCE:g} px)", "boundary_iou": "boundary IoU"}
-    names |= {"lesion_sensitivity": "lesions found (share)", "false_lesions": "false findings per image"}
+    names |= {"lesion_sensitivity": "lesions found (share)", "false_lesions": "false findings per image", "auc": "AUC"}
     return names.get(metric, metric.replace("_", " "))
+
+
+def class_label(score: str) -> str:
+    """The name for people of a score of classes, or of a count of its images, without the output's name."""
+    if score.startswith("n_"):
+        return f"images with {class_label(score.removeprefix('n_'))}"
+    return f"Dice of {score.removeprefix('dice_')}" if score.startswith("dice_") else label(score)
 
 
 def relations(system: System) -> str:

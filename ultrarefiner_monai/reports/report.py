@@ -14,6 +14,7 @@ from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.files import json_text, write_output
 from ultrarefiner_monai.metrics.scores import Row, outputs_of, reliability_diagrams
 from ultrarefiner_monai.metrics.scores_file import PER_IMAGE, read_rows
+from ultrarefiner_monai.reports.class_tables import class_table
 from ultrarefiner_monai.reports.result_checks import warnings_of
 from ultrarefiner_monai.reports.result_facts import curves, facts
 from ultrarefiner_monai.reports.result_files import ResultFiles, read_results
@@ -88,6 +89,7 @@ def make_document(files: ResultFiles, scores: Scores, seed: int = 0) -> Document
     results = [{**part, **output_table(rows, seed, tests=True)} for part, rows in parts]
     between = _between(scores, stages, seed)
     tests = correct([line for part in results for line in part["metrics"]] + between)
+    classes = [{**part, **table} for part, rows in parts if (table := class_table(rows, seed))]
     warnings, passed = warnings_of(files, scores)
     return {
         "schema": SCHEMA,
@@ -99,6 +101,7 @@ def make_document(files: ResultFiles, scores: Scores, seed: int = 0) -> Document
         "phases": stages,
         "results": results,
         "between": between,
+        **({"classes": classes} if classes else {}),  # a study that tells none apart has no such part
         "folds": {stage: fold_table([row for row in scores.rows if row["phase"] == stage]) for stage in stages},
         # Groups are described and not tested: a family of tests on small groups would find little or too much.
         "subgroups": [

@@ -5,7 +5,7 @@ from typing import Any, TypedDict
 
 from ultrarefiner_monai import __version__
 from ultrarefiner_monai.data.manifests.manifest import Manifest
-from ultrarefiner_monai.metrics.scores import outputs_of
+from ultrarefiner_monai.metrics.scores import outputs_of, scores_of_classes
 from ultrarefiner_monai.reports.result_files import ResultFiles, RunFiles
 
 DIFFERS = "differs between folds"
@@ -74,6 +74,7 @@ def _manifest(manifest: Manifest) -> Facts:
 
 def _run(run: RunFiles) -> Facts:
     epochs = [epoch for epoch, numbers in run.epochs.items() if "train_loss" in numbers]
+    classes = scores_of_classes(run.epochs.get(run.card.get("epoch", -1), {}))
     return {
         "phase": run.stage,
         "fold": run.fold,
@@ -81,6 +82,7 @@ def _run(run: RunFiles) -> Facts:
         "epochs": max(epochs, default=None),
         "best_epoch": run.card.get("epoch"),
         "best": run.card.get("metric") or {},
+        **({"classes": classes} if classes else {}),  # of the best epoch
         "seed": run.config.get("seed"),
         "weights_sha256": run.card.get("sha256"),
         "manifest_sha256": run.card.get("manifest_sha256"),

@@ -143,7 +143,8 @@ def read_results(folder: str | Path, data_root: str | None = None, manifest: str
     dataset = next((name for run in runs for name in (run.card.get("dataset"), run.config.get("dataset")) if name), "")
     config: Mapping[str, Any] = next((run.config for run in runs if run.config), {})
     shared = {"manifest": manifest or config.get("manifest")}
-    cv = CrossValidation(dataset, data_root or config.get("data_root"), folder, shared=shared, system=system)
+    place = data_root or config.get("data_root")
+    cv = CrossValidation(dataset, place, folder, shared=shared, settings=_classes(runs), system=system)
     known, notes = _attempt(lambda: _same_manifest(cv, runs)) if manifest is None else (_same_manifest(cv, runs), [])
     if data_root is not None:
         root: Root | None = find_root(dataset, data_root)
@@ -184,6 +185,16 @@ def _runs(folder: Path, stage: str) -> list[RunFiles]:
         )
         for fold, path in sorted(folds.items())
     ]
+
+
+def _classes(runs: Sequence[RunFiles]) -> dict[str, dict[str, Any]]:
+    """The key of each stage that names the classes it tells apart, as its runs had it: maps lie in folders of those names."""
+    found: dict[str, dict[str, Any]] = {}
+    for run in runs:
+        key = find_stage(run.stage)[1].classes
+        if key in run.config:
+            found.setdefault(run.stage, {key: run.config[key]})
+    return found
 
 
 def _is_plain(value: Any) -> bool:

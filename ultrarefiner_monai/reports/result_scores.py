@@ -83,7 +83,7 @@ def _score(prediction: Prediction, dataset: str, root: Root) -> tuple[Row, np.nd
     """Row and calibration sums of an image, or what is wrong with its files."""
     try:
         maps, truth = prediction.read(root)
-        return score_row(prediction, dataset, maps, truth), calibrate_image(maps, truth)
+        return score_row(prediction, dataset, maps, truth), calibrate_image(maps[: len(prediction.files)], truth)
     except (DataError, ValueError) as error:
         return str(error)
 

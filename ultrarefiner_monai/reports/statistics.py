@@ -6,8 +6,8 @@ images, as in every other table.
 
 import math
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -64,8 +64,38 @@ def ratio_by_patient(parts: Any, wholes: Any, patients: Sequence[Any], seed: int
     tops = np.bincount(which, np.asarray(parts, dtype=np.float64)[used])
     bottoms = np.bincount(which, wholes[used])
     tops, bottoms = tops[bottoms > 0], bottoms[bottoms > 0]
-    low, high = _interval(tops, bottoms, seed) if len(tops) > 1 else (math.nan, math.nan)
+
+    def ratio(chosen: np.ndarray, axis: int = -1) -> np.ndarray:
+        return tops[chosen].sum(axis) / bottoms[chosen].sum(axis)
+
+    low, high, _ = _interval(ratio, len(tops), seed)
     return Estimate(float(tops.sum() / bottoms.sum()), low, high, int(used.sum()), len(tops))
+
+
+def statistic_by_patient(
+    statistic: Callable[[np.ndarray], np.ndarray], patients: Sequence[Any], seed: int = 0
+) -> tuple[Estimate, int]:
+    """Any statistic of images, such as an area under a curve, with an interval by resampling patients.
+
+    Args:
+        statistic: of how often (..., N) each image counts, (...); NaN where it is not defined, as without any image of a class.
+        patients: (N,) whom each image shows.
+        seed: of the resampling.
+
+    Returns:
+        The estimate, and how many of `RESAMPLES` resamples leave the statistic undefined: its interval is that of the others.
+    """
+    which = _numbered(patients)
+    count = len(np.unique(which))
+
+    def of_chosen(chosen: np.ndarray, axis: int = -1) -> np.ndarray:
+        flat = chosen.reshape(-1, chosen.shape[-1])
+        numbered = flat + count * np.arange(len(flat))[:, None]
+        times = np.bincount(numbered.ravel(), minlength=count * len(flat)).reshape(*chosen.shape[:-1], count)
+        return statistic(times[..., which])
+
+    low, high, undefined = _interval(of_chosen, count, seed)
+    return Estimate(float(statistic(np.ones(len(which)))), low, high, len(which), count), undefined
 
 
 def signed_rank(differences: Any, patients: Sequence[Any]) -> float:
@@ -120,23 +150,24 @@ def _numbered(patients: Sequence[Any]) -> np.ndarray:
     return np.unique(np.asarray(list(patients), dtype=str), return_inverse=True)[1]
 
 
-def _interval(tops: np.ndarray, bottoms: np.ndarray, seed: int) -> tuple[float, float]:
-    """Ends of the interval of sum(tops) / sum(bottoms) over patients."""
-
-    def ratio(chosen: np.ndarray, axis: int = -1) -> np.ndarray:
-        return tops[chosen].sum(axis) / bottoms[chosen].sum(axis)
-
-    for method in ("BCa", "percentile"):
-        with warnings.catch_warnings(), np.errstate(all="ignore"):
-            warnings.simplefilter("ignore", DegenerateDataWarning)  # handled below
+def _interval(statistic: Callable[..., np.ndarray], patients: int, seed: int) -> tuple[float, float, int]:
+    """Ends of the interval of a statistic of the patients chosen (..., n), and how many resamples leave it undefined."""
+    if patients < 2:
+        return math.nan, math.nan, 0
+    everyone = (np.arange(patients),)
+    options: Any = {"confidence_level": LEVEL, "random_state": np.random.default_rng(seed)}
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore", DegenerateDataWarning)  # handled below
+        drawn = bootstrap(everyone, statistic, n_resamples=RESAMPLES, method="percentile", **options)
+        values = drawn.bootstrap_distribution
+        defined = values[np.isfinite(values)]
+        if not len(defined):
+            return math.nan, math.nan, RESAMPLES
+        drawn = replace(drawn, bootstrap_distribution=defined)
+        for method in ("BCa", "percentile"):
             found = bootstrap(
-                (np.arange(len(tops)),),
-                ratio,
-                n_resamples=RESAMPLES,
-                confidence_level=LEVEL,
-                method=method,
-                random_state=np.random.default_rng(seed),
+                everyone, statistic, n_resamples=0, bootstrap_result=drawn, method=method, **options
             ).confidence_interval
-        if np.isfinite(found).all():
-            break
-    return float(found.low), float(found.high)
+            if np.isfinite(found).all():
+                break
+    return float(found.low), float(found.high), RESAMPLES - len(defined)

@@ -27,7 +27,7 @@ KEYS = (
         "a plane for each class, or (as published) of its number",
         choices=("embedding", "scalar"),
     ),
-    Key("steps", "whole number", "T of the noise", above=0, most=1000),
+    Key("steps", "whole number", "T of the noise in training; 0: none", least=0, most=1000),
     Key("drift", "choice", "the class's plane is added once, or (as published) T times", choices=("mean", "sum")),
     Key("residual", "truth value", "add to SAM's own prompts of the whole image; false: as published"),
     Key("prompt_rate", "number", "learning rate of the class prompt encoder; null: 0.001, for a ViT 0.0001", above=0),
@@ -56,7 +56,7 @@ SYSTEM = System(
             weights=("sam_checkpoint",),
             short_schedule=4,
             rate=1e-4,
-            loss={"_target_": "ultrarefiner_monai.losses.ClassMaskLoss"},
+            loss={"_target_": "ultrarefiner_monai.losses.ClassMaskLoss", "weighting": "fixed"},
         ),
     ),
     quick={
@@ -73,4 +73,5 @@ SYSTEM = System(
     builder="ultrarefiner_monai.networks.automedsam:build",
     describer="ultrarefiner_monai.networks.automedsam:describe",
     resolver="ultrarefiner_monai.bundle.preflight.networks:resolve_automedsam",
+    exporter="ultrarefiner_monai.networks.automedsam:exported_parts",
 )

@@ -67,6 +67,11 @@ class Stage:
         """Names of the parts of its network in a card."""
         return tuple(dict.fromkeys(path.partition(".")[0] for path in self.settings.values()))
 
+    @property
+    def in_parts(self) -> bool:
+        """Whether its network has more to give than one mask: other outputs, or what classes are made of."""
+        return len(self.outputs) > 1 or bool(self.classes)
+
     def classes_of(self, network: Mapping[str, Any]) -> tuple[str, ...]:
         """The classes told apart by a network of this stage, as the `network` of its card describes it.
 

@@ -132,6 +132,23 @@ def test_phase_3_whatever_its_coarse_network_finds(kind, make_model, monkeypatch
     assert_same(load(tmp_path / "out" / f"model{suffix}"), lambda _: expected, pictures)
 
 
+@pytest.mark.parametrize(("classes", "channels"), [("lesion", 1), ("benign+malignant", 3)])
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_network_that_is_asked_with_classes_whole_and_in_halves(kind, classes, channels, make_model, tmp_path):
+    need_onnx(kind)
+    write, load, suffix = kind
+    path, network = make_model("automedsam", classes=classes)
+    write(path, tmp_path / "out")
+    index = json.loads((tmp_path / "out" / f"{kind[0].__name__.removeprefix('export_')}.json").read_text())
+    assert index["files"][f"model{suffix}"]["output"] == {"logits": ["batch", channels, SIZE, SIZE]}
+    with torch.no_grad():
+        expected = network.eval()(images())
+    assert expected.shape == (5, channels, SIZE, SIZE) and expected[:, -1].sigmoid().std() > 0.1
+    model, encoder, decoder = (load(tmp_path / "out" / f"{name}{suffix}") for name in ("model", "encoder", "decoder"))
+    assert_same(model, network, images())
+    assert_same(decoder, lambda _: expected, encoder(images()).clone())
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [pytest.param(TORCHSCRIPT, id="torchscript"), pytest.param(ONNX, id="onnx")])
 def test_the_size_of_the_published_vit_b(kind, monkeypatch, tmp_path):

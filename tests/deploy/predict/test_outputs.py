@@ -7,7 +7,7 @@ from PIL import Image
 
 from ultrarefiner_monai.deploy.images.find import open_image_file
 from ultrarefiner_monai.deploy.images.image_file import ImageFile
-from ultrarefiner_monai.deploy.predict.outputs import OUTLINE, Outputs, frame_names, outlined, write_nifti
+from ultrarefiner_monai.deploy.predict.outputs import OUTLINES, Outputs, frame_names, outlined, write_nifti
 from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.models.ensemble import Consensus
 
@@ -73,14 +73,23 @@ def test_an_outline_runs_around_the_lesion_and_leaves_it_visible():
     mask = np.zeros((8, 9), dtype=bool)
     mask[3:5, 3:6] = True
     picture = outlined(grey, mask)
-    line = (picture == OUTLINE).all(axis=-1)
+    line = (picture == OUTLINES[0]).all(axis=-1)
     assert not (line & mask).any() and line.sum() == 2 * 2 + 2 * 3
     assert (picture[~line] == 102).all()
     large = np.zeros((900, 9), dtype=bool)
     large[:, 4] = True
-    assert (outlined(np.zeros(large.shape, np.float32), large) == OUTLINE).all(-1)[0].tolist() == [
+    assert (outlined(np.zeros(large.shape, np.float32), large) == OUTLINES[0]).all(-1)[0].tolist() == [
         *(False, False, True, True, False, True, True, False, False)  # two pixels wide
     ]
+
+
+def test_outlines_of_classes_differ_and_never_lie_on_a_lesion():
+    mask = np.zeros((8, 12), dtype=np.uint8)
+    mask[2:5, 1:4], mask[3:6, 7:10] = 1, 2
+    picture = outlined(np.zeros(mask.shape, np.float32), mask)
+    first, second = ((picture == OUTLINES[number]).all(axis=-1) for number in (0, 1))
+    assert (first.sum(), second.sum()) == (12, 12) and not (first & second).any()
+    assert first[1, 1:4].all() and second[2, 7:10].all() and not picture[mask > 0].any()
 
 
 def test_a_disk_that_refuses_is_told_with_the_path(tmp_path):

@@ -15,11 +15,13 @@ from ultrarefiner_monai.deploy.predict.dicom_seg import referring, segmentation
 from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.files import atomic_write
 from ultrarefiner_monai.masks import THRESHOLD, check_threshold
+from ultrarefiner_monai.metrics.classes import class_mask
 from ultrarefiner_monai.models.ensemble import Consensus, entropy
 
 FORMATS = {"png": ".png", "nifti": ".nii.gz", "dicom-seg": ".dcm"}  # of masks, and their suffixes
 UNCERTAINTIES = ("entropy", "std")
-OUTLINE = (86, 180, 233)  # sky blue of Okabe & Ito 2008, as in the panels of a training
+# Sky blue, as in the panels of a training, and for further classes vermillion, orange, green, purple (Okabe & Ito 2008).
+OUTLINES = ((86, 180, 233), (213, 94, 0), (230, 159, 0), (0, 158, 115), (204, 121, 167))
 OUTLINE_SHARE = 400  # the outline is one pixel wide for each 400 pixels of the longer side
 
 
@@ -33,14 +35,15 @@ class Outputs:
 
     Args:
         out: the folder, made if need be; masks go to `masks`, the rest to `probability`, `uncertainty` and `overlays`.
-        format: "png" (0 and 255), "nifti" (0 and 1), or "dicom-seg" for DICOM files.
+        format: "png" (0 and 255), "nifti" (0 and 1), or "dicom-seg" for DICOM files, which says lesion alone.
         threshold: probability from which a pixel is lesion.
         probability: write the probability as float32 NIfTI, too.
         uncertainty: write "entropy" or "std" (standard deviation of the models) as float32 NIfTI; None writes none.
         overlay: write the image with the mask's outline as PNG.
+        labels: masks, and outlines, of classes: the pixels of the k-th have the value k.
 
     Raises:
-        DataError: a format, an uncertainty or a threshold that there is not.
+        DataError: a format, an uncertainty or a threshold that there is not, or a format that holds no classes.
     """
 
     out: Path
@@ -49,12 +52,15 @@ class Outputs:
     probability: bool = False
     uncertainty: str | None = None
     overlay: bool = False
+    labels: bool = False
 
     def __post_init__(self) -> None:
         if self.format not in FORMATS:
             raise DataError(f"format {self.format}: expected one of {', '.join(FORMATS)}")
         if self.uncertainty is not None and self.uncertainty not in UNCERTAINTIES:
             raise DataError(f"uncertainty {self.uncertainty}: expected one of {', '.join(UNCERTAINTIES)}")
+        if self.labels and self.format == "dicom-seg":
+            raise DataError("labels: a DICOM segmentation says lesion alone; take --format png or nifti")
         object.__setattr__(self, "threshold", check_threshold(self.threshold))
 
     def files(self, name: str, count: int) -> list[Path]:
@@ -77,17 +83,24 @@ class Outputs:
         Raises:
             DataError: the disk refuses.
         """
+        values = self._values(consensus, mask)
         if self.format == "png":
-            write_png(self.out / "masks" / f"{frame}.png", mask.astype(np.uint8) * 255)
+            write_png(self.out / "masks" / f"{frame}.png", values if self.labels else values * 255)
         if self.format == "nifti":
-            write_nifti(self.out / "masks" / f"{frame}.nii.gz", mask.astype(np.uint8), source)
+            write_nifti(self.out / "masks" / f"{frame}.nii.gz", values, source)
         if self.probability:
             write_nifti(self.out / "probability" / f"{frame}.nii.gz", consensus.probability, source)
         if self.uncertainty:
             uncertain = entropy(consensus.probability) if self.uncertainty == "entropy" else consensus.deviation
             write_nifti(self.out / "uncertainty" / f"{frame}.nii.gz", uncertain, source)
         if self.overlay:
-            write_png(self.out / "overlays" / f"{frame}.png", outlined(grey, mask))
+            write_png(self.out / "overlays" / f"{frame}.png", outlined(grey, values))
+
+    def _values(self, consensus: Consensus, mask: np.ndarray) -> np.ndarray:
+        """The mask as numbers, uint8 (H, W): 1 is lesion, or those of the classes."""
+        if not self.labels:
+            return mask.astype(np.uint8)
+        return class_mask(consensus.probability, np.stack(list(consensus.classes.values())), self.threshold)
 
     def complete(self, source: ImageFile, name: str, masks: Sequence[np.ndarray], model: str) -> None:
         """Write the segmentation of all frames of a DICOM file, where that is the format; its header names the model.
@@ -136,12 +149,17 @@ def write_nifti(path: Path, plane: np.ndarray, source: ImageFile) -> None:
 
 
 def outlined(grey: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """The image (H, W) in [0, 1] with a line around the mask: uint8 (H, W, 3); the lesion itself stays visible."""
+    """The image (H, W) in [0, 1] with a line around the mask: uint8 (H, W, 3); the lesion itself stays visible.
+
+    The mask has 1 where there is lesion, or the classes' numbers, whose lines differ in colour.
+    """
     from scipy.ndimage import binary_dilation
 
     image = np.repeat(np.rint(grey * 255).astype(np.uint8)[..., None], 3, axis=2)
     width = max(1, round(max(grey.shape) / OUTLINE_SHARE))
-    image[binary_dilation(mask, iterations=width) & ~mask] = OUTLINE
+    for number in range(1, int(mask.max()) + 1):
+        line = binary_dilation(mask == number, iterations=width) & (mask == 0)
+        image[line] = OUTLINES[(number - 1) % len(OUTLINES)]
     return image
 
 

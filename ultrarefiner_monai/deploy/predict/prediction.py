@@ -122,6 +122,8 @@ def predict(
     ensemble = Ensemble(model, coarse, amp, device)
     if outputs.uncertainty == "std" and len(ensemble.paths) == 1:
         raise DataError("uncertainty std: needs several models; name a folder of folds, or take --uncertainty entropy")
+    if outputs.labels and not ensemble.classes:
+        raise DataError(f"labels: {ensemble.paths[0]} tells no classes apart; leave --labels out")
     start = time.perf_counter()
     _predict_all(jobs, ensemble, outputs, summary)
     summary.rows = [row for row in summary.rows if (outputs.out / row["mask"]).exists()]
@@ -217,6 +219,7 @@ def _write_tables(summary: Summary, ensemble: Ensemble, outputs: Outputs) -> Non
         "models": [{"file": str(path), "sha256": file_sha256(path)} for path in ensemble.paths],
         "coarse_models": [{"file": str(path), "sha256": file_sha256(path)} for path in ensemble.coarse_paths],
         "threshold": outputs.threshold,
+        **({"mask_values": dict(enumerate(("background", *ensemble.classes)))} if outputs.labels else {}),
         "device": ensemble.device,
         "seconds": round(summary.seconds, 3),
         "pictures": summary.rows,

@@ -1,0 +1,105 @@
+"""What each choice of AutoMedSAM is worth: one fold trained without it, a line of the table each.
+
+    OMP_NUM_THREADS=1 python benchmarks/automedsam_ablation.py RELEASE OUT [VARIANT ...] [--fold 3] [--image_size 128] [--epochs 8]
+
+A variant that is done is left out, one that was interrupted goes on. "all" is the system as it is. "random_class" asks each
+image in training for one class at random, with an empty mask as the answer where it is the wrong one. Validation images alone
+are scored. The table goes to OUT/ablation.csv.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ultrarefiner_monai.cross_validation.tasks import run_bundle
+from ultrarefiner_monai.files import read_json, write_atomically, write_json
+from ultrarefiner_monai.losses import ClassMaskLoss
+from ultrarefiner_monai.networks import AutoMedSam
+from ultrarefiner_monai.networks.automedsam import ClassMasks
+from ultrarefiner_monai.texts import csv_text
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "all": {},
+    "one_class": {"classes": "lesion"},
+    "no_residual": {"residual": False},
+    "no_transfer": {"transfer": 0.0},
+    "fixed_weights": {"weighting": "fixed"},
+    "kendall": {"weighting": "kendall"},
+    "scalar_class": {"class_mode": "scalar"},
+    "no_noise": {"steps": 0},
+    "published_drift": {"steps": 100, "drift": "sum"},
+    "frozen_decoder": {"train_decoder": False},
+    "random_class": {
+        "network_def#_target_": "automedsam_ablation.RandomClass",
+        "loss#_target_": "automedsam_ablation.RandomClassLoss",
+    },
+}
+COLUMNS = ("mask_dice", "mask_hd95", "mask_dice_benign", "mask_dice_malignant", "mask_accuracy", "mask_auc")
+
+
+class RandomClass(AutoMedSam):
+    """In training each image is asked for one class, drawn at random, which `ClassMasks.names` has no room for."""
+
+    def forward(
+        self, image: Tensor, embedding: Tensor | None = None, return_parts: bool = False
+    ) -> Tensor | ClassMasks:
+        """As AutoMedSam, but with logits (B, 1, S, S) of the class drawn, plus its number in `iou` (B, 2), in training."""
+        parts = super().forward(image, embedding, return_parts)
+        if not self.training or not isinstance(parts, ClassMasks):
+            return parts
+        drawn = torch.randint(parts.logits.shape[1], (len(image),))
+        rows = torch.arange(len(image))
+        one = [part[rows, drawn][:, None] for part in (parts.logits, parts.iou, parts.sparse, parts.dense)]
+        return ClassMasks(one[0], torch.cat([one[1], 1.0 + drawn[:, None]], 1), one[2], one[3])
+
+
+class RandomClassLoss(ClassMaskLoss):
+    """The loss of a network of one class, against the mask of the class that was drawn."""
+
+    def forward(self, parts: ClassMasks, target: Tensor) -> Tensor:
+        """See `ClassMaskLoss`; `parts` are those of `RandomClass`."""
+        return super().forward(parts, (target == parts.iou[:, 1].view(-1, 1, 1, 1)).float())
+
+
+def scores(variant: str, out: Path, keys: dict[str, Any]) -> dict[str, float]:
+    """Train a variant, or go on with it, and score its best epoch on the validation images."""
+    done = out / f"{variant}.json"
+    if not done.is_file():
+        folder = {"output_dir": str(out / variant), "tracking_uri": f"sqlite:///{out / variant}.db"}
+        own = {**keys, **folder, "log_model": False, **VARIANTS[variant]}
+        run_bundle("automedsam", "train", **own, resume=(out / variant).is_dir())
+        run_bundle("automedsam", "evaluate", **own, split="val", overwrite=True)
+        metrics = read_json(out / variant / "val" / "metrics.json", dict, "run it again")["metrics"]
+        write_json(done, {name: entry["value"] for name, entry in metrics.items()})
+    return read_json(done, dict, "remove it")
+
+
+def main() -> None:
+    """Do the variants in turn, and write the table of all that are done."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("release")
+    parser.add_argument("out", type=Path)
+    parser.add_argument("variants", nargs="*", choices=[*VARIANTS, []], default=[])
+    parser.add_argument("--fold", type=int, default=3)
+    parser.add_argument("--image_size", type=int, default=128)
+    parser.add_argument("--epochs", type=int, default=8)
+    asked = parser.parse_args()
+    keys = {"dataset": "BUSBRA", "data_root": asked.release, "allow_missing": True, "classes": "benign+malignant"}
+    keys |= {"variant": "lite_medsam", "batch_size": 4, "fold": asked.fold, "epochs": asked.epochs}
+    keys |= {"image_size": asked.image_size}
+    asked.out.mkdir(parents=True, exist_ok=True)
+    for variant in asked.variants or VARIANTS:
+        scores(variant, asked.out.resolve(), keys)
+    rows = [
+        {"variant": variant, **{name: found.get(name) for name in COLUMNS}}
+        for variant in VARIANTS
+        if (asked.out / f"{variant}.json").is_file() and (found := scores(variant, asked.out, keys))
+    ]
+    write_atomically(asked.out / "ablation.csv", csv_text(rows, ["variant", *COLUMNS]).encode())
+
+
+if __name__ == "__main__":
+    main()

@@ -19,9 +19,10 @@ def stage(request) -> str:
 
 
 @pytest.fixture
-def stage_keys(stage, small_cv, small_release, tmp_path) -> dict[str, Any]:
+def stage_keys(stage, request, small_release, tmp_path) -> dict[str, Any]:
     """Keys of a training of one epoch of four steps of `stage` into `tmp_path / "out"`, which starts from the small study."""
     _, found = find_stage(stage)
+    small_cv = request.getfixturevalue("small_cv") if found.starts or found.feeds else None
     starts = {key: str(small_cv.folder(name, 0) / "model.pt") for key, name in found.starts.items()}
     feeds = {key: str(small_cv.out / name) for key, name in found.feeds.items()}
     folders = {"output_dir": str(tmp_path / "out"), "tracking_uri": f"sqlite:///{tmp_path / 'mlruns.db'}"}

@@ -9,6 +9,15 @@ from command_line import options
 
 from ultrarefiner_monai.bundle.paths import BUNDLES
 from ultrarefiner_monai.systems import all_stages, find_stage
+from ultrarefiner_monai.systems.keys import configuration
+
+
+@pytest.mark.parametrize("stage", all_stages())
+def test_weights_of_losses_that_are_learned_are_the_same_in_all_processes(stage):
+    """DistributedDataParallel averages the gradients of the network alone."""
+    found = find_stage(stage)[1]
+    learns = "@loss" in json.dumps(configuration(found)["optimizer"])
+    assert ("$bundle.average_gradients(@loss)" in configuration(found, "multi_gpu_train")["initialize"]) == learns
 
 
 @pytest.mark.slow

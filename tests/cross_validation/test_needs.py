@@ -4,6 +4,7 @@ import shutil
 from types import SimpleNamespace
 
 import pytest
+import torch
 from small_releases import TINY
 
 from ultrarefiner_monai.cross_validation import needs
@@ -11,6 +12,7 @@ from ultrarefiner_monai.cross_validation.conduct import conduct
 from ultrarefiner_monai.cross_validation.needs import check_needs, check_space
 from ultrarefiner_monai.cross_validation.tasks import CrossValidation
 from ultrarefiner_monai.errors import DataError
+from ultrarefiner_monai.networks import build_sam
 
 
 @pytest.fixture
@@ -27,7 +29,7 @@ def make(small_release, tmp_path):
 
 @pytest.fixture(autouse=True)
 def nothing_is_trained(request, monkeypatch):
-    if "small_cv" not in request.fixturenames:
+    if not {"small_cv", "class_cv"} & set(request.fixturenames):
         monkeypatch.setattr(CrossValidation, "run_fold", lambda *_: pytest.fail("a fold is trained"))
 
 
@@ -56,6 +58,18 @@ def test_weights_of_another_network_are_told_first(make, small_cv, tmp_path):
     with pytest.raises(DataError, match="does not fit SAM tiny"):
         conduct([make(phase2={"sam_checkpoint": str(model)})])
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.filterwarnings("error:for .*meta parameter")
+@pytest.mark.parametrize("lora_rank", [0, 2])
+def test_weights_that_fit_are_compared_and_not_read_into_a_network_without_memory(make, class_cv, tmp_path, lora_rank):
+    """Torch once said in 435 lines that it cannot."""
+    torch.save(build_sam("tiny", 64).state_dict(), tmp_path / "sam.pth")
+    keys = {"sam_checkpoint": str(tmp_path / "sam.pth"), "lora_rank": lora_rank}
+    assert check_needs(make(phase2=keys, phase3=keys), ("phase1", "phase2", "phase3")) > 0
+    shared, settings = class_cv.shared, {"automedsam": class_cv.settings["automedsam"] | keys}
+    cv = CrossValidation("PHANTOM", class_cv.data_root, tmp_path / "b", None, shared, settings, system=class_cv.system)
+    assert check_needs(cv, cv.stages) > 0
 
 
 def test_faulty_data_are_told_first(make, small_release, tmp_path):

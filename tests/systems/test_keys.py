@@ -51,6 +51,9 @@ TAKEN = {"fold": "--folds", "split": "nothing: a fold is validated on its own im
         ("phase2", "real_ratio", 1, 1),
         ("phase2", "cache_rate", "$0.5 if @plan.image_size < 512 else 0", "$0.5 if @plan.image_size < 512 else 0"),
         ("phase3", "coarse_rate", 0, 0),
+        ("automedsam", "classes", "lesion", "lesion"),
+        ("automedsam", "classes", "benign+malignant", "benign+malignant"),
+        ("automedsam", "classes", "$@mine", "$@mine"),
         ("phase3", "loss", {"_target_": "mine.Loss"}, {"_target_": "mine.Loss"}),
         ("phase3", "loss", "$mine.loss()", "$mine.loss()"),
     ],
@@ -113,6 +116,18 @@ def test_values_are_read_as_they_are_meant(stage, key, value, meant):
         ("phase3", "phase1_checkpoint", "no.pt", "phase1_checkpoint: expected an existing file, found 'no.pt'"),
         ("phase3", "phase2_checkpoint", "no.pt", "phase2_checkpoint: expected an existing file, found 'no.pt'"),
         ("phase1", "loss", "dice", "loss: a component of this configuration, found 'dice'"),
+        (
+            "automedsam",
+            "classes",
+            "benign",
+            "classes: expected lesion, or two or more names such as benign+malignant, ",
+        ),
+        (
+            "automedsam",
+            "classes",
+            None,
+            "classes: expected lesion, or two or more names such as benign+malignant, found",
+        ),
     ],
 )
 def test_values_that_a_key_cannot_have_are_told_in_one_line(stage, key, value, complaint):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -141,6 +142,14 @@ def test_images_of_another_class_are_scored_for_their_lesions_alone(score, cases
         assert row["mask_dice_benign"] == row["mask_dice_malignant"] == "nan"
     assert found.metrics["mask_dice"] == truth.metrics["mask_dice"]
     assert found.metrics["mask_accuracy"]["n"] == found.metrics["mask_auc"]["n"] == len(cases) - 2
+
+
+def test_learned_weights_are_tracked(class_cv):
+    lines = [json.loads(line) for line in (class_cv.folder(STAGE, 0) / "metrics.jsonl").read_text().splitlines()]
+    told = {name: value for line in lines for name, value in line.items()}
+    for term in ("pixel", "region", "distribution", "transfer"):
+        assert told[f"weight_{term}"] == pytest.approx(math.exp(-told[f"log_variance_{term}"]) / 2)
+        assert told[f"log_variance_{term}"] != 0 and told[f"train_{term}"] > 0
 
 
 @pytest.mark.parametrize(

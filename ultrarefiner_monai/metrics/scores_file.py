@@ -7,9 +7,9 @@ from typing import Any
 
 from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.files import regular, write_atomically
-from ultrarefiner_monai.metrics.classes import FOUND
+from ultrarefiner_monai.metrics.classes import FOUND, needed_columns
 from ultrarefiner_monai.metrics.scores import Row, outputs_of
-from ultrarefiner_monai.texts import csv_text, csv_value
+from ultrarefiner_monai.texts import csv_text, csv_value, printable
 
 PER_IMAGE = "per_image.csv"
 NAMES = ("dataset", "id", "image", "patient", "class", "phase", "unit")  # columns of text, with those of found classes
@@ -32,6 +32,10 @@ def read_rows(path: Path) -> list[Row]:
             names = reader.fieldnames or ()
             if not (set(names) >= NEEDED and outputs_of(names)):
                 raise DataError(f"{path}: expected columns such as patient, class and <output>_dice, found others")
+            if missing := sorted(needed_columns(names) - {*names}):
+                raise DataError(
+                    f"{path}: expected a column {printable(missing[0])} beside those of classes, found none"
+                )
             rows = [{name: _value(name, text) for name, text in line.items()} for line in reader]
     except OSError as error:
         raise DataError(

@@ -50,9 +50,9 @@ def read_rows(path: Path) -> list[Row]:
     return [{"id": row.get("image"), **row} for row in rows]
 
 
-def _value(name: str, text: str | None) -> Any:
-    if text is None:
-        raise ValueError("a line is cut short")
+def _value(name: str | None, text: str | None) -> Any:
+    if text is None or name is None:
+        raise ValueError(f"a line is {'cut short' if text is None else 'too long'}")
     if name == "fold":
         return int(text) if text.isdigit() else text
     return csv_value(text) if name in NAMES or name.endswith(FOUND) else float(text or "nan")

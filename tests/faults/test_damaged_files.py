@@ -156,7 +156,9 @@ TABLES = {
 
 @pytest.mark.parametrize("kind", TABLES)
 def test_tables(kind, fuzzed, tmp_path):
-    write_rows(tmp_path / "scores", [{**ROW, "id": name, "coarse_dice": 0.5, "coarse_hd95": 3.0} for name in "abc"])
+    classes = {f"coarse_{what}_{name}": 0.5 for what in ("dice", "probability") for name in ("benign", "malignant")}
+    scores = {**ROW, "coarse_dice": 0.5, "coarse_hd95": 3.0, **classes, "coarse_class": "benign"}
+    write_rows(tmp_path / "scores", [{**scores, "id": name} for name in "abc"])
     (tmp_path / "cases").write_text("ID,Case,Class\na,1,benign\nb,2,malignant\nc,3,benign\n")
     (tmp_path / "own table").write_text('Image;Patient ID;Pathology;Fold\na.png;"1";benign;1\nimages/b.png;2;M;2\n')
     row = [

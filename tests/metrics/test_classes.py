@@ -125,6 +125,7 @@ def test_an_image_of_another_class_is_in_no_rate():
     cases = rows(("benign", 0.1), ("normal", 0.9))
     assert known_rows(cases) == cases[:1] and told(cases).true.tolist() == [0]
     assert known_rows([]) == []
+    assert known_rows([*cases[:1], cases[0] | {"mask_class": ""}, cases[0] | {"mask_class": "cyst"}]) == cases[:1]
 
 
 def test_what_is_not_defined_is_nan():

@@ -24,7 +24,13 @@ def test_rows_of_a_table(tmp_path: Path):
         ("a,b\n1,2\n", "expected columns such as patient"),
         ("patient,class,delta_dice\n1,benign,0.1\n", "expected columns such as patient"),
         ("patient,class,coarse_dice\n1,benign,good\n", "not a table of images"),
-        ("patient,class,coarse_dice\n1,benign\n", "not a table of images"),
+        ("patient,class,coarse_dice\n1,benign\n", "not a table of images .a line is cut short"),
+        ("patient,class,coarse_dice\n1,benign,0.5,0.5\n", "not a table of images .a line is too long"),
+        (
+            "patient,class,m_dice,m_probability_a,m_class\n1,a,0.5,0.5,a\n",
+            "expected a column m_dice_a beside those of classes",
+        ),
+        ('patient,class,m_dice,"m_probability_a\nb"\n1,a,0.5,0.5\n', r"expected a column m_class beside"),
     ],
 )
 def test_no_table(tmp_path: Path, content: str | None, reason: str):

@@ -6,6 +6,7 @@ import math
 import re
 from base64 import b64decode
 from collections import Counter
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
@@ -14,6 +15,7 @@ import pytest
 from made_results import EVIL, ONE, SHIFTS, THREE, dice
 
 from ultrarefiner_monai.errors import DataError
+from ultrarefiner_monai.files import json_text
 from ultrarefiner_monai.metrics.scores import summarise_rows
 from ultrarefiner_monai.metrics.scores_file import read_rows, write_rows
 from ultrarefiner_monai.reports.page import interval, label, number, p_value, percent
@@ -21,7 +23,7 @@ from ultrarefiner_monai.reports.report import make_document, report
 from ultrarefiner_monai.reports.result_files import read_results
 from ultrarefiner_monai.reports.result_scores import score_results
 from ultrarefiner_monai.reports.statistics import holm, signed_rank
-from ultrarefiner_monai.reports.tables import metric_of
+from ultrarefiner_monai.reports.tables import PLACES, class_table, metric_of
 
 SECTIONS = [
     "summary", "warnings", "run", "results", "folds", "groups", "calibration", "training", "cases", "worse", "normals", "methods",
@@ -194,7 +196,18 @@ def test_a_study_that_tells_classes_apart(class_cv, tmp_path):
     surest = max(wrong, key=lambda row: row[f"mask_probability_{row['mask_class']}"])
     assert f"{surest['class']} (found: {surest['mask_class']}, 50 %)" in words["cases"]
     assert "Class: wrong, and the surest of it" in words["cases"]
+    weighing = (
+        "the pixel, the region, the distribution and the transfer loss by exp(−s) / 2 with a learned s each (Liebel"
+    )
+    assert weighing in words["training"]
     assert document["study"]["runs"][0]["classes"].keys() >= {"mask_accuracy", "mask_auc", "mask_dice_benign"}
+
+
+def test_classes_are_those_of_the_table_where_the_images_are_gone(small_class_cv):
+    files = read_results(small_class_cv.out)
+    there, gone = (score_results(replace(files, root=root)) for root in (files.root, None))
+    tables = [[class_table(scores.of("automedsam", place)) for place in PLACES] for scores in (there, gone)]
+    assert json_text(tables[0]) == json_text(tables[1])  # NaN equals nothing
 
 
 def test_learned_weights_are_drawn_and_told(make_results, tmp_path):

@@ -112,9 +112,16 @@ class Told(NamedTuple):
 
 
 def known_rows(rows: Sequence[Row]) -> list[Row]:
-    """The rows of images whose class is one of those told apart, which rates are of."""
-    _, names = classes_of(rows[0] if rows else ())
-    return [row for row in rows if row["class"] in names]
+    """The rows that rates are of: of images whose class is one of those told apart, and in which one was found."""
+    output, names = classes_of(rows[0] if rows else ())
+    return [row for row in rows if row["class"] in names and row[f"{output}{FOUND}"] in names]
+
+
+def needed_columns(columns: Iterable[str]) -> set[str]:
+    """All columns of `score_classes` that there are where one of them is; none where no classes are told apart."""
+    output, names = classes_of(columns)
+    each = (f"{output}{part}{name}" for part in (PROBABILITY, "_dice_") for name in names)
+    return {*each, f"{output}{FOUND}"} if names else set()
 
 
 def told(rows: Sequence[Row]) -> Told:

@@ -7,9 +7,9 @@ from typing import Any
 
 from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.files import regular, write_atomically
-from ultrarefiner_monai.metrics.classes import FOUND
+from ultrarefiner_monai.metrics.classes import FOUND, needed_columns
 from ultrarefiner_monai.metrics.scores import Row, outputs_of
-from ultrarefiner_monai.texts import csv_text, csv_value
+from ultrarefiner_monai.texts import csv_text, csv_value, printable
 
 PER_IMAGE = "per_image.csv"
 NAMES = ("dataset", "id", "image", "patient", "class", "phase", "unit")  # columns of text, with those of found classes
@@ -32,6 +32,10 @@ def read_rows(path: Path) -> list[Row]:
             names = reader.fieldnames or ()
             if not (set(names) >= NEEDED and outputs_of(names)):
                 raise DataError(f"{path}: expected columns such as patient, class and <output>_dice, found others")
+            if missing := sorted(needed_columns(names) - {*names}):
+                raise DataError(
+                    f"{path}: expected a column {printable(missing[0])} beside those of classes, found none"
+                )
             rows = [{name: _value(name, text) for name, text in line.items()} for line in reader]
     except OSError as error:
         raise DataError(
@@ -46,9 +50,9 @@ def read_rows(path: Path) -> list[Row]:
     return [{"id": row.get("image"), **row} for row in rows]
 
 
-def _value(name: str, text: str | None) -> Any:
-    if text is None:
-        raise ValueError("a line is cut short")
+def _value(name: str | None, text: str | None) -> Any:
+    if text is None or name is None:
+        raise ValueError(f"a line is {'cut short' if text is None else 'too long'}")
     if name == "fold":
         return int(text) if text.isdigit() else text
     return csv_value(text) if name in NAMES or name.endswith(FOUND) else float(text or "nan")

@@ -12,7 +12,7 @@ import numpy as np
 
 from ultrarefiner_monai.data.manifests.summary import aligned
 from ultrarefiner_monai.errors import DataError
-from ultrarefiner_monai.metrics.classes import RATES, Told, classes_of, told
+from ultrarefiner_monai.metrics.classes import RATES, Told, classes_of, known_rows, told
 from ultrarefiner_monai.metrics.scores import LOWER_IS_BETTER, Row, column, outputs_of, unit_of
 from ultrarefiner_monai.metrics.scores_file import PER_IMAGE, read_rows
 from ultrarefiner_monai.metrics.segmentation import DISTANCES, MEANS
@@ -185,8 +185,8 @@ def _class_lines(first: Sequence[Row], second: Sequence[Row], classes: Sequence[
 
     Only accuracy is a mean over images, and has a test.
     """
-    known = [one["class"] in classes and other["class"] in classes for one, other in zip(first, second, strict=True)]
-    if not any(known):
+    known = [bool(known_rows([one]) and known_rows([other])) for one, other in zip(first, second, strict=True)]
+    if not classes or not any(known):
         return []
     pair = classes_of(first[0])[0], classes_of(second[0])[0]
     rows = [list(compress(side, known)) for side in (first, second)]

@@ -71,7 +71,7 @@ def page(
         lower_is_better=LOWER_IS_BETTER,
         training=_training(curves),
         weighing=list(dict.fromkeys(curve["phase"] for curve in curves if curve["name"] in weights)),
-        weighed=list(weights.values()),
+        weighed=[f"the {name}" for name in weights.values()],
         weights=[Drawing("learned weight of each loss", learning_curve(curves, weights, "weight"))] if weights else [],
         calibrations=_calibrations(document["calibration"], last, outputs),
         scatters=_scatters(of_last),

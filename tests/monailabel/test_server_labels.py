@@ -174,8 +174,9 @@ def only_these_labels(server):
 
 
 def test_png_nifti_and_nrrd_are_trained_on_and_the_model_before_can_be_put_back(server, only_these_labels):
-    png_image, nifti_image, nrrd_image, laid, wrong, asked = server.unlabelled()[:6]
-    truth = {image: np.asarray(Image.open(server.truth(image))) > 0 for image in server.unlabelled()[:5]}
+    images = server.unlabelled()  # once: a label that was deleted may come off the list in between
+    png_image, nifti_image, nrrd_image, laid, wrong, asked = images[:6]
+    truth = {image: np.asarray(Image.open(server.truth(image))) > 0 for image in images[:5]}
     sent = {png_image: ("a.png", png), nifti_image: ("a.nii.gz", lambda mask: nifti(mask.T.astype(np.uint8)))}
     sent[nrrd_image] = ("a.nrrd", lambda mask: nrrd(mask.T[..., None]))
     for image, (name, content) in sent.items():

@@ -12,6 +12,7 @@ from ultrarefiner_monai.errors import DataError, one_line_errors
 from ultrarefiner_monai.models.weights import bare, load_model
 from ultrarefiner_monai.networks import Sam, TransUNet, build_sam
 from ultrarefiner_monai.systems import DEFAULT
+from ultrarefiner_monai.systems.classes import LESION
 
 
 def model_card(plan: Plan, network: nn.Module) -> dict[str, Any]:
@@ -22,7 +23,7 @@ def model_card(plan: Plan, network: nn.Module) -> dict[str, Any]:
         "version": __version__,
         **plan.trained_on,
         "outputs": list(stage.outputs),
-        "labels": system.labels,
+        "labels": LESION if stage.classes and not plan.classes else system.labels,
         "prompts": system.prompts,
         "image_size": plan.networks.image_size,
         "network": _described(plan, network),

@@ -1,6 +1,5 @@
 """What the bundles' configurations call."""
 
-from ultrarefiner_monai.bundle.classes import of_classes
 from ultrarefiner_monai.bundle.config_keys import check_keys
 from ultrarefiner_monai.bundle.embeddings import cached_embeddings
 from ultrarefiner_monai.bundle.evaluation import evaluate
@@ -15,6 +14,7 @@ from ultrarefiner_monai.bundle.multi_gpu import (
 from ultrarefiner_monai.bundle.optimizers import cosine, trainable, warm_polynomial
 from ultrarefiner_monai.bundle.paths import bundle_root
 from ultrarefiner_monai.bundle.preflight import Plan, make_plan
+from ultrarefiner_monai.bundle.preflight.classes import of_classes
 from ultrarefiner_monai.bundle.prepare_batch import PrepareRefinement, cached_items
 from ultrarefiner_monai.bundle.run_facts import make_tracker
 from ultrarefiner_monai.bundle.starting_weights import load_pretrained, load_sam, load_starts, model_card

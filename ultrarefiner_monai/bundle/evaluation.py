@@ -10,8 +10,8 @@ from monai.engines import SupervisedEvaluator
 from torch import nn
 
 from ultrarefiner_monai import __version__
-from ultrarefiner_monai.bundle.classes import describe_others
 from ultrarefiner_monai.bundle.preflight import Plan
+from ultrarefiner_monai.bundle.preflight.classes import describe_others
 from ultrarefiner_monai.bundle.preflight.data import write_excluded
 from ultrarefiner_monai.bundle.preflight.provenance import EXTERNAL, describe_overlap, overlap_with_training
 from ultrarefiner_monai.bundle.run_facts import SUMMARY, run_facts

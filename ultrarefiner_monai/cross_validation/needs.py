@@ -8,10 +8,10 @@ import torch
 from monai.bundle import ConfigParser
 from torch import nn
 
-from ultrarefiner_monai.bundle.classes import check_classes
 from ultrarefiner_monai.bundle.embeddings import embedding_bytes
 from ultrarefiner_monai.bundle.paths import BUNDLES
 from ultrarefiner_monai.bundle.preflight import Plan, Request, Substitutions, rehearse
+from ultrarefiner_monai.bundle.preflight.classes import check_classes
 from ultrarefiner_monai.bundle.preflight.data import find_data
 from ultrarefiner_monai.cross_validation.tasks import CrossValidation, config_files
 from ultrarefiner_monai.data.manifests import Manifest

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ultrarefiner_monai.bundle.preflight import Plan
+from ultrarefiner_monai.bundle.preflight.plan import Plan
 from ultrarefiner_monai.errors import DataError, one_line_errors, shown
 
 SHOWN = 10  # ids

@@ -26,11 +26,12 @@ def embeddings(folder: Path, seed: int = 0, size: int = 64, amp: bool = False) -
     return CachedEmbeddings(build_sam("tiny", size), str(folder), amp)
 
 
-def embed(cache: CachedEmbeddings, **facts: Any) -> torch.Tensor:
-    """What the network gets for an image, of which the picture itself is drawn anew each time."""
+def embed(cache: CachedEmbeddings, picture: torch.Tensor | None = None, **facts: Any) -> torch.Tensor:
+    """What the network gets for an image, of which the picture itself is drawn anew each time unless one is given."""
     item = {**IMAGE, **facts}
     batch = {key: [value] for key, value in item.items()}
-    batch["image"] = torch.rand(1, 1, cache.sam.image_size, cache.sam.image_size)
+    side = cache.sam.image_size
+    batch["image"] = torch.rand(1, 1, side, side) if picture is None else picture
     return PrepareRefinement(coarse=False, embeddings=cache)(batch)[3]["embedding"]
 
 
@@ -60,6 +61,17 @@ def test_an_image_or_grid_of_another_manifest_has_its_own_embedding(other, tmp_p
     first = embed(cache)
     assert not torch.equal(embed(cache, **other), first)
     assert torch.equal(embed(cache), first)
+
+
+def test_an_augmented_image_has_the_embedding_of_its_own_pixels(tmp_path):
+    cache = embeddings(tmp_path)
+    plain, picture = embed(cache, view=0), torch.rand(1, 1, 64, 64)
+    augmented = embed(cache, picture, view=1)
+    assert not torch.equal(augmented, plain)
+    torch.testing.assert_close(augmented, cache.sam.embed(picture), atol=2e-3, rtol=0)
+    assert torch.equal(embed(embeddings(tmp_path), picture, view=2), augmented)
+    assert not torch.equal(embed(cache, picture + 0.01, view=1), augmented)
+    assert torch.equal(embed(cache, view=0), plain) and len(list(tmp_path.rglob("*.npz"))) == 3
 
 
 @pytest.fixture

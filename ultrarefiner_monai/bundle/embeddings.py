@@ -118,8 +118,8 @@ class EmbeddingCache:
 class CachedEmbeddings:
     """SAM image embeddings, computed once for each image and kept on disk in half precision.
 
-    Only valid while the image encoder is frozen and images reach it unaugmented; the cache's signature covers the encoder's
-    weights, the variant, the image size and the arithmetic, so another encoder never meets these files.
+    Only valid while the image encoder is frozen; the cache's signature covers the encoder's weights, the variant, the image
+    size and the arithmetic, so another encoder never meets these files.
 
     Args:
         sam: the model whose `embed` is cached.

@@ -1,5 +1,6 @@
 """What batches are made of, and what one of the refinement phases hands to the network: image, coarse map, cached embedding."""
 
+import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -51,12 +52,24 @@ class PrepareRefinement(PrepareBatch):
         image = batchdata["image"].to(device, non_blocking=non_blocking)
         extra: dict[str, Any] = {"return_parts": True} if self.return_parts else {}
         if self.embeddings is not None:
-            # An image of another size than its mask is stretched onto the manifest's grid: the grid is part of the image.
-            grids = zip(batchdata["sha256"], batchdata["width"], batchdata["height"], strict=True)
-            keys = [f"{sha256}-{int(width)}x{int(height)}" for sha256, width, height in grids]
-            extra["embedding"] = self.embeddings(image.as_subclass(torch.Tensor), keys)
+            image = image.as_subclass(torch.Tensor)
+            extra["embedding"] = self.embeddings(image, _embedding_keys(image, batchdata))
         if self.coarse:
             image = torch.cat((image, batchdata["coarse"].to(device, non_blocking=non_blocking)), dim=1)
         label = batchdata.get("label")  # still a path where nothing is learnt from it
         target = label.to(device, non_blocking=non_blocking) if isinstance(label, torch.Tensor) else None
         return image, target, (), extra
+
+
+def _embedding_keys(image: torch.Tensor, batchdata: dict[str, Any]) -> list[str]:
+    """What decides the pixels of each image (B, 1, S, S): its file and grid, or those of an augmented `view` themselves.
+
+    An image of another size than its mask is stretched onto the manifest's grid: the grid is part of the image.
+    """
+    grids = zip(batchdata["sha256"], batchdata["width"], batchdata["height"], strict=True)
+    keys = [f"{sha256}-{int(width)}x{int(height)}" for sha256, width, height in grids]
+    views = batchdata.get("view", [0] * len(keys))
+    return [
+        hashlib.sha256(pixels.detach().cpu().contiguous().numpy().tobytes()).hexdigest() if view else key
+        for key, pixels, view in zip(keys, image, views, strict=True)
+    ]

@@ -54,10 +54,12 @@ def check_needs(cv: CrossValidation, stages: Iterable[str], only_folds: Sequence
         network = _network(cv, name, rehearse(request))
         model, checkpoint = _bytes(network)
         need += sum(max(2 * (model + checkpoint) + REST - _written(cv.folder(name, fold)), 0) for fold in folds)
-        need += _map_bytes(cv, folds) * len(request.stage.outputs)
+        need += _map_bytes(cv, folds) * len(cv.channels_of(name))
         largest = max(largest, checkpoint)  # one is written beside the other two
-        if (configuration(request.stage) | cv.values[name]).get("cache_embeddings"):
-            embeddings = max(embeddings, embedding_bytes(network) * len(cv.manifest.items()))
+        keys = configuration(request.stage) | cv.values[name]
+        if keys.get("cache_embeddings"):
+            images = len(cv.manifest.items()) * keys.get("views", 1)
+            embeddings = max(embeddings, embedding_bytes(network) * images)
     if cv.data_root is not None:  # the embedded data set is made when it is used
         _check_data(cv, requests)
     return need + largest + embeddings

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 ClassMode = Literal["embedding", "scalar"]
 Drift = Literal["mean", "sum"]
 TOKENS = 2  # as many as a box has
+PLANE_DEVIATION = 0.02  # of a class's plane at first, as is usual for learned embeddings (Devlin et al., BERT, 2019)
 
 
 class PromptEmbeddings(NamedTuple):
@@ -32,9 +33,10 @@ def noise_scale(steps: int) -> float:
 class ClassPromptEncoder(nn.Module):
     """Prompt embeddings for each image and class.
 
-    The noised embedding is F_T = F + d phi(c) + s_T eps, with the class plane phi(c) (B, 1, h, w), d = 1 for the drift "mean" and
-    T for "sum" (as in the published code, where T steps add the plane each time), and s_T = `noise_scale(T)`. `draw_noise` makes
-    the last term, for trainings alone.
+    F is the embedding in units of its own standard deviation: that of SAM's encoders is 0.1, in which the published noise would
+    drown it. The noised embedding is F_T = F + d phi(c) + s_T eps, with the class plane phi(c) (B, 1, h, w), d = 1 for the drift
+    "mean" and T for "sum" (as in the published code, where T steps add the plane each time), and s_T = `noise_scale(T)`.
+    `draw_noise` makes the last term, for trainings alone.
 
     Then two levels of features go down to a bottleneck, which two gates weight by the class: one pixel by pixel for the dense
     embedding, one channel by channel for the tokens; two decoders lead back, and the tokens are the means of the upper and of the
@@ -83,6 +85,8 @@ class ClassPromptEncoder(nn.Module):
         self.plane = (
             nn.Embedding(classes + 1, height * width) if class_mode == "embedding" else nn.Linear(1, height * width)
         )
+        if class_mode == "embedding":
+            nn.init.normal_(self.plane.weight, std=PLANE_DEVIATION)
         self.enc1 = nn.Sequential(*_convolution(channels + 1, 64), *_convolution(64, 64))
         self.enc2 = nn.Sequential(*_convolution(64, 128), *_convolution(128, 128))
         self.middle = nn.Sequential(*_convolution(128, 256), *_convolution(256, 128))
@@ -120,7 +124,8 @@ class ClassPromptEncoder(nn.Module):
                 f"class prompts are made for embeddings of {self.grid}, found {tuple(embedding.shape[2:])}"
             )
         plane = self._class_plane(label, embedding)
-        noised = embedding + (plane if self.drift == "mean" else self.steps * plane)
+        noised = embedding / embedding.std((1, 2, 3), keepdim=True).clamp(min=1e-6)
+        noised = noised + (plane if self.drift == "mean" else self.steps * plane)
         if noise is not None:
             noised = noised + noise
         high = self.enc1(torch.cat([noised, plane], 1))

@@ -35,7 +35,8 @@ KEYS = (
     Key("train_decoder", "truth value", "train SAM's mask decoder, too"),
     Key("weighting", "choice", "of the loss's terms, see UncertaintyLoss", choices=("log1p", "kendall", "fixed")),
     Key("transfer", "number", "weight of what SAM's own prompt encoder teaches; 0: off", least=0),
-    Key("cache_embeddings", "truth value", "compute each image's embedding once"),
+    Key("cache_embeddings", "truth value", "compute the embedding of each image, and of each of its views, once"),
+    Key("views", "whole number", "ways in which a training sees an image: as it is, and augmented", above=0, most=1000),
 )
 
 SYSTEM = System(

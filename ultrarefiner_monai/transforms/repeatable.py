@@ -1,11 +1,11 @@
 """Random transforms whose numbers do not depend on who draws them, or in which order."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from monai.transforms import Compose
+from monai.transforms import Compose, RandomizableTrait
 from torch.utils.data import get_worker_info
 
 SEED_BYTES = 4  # NumPy's generators take seeds below 2**32
@@ -21,11 +21,24 @@ class RepeatableCompose(Compose):
     The epoch's seed is the one that `set_random_state` was last given in the main process; what MONAI's loader gives its
     workers is ignored, since they start with a copy of the main process's.
 
+    With `views` an item is seen in so many ways, one of which is drawn in each epoch, so that what is made of each can be kept;
+    its number is in the item as `view`. View 0 is the item as it is, without what follows the first random transform.
+
     Args:
         transforms: as in `Compose`; items are dictionaries with `id`.
+        views: of an item; None: another one in every epoch.
+
+    Raises:
+        ValueError: fewer than one view.
     """
 
     epoch_seed = 0
+
+    def __init__(self, transforms: Sequence[Callable[[Any], Any]], views: int | None = None) -> None:
+        super().__init__(transforms)
+        if views is not None and views < 1:
+            raise ValueError(f"views must be >= 1, found {views}")
+        self.views = views
 
     def set_random_state(
         self, seed: int | None = None, state: np.random.RandomState | None = None
@@ -45,6 +58,17 @@ class RepeatableCompose(Compose):
         lazy: bool | None = None,
     ) -> Any:
         """Apply the transforms `start` to `end` to one item, as `Compose` does."""
-        digest = hashlib.sha256(f"{self.epoch_seed} {input_['id']}".encode()).digest()
-        super().set_random_state(int.from_bytes(digest[:SEED_BYTES], "big"))
-        return super().__call__(input_, start, end, threading, lazy)
+        drawn = _number(f"{self.epoch_seed} {input_['id']}")
+        if self.views is None:
+            super().set_random_state(drawn)
+            return super().__call__(input_, start, end, threading, lazy)
+        view = drawn % self.views
+        super().set_random_state(_number(f"view {view} {input_['id']}"))
+        first = self.get_index_of_first(lambda transform: isinstance(transform, RandomizableTrait))
+        stop = first if view == 0 and (end is None or end > (first or 0)) else end
+        return {**super().__call__(input_, start, stop, threading, lazy), "view": view}
+
+
+def _number(text: str) -> int:
+    """A seed that follows from `text` alone."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:SEED_BYTES], "big")

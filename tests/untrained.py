@@ -45,7 +45,7 @@ def save_untrained(
     if "sam" in card["network"]:
         card["network"]["sam"] |= {"lora_rank": lora_rank} | ({"classes": classes} if classes else {})
     network = build_network(card)
-    usual = 0.3 if phase == "automedsam" else 0.05  # there are no points that a mask begins at
+    usual = 0.2 if phase == "automedsam" else 0.05  # there are no points that a mask begins at
     with torch.no_grad():
         for name, parameter in network.named_parameters():  # adapters and the last layers start at zero
             scale = 0.5 if ".lora_" in name else usual  # a few adapters among many weights have to show

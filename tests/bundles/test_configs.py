@@ -13,6 +13,7 @@ from PIL import Image
 from ultrarefiner_monai.bundle.paths import BUNDLES
 from ultrarefiner_monai.cross_validation.tasks import run_bundle
 from ultrarefiner_monai.systems import all_stages, find_stage
+from ultrarefiner_monai.systems.keys import configuration
 
 STAGES = tuple(all_stages())  # each has a bundle of its name
 KINDS = (("train",), ("train", "evaluate"), ("train", "multi_gpu_train"), ("inference",))
@@ -199,7 +200,8 @@ def test_inference_on_a_folder_of_pictures_keeps_size_and_orientation(stage, cv_
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (50, 90), dtype=np.uint8)).save(pictures / "wide.png")
     Image.new("RGBA", (33, 71), (90, 90, 90, 255)).save(pictures / "tall.png")
     cv = cv_of(stage)
-    keys = {key: value for key, value in cv.settings[stage].items() if key not in ("epochs", "cache_embeddings")}
+    known = configuration(find_stage(stage)[1], "inference")
+    keys = {key: value for key, value in cv.settings[stage].items() if key in known}
     checkpoint = str(cv.folder(stage, 0) / "model.pt")
     run_bundle(
         stage, "inference", images=str(pictures), checkpoint=checkpoint, predictions_dir=str(tmp_path / "masks"), **keys

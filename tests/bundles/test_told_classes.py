@@ -20,6 +20,7 @@ from ultrarefiner_monai.cross_validation.conduct import conduct
 from ultrarefiner_monai.cross_validation.tasks import CrossValidation, config_files, run_bundle
 from ultrarefiner_monai.data.manifests.build import build_document, write_manifest
 from ultrarefiner_monai.data.manifests.items import masks_of
+from ultrarefiner_monai.data.manifests.manifest import load_manifest
 from ultrarefiner_monai.data.manifests.splits import Options
 from ultrarefiner_monai.data.releases.own import OwnOptions
 from ultrarefiner_monai.data.releases.release import read_release
@@ -155,7 +156,7 @@ def test_learned_weights_are_tracked(class_cv):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"classes": "lesion"}, r"network\.sam\.classes = 'benign\+malignant', expected 'lesion'"),
+        ({"classes": "lesion"}, r"(labels = 'classes'|network\.sam\.classes = 'benign\+malignant'), expected 'lesion'"),
         ({"classes": "malignant+benign"}, r"network\.sam\.classes = 'benign\+malignant', expected 'malignant\+benign'"),
         ({"class_mode": "scalar"}, r"network\.sam\.class_mode = 'embedding', expected 'scalar'"),
         ({"image_size": 96}, r"(network\.sam\.)?image_size = 64, expected 96"),
@@ -234,3 +235,23 @@ def test_weights_of_a_vit_are_refused_for_lite_medsam(small_release, tmp_path):
             STAGE, "train", **TINY_OF_OTHERS[STAGE] | small_release | wrong | {"output_dir": str(tmp_path / "out")}
         )
     assert [path.name for path in tmp_path.iterdir()] == ["medsam.pth"]
+
+
+def test_the_embedding_of_each_view_is_computed_once(small_release, tmp_path, monkeypatch):
+    from ultrarefiner_monai.networks import Sam
+
+    embedded = []
+    embed = Sam.embed
+    monkeypatch.setattr(Sam, "embed", lambda sam, image: embedded.extend(image.flatten(1)) or embed(sam, image))
+    monkeypatch.setattr("ultrarefiner_monai.bundle.preflight.request.project_root", lambda _: tmp_path)
+    keys = {**small_release, **TINY_OF_OTHERS[STAGE], "cache_embeddings": True, "views": 3, "log_model": False}
+    keys |= {"tracking_uri": f"sqlite:///{tmp_path}/m.db", "epochs": 4}
+    run_bundle(STAGE, "train", **keys, output_dir=str(tmp_path / "first"))
+    seen = len(embedded)
+    assert len({pixels.numpy().tobytes() for pixels in embedded}) == seen  # never the same one twice
+    items = len(load_manifest(Path(keys["manifest"])).training)
+    assert items < seen <= 3 * items
+    run_bundle(STAGE, "train", **keys, output_dir=str(tmp_path / "second"))
+    assert len(embedded) == seen
+    first, second = ((tmp_path / name / "model.pt").read_bytes() for name in ("first", "second"))
+    assert first == second  # whether an embedding is computed or read

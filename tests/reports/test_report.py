@@ -203,8 +203,8 @@ def test_a_study_that_tells_classes_apart(class_cv, tmp_path):
     assert document["study"]["runs"][0]["classes"].keys() >= {"mask_accuracy", "mask_auc", "mask_dice_benign"}
 
 
-def test_classes_are_those_of_the_table_where_the_images_are_gone(small_class_cv):
-    files = read_results(small_class_cv.out)
+def test_classes_are_those_of_the_table_where_the_images_are_gone(class_cv):
+    files = read_results(class_cv.out)
     there, gone = (score_results(replace(files, root=root)) for root in (files.root, None))
     tables = [[class_table(scores.of("automedsam", place)) for place in PLACES] for scores in (there, gone)]
     assert json_text(tables[0]) == json_text(tables[1])  # NaN equals nothing

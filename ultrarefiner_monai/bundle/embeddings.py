@@ -148,7 +148,8 @@ class CachedEmbeddings:
         missing = [position for position, key in enumerate(keys) if key not in found]
         if missing:
             with torch.autocast(image.device.type, dtype=torch.bfloat16, enabled=self.amp):
-                computed = self.sam.embed(image[missing]).half().cpu().numpy()
+                embedding = self.sam.embed(image[missing])
+            computed = embedding.half().cpu().contiguous().numpy()  # laid out as in the file, which rounding depends on
             for position, array in zip(missing, computed, strict=True):
                 self.cache.put(keys[position], array)
                 found[keys[position]] = array

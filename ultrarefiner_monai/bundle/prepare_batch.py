@@ -52,8 +52,8 @@ class PrepareRefinement(PrepareBatch):
         image = batchdata["image"].to(device, non_blocking=non_blocking)
         extra: dict[str, Any] = {"return_parts": True} if self.return_parts else {}
         if self.embeddings is not None:
-            image = image.as_subclass(torch.Tensor)
-            extra["embedding"] = self.embeddings(image, _embedding_keys(image, batchdata))
+            pixels = image.as_subclass(torch.Tensor)
+            extra["embedding"] = self.embeddings(pixels, _embedding_keys(pixels, batchdata))
         if self.coarse:
             image = torch.cat((image, batchdata["coarse"].to(device, non_blocking=non_blocking)), dim=1)
         label = batchdata.get("label")  # still a path where nothing is learnt from it

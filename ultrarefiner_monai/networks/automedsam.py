@@ -1,7 +1,6 @@
 """AutoMedSAM: Segment Anything asked with a class alone (Huang et al., arXiv 2502.06817)."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from copy import deepcopy
 from typing import Any, NamedTuple
 
@@ -9,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ultrarefiner_monai.networks.around_sam import AroundSam
 from ultrarefiner_monai.networks.class_prompts import ClassMode, ClassPromptEncoder, Drift, PromptEmbeddings
 from ultrarefiner_monai.networks.export_parts import Encoder, Part, made_samples
 from ultrarefiner_monai.networks.sam import Sam, build_sam, lora_rank, merge_lora
@@ -72,7 +72,7 @@ class ClassMasks(NamedTuple):
         return (self.iou * self.class_probability).sum(1)
 
 
-class AutoMedSam(nn.Module):
+class AutoMedSam(AroundSam):
     """Mask and class of a lesion by asking Segment Anything for each class.
 
     Every class is asked for every image, in training and at test; the true class never enters. With `residual` the prompts are
@@ -102,9 +102,8 @@ class AutoMedSam(nn.Module):
         freeze_image_encoder: bool = True,
         freeze_mask_decoder: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(sam, freeze_image_encoder)
         channels, *grid = sam.embedding_shape
-        self.sam = sam
         self.classes = tuple(classes)
         self.residual = residual
         self.encoder = ClassPromptEncoder(
@@ -116,13 +115,8 @@ class AutoMedSam(nn.Module):
             drift=drift,
             zero_start=residual,
         )
-        self.freeze_image_encoder = freeze_image_encoder
         sam.prompt_encoder.requires_grad_(False)
         sam.mask_decoder.requires_grad_(not freeze_mask_decoder)
-        if freeze_image_encoder:
-            for name, parameter in sam.image_encoder.named_parameters():
-                parameter.requires_grad_("lora_" in name)
-        self.train(self.training)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -135,19 +129,6 @@ class AutoMedSam(nn.Module):
             "classes": "+".join(self.classes) or LESION,
         }
         return {**about, **asked, "residual": self.residual, "lora_rank": lora_rank(self.sam.image_encoder)}
-
-    def train(self, mode: bool = True) -> "AutoMedSam":
-        """Set the training mode; a frozen image encoder stays in eval mode (dropout and BatchNorm would drift)."""
-        super().train(mode)
-        if self.freeze_image_encoder:
-            self.sam.image_encoder.eval()
-        return self
-
-    def embed(self, image: Tensor) -> Tensor:
-        """Image embedding (B, C, h, w) of `image` (B, 1, S, S); without a graph where nothing in it is trainable."""
-        trainable = any(parameter.requires_grad for parameter in self.sam.image_encoder.parameters())
-        with nullcontext() if trainable else torch.no_grad():
-            return self.sam.embed(image)
 
     def forward(
         self, image: Tensor, embedding: Tensor | None = None, return_parts: bool = False

@@ -1,12 +1,12 @@
 """The refinement stage: coarse probability -> prompts -> Segment Anything -> fused mask."""
 
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
+from ultrarefiner_monai.networks.around_sam import AroundSam
 from ultrarefiner_monai.networks.fusion import Fusion, FusionMode, safe_logit
 from ultrarefiner_monai.networks.prompts import PromptGenerator, Prompts, scale_gradient
 
@@ -48,14 +48,11 @@ class Refinement(NamedTuple):
         return expected.masked_fill(self.prompts.empty, torch.nan)
 
 
-class SamRefiner(nn.Module):
+class SamRefiner(AroundSam):
     """Refine a coarse mask with Segment Anything.
 
     Where the coarse map is empty (see PromptGenerator) SAM is asked with the whole image, but the fused output is the
     coarse mask: there is nothing to refine. A map with NaN counts as empty, its NaN as background.
-
-    A frozen image encoder has no trainable weights but LoRA's, stays in eval mode in `train()` and builds no graph
-    unless LoRA needs it.
 
     Args:
         sam: the Segment Anything model.
@@ -71,15 +68,9 @@ class SamRefiner(nn.Module):
         fusion: FusionMode | Fusion = "mean",
         freeze_image_encoder: bool = True,
     ) -> None:
-        super().__init__()
-        self.sam = sam
+        super().__init__(sam, freeze_image_encoder)
         self.prompts = prompts if prompts is not None else PromptGenerator()
         self.fusion = fusion if isinstance(fusion, Fusion) else Fusion(fusion)
-        self.freeze_image_encoder = freeze_image_encoder
-        if freeze_image_encoder:
-            for name, parameter in sam.image_encoder.named_parameters():
-                parameter.requires_grad_("lora_" in name)
-        self.train(self.training)
 
     @property
     def settings(self) -> dict[str, str | int | float | bool]:
@@ -87,19 +78,6 @@ class SamRefiner(nn.Module):
         prompts = {f"prompt_{name}": value for name, value in self.prompts.settings.items()}
         fusion = {f"fusion_{name}": value for name, value in self.fusion.settings.items()}
         return {"sam_variant": self.sam.variant, "image_size": self.sam.image_size, **prompts, **fusion}
-
-    def train(self, mode: bool = True) -> "SamRefiner":
-        """Set the training mode; a frozen image encoder stays in eval mode (dropout and BatchNorm would drift)."""
-        super().train(mode)
-        if self.freeze_image_encoder:
-            self.sam.image_encoder.eval()
-        return self
-
-    def embed(self, image: Tensor) -> Tensor:
-        """Image embedding (B, C, h, w) of `image` (B, 1, S, S); without a graph where nothing in it is trainable."""
-        trainable = any(parameter.requires_grad for parameter in self.sam.image_encoder.parameters())
-        with nullcontext() if trainable else torch.no_grad():
-            return self.sam.embed(image)
 
     def refine(
         self, image: Tensor, coarse: Tensor, embedding: Tensor | None = None, prompt_gradient_scale: float = 1.0

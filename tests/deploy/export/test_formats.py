@@ -143,7 +143,7 @@ def test_a_network_that_is_asked_with_classes_whole_and_in_halves(kind, classes,
     assert index["files"][f"model{suffix}"]["output"] == {"logits": ["batch", channels, SIZE, SIZE]}
     with torch.no_grad():
         expected = network.eval()(images())
-    assert expected.shape == (5, channels, SIZE, SIZE) and expected[:, -1].sigmoid().std() > 0.1
+    assert expected.shape == (5, channels, SIZE, SIZE) and expected[:, -1].sigmoid().std() > 0.05
     model, encoder, decoder = (load(tmp_path / "out" / f"{name}{suffix}") for name in ("model", "encoder", "decoder"))
     assert_same(model, network, images())
     assert_same(decoder, lambda _: expected, encoder(images()).clone())

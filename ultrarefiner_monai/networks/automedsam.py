@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ultrarefiner_monai.networks.around_sam import AroundSam
 from ultrarefiner_monai.networks.class_prompts import ClassMode, ClassPromptEncoder, Drift, PromptEmbeddings
 from ultrarefiner_monai.networks.export_parts import Encoder, Part, made_samples
 from ultrarefiner_monai.networks.sam import Sam, build_sam, lora_rank, merge_lora
+from ultrarefiner_monai.networks.sam.around import AroundSam
 
 SINGLE = slice(0, 1)  # SAM's token for a prompt that is not ambiguous
 LESION = "lesion"  # in a card: no classes are told apart

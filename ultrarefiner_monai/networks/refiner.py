@@ -1,17 +1,15 @@
 """The refinement stage: coarse probability -> prompts -> Segment Anything -> fused mask."""
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ultrarefiner_monai.networks.around_sam import AroundSam
 from ultrarefiner_monai.networks.fusion import Fusion, FusionMode, safe_logit
 from ultrarefiner_monai.networks.prompts import PromptGenerator, Prompts, scale_gradient
-
-if TYPE_CHECKING:
-    from ultrarefiner_monai.networks.sam import Sam
+from ultrarefiner_monai.networks.sam import Sam
+from ultrarefiner_monai.networks.sam.around import AroundSam
 
 # Candidates are weighted by softmax(predicted IoU / 0.1): nearly the best one where they differ, differentiable always.
 CANDIDATE_TEMPERATURE = 0.1
@@ -63,7 +61,7 @@ class SamRefiner(AroundSam):
 
     def __init__(
         self,
-        sam: "Sam",
+        sam: Sam,
         prompts: PromptGenerator | None = None,
         fusion: FusionMode | Fusion = "mean",
         freeze_image_encoder: bool = True,

@@ -1,25 +1,14 @@
 """AutoMedSAM: Segment Anything asked with a class alone."""
 
 from ultrarefiner_monai.systems.key import Key
+from ultrarefiner_monai.systems.sam_keys import CHECKPOINT, IMAGE_SIZE, LORA_RANK, VARIANT
 from ultrarefiner_monai.systems.system import Stage, System
-from ultrarefiner_monai.systems.ultrarefiner import LARGEST, SAMS
 
 KEYS = (
-    Key("variant", "choice", "SAM; `tiny` has random weights, for tests", choices=SAMS),
-    Key(
-        "image_size",
-        "whole number",
-        "side of the network's input in pixels; null: the variant's own",
-        above=0,
-        most=LARGEST,
-    ),
-    Key(
-        "sam_checkpoint",
-        "file",
-        "SAM weights; null: LiteMedSAM's for that variant; `random`: none",
-        choices=("random",),
-    ),
-    Key("lora_rank", "whole number", "rank of LoRA on SAM's image encoder; 0: frozen", least=0, most=1024),
+    VARIANT,
+    IMAGE_SIZE,
+    CHECKPOINT,
+    LORA_RANK,
     Key("classes", "classes", "all as one, or the classes of the manifest that are told apart"),
     Key(
         "class_mode",

@@ -1,6 +1,9 @@
 """UltraRefiner: a coarse network proposes a mask, differentiable prompts hand it to Segment Anything, both learn jointly."""
 
+from dataclasses import replace
+
 from ultrarefiner_monai.systems.key import Key
+from ultrarefiner_monai.systems.sam_keys import CHECKPOINT, IMAGE_SIZE, LARGEST, LORA_RANK, SIZE, VARIANT
 from ultrarefiner_monai.systems.system import Stage, System
 
 PROMPTS = {  # those that a client may change
@@ -15,15 +18,12 @@ REFINER = {
 }
 SMALL = {"batch_size": 8, "epochs": 2}
 TRANSUNETS = ("r50_vit_b16", "tiny")
-SAMS = ("vit_b", "vit_l", "vit_h", "lite_medsam", "tiny")
 TRANSUNET = "TransUNet: as published (105 M parameters) or 1.5 M"
-LARGEST = 4096  # pixels; four times the side that SAM was published with
-SIZE = "side of the network's input in pixels; null: the variant's own"
 REFINED = ("phase2", "phase3")
 KEYS = (
     Key("variant", "choice", TRANSUNET, ("phase1",), TRANSUNETS),
-    Key("variant", "choice", "SAM; `tiny` has random weights, for tests", REFINED, SAMS),
-    Key("image_size", "whole number", SIZE, above=0, most=LARGEST),
+    replace(VARIANT, stages=REFINED),
+    IMAGE_SIZE,
     Key(
         "learning_rate",
         "number",
@@ -34,13 +34,8 @@ KEYS = (
     Key("coarse_variant", "choice", TRANSUNET, choices=TRANSUNETS),
     Key("coarse_size", "whole number", f"{SIZE} (of TransUNet)", above=0, most=LARGEST),
     Key("pretrained", "file", "Google's npz for the encoder"),
-    Key(
-        "sam_checkpoint",
-        "file",
-        "SAM weights; null: LiteMedSAM's for that variant; `random`: none",
-        choices=("random",),
-    ),
-    Key("lora_rank", "whole number", "rank of LoRA on SAM's image encoder; 0: frozen", least=0, most=1024),
+    CHECKPOINT,
+    LORA_RANK,
     Key(
         "points",
         "whole number",

@@ -1,13 +1,12 @@
 """What networks around a Segment Anything model have in common: its image encoder may be frozen."""
 
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from ultrarefiner_monai.networks.sam import Sam
+from ultrarefiner_monai.networks.sam.model import Sam
 
 
 class AroundSam(nn.Module):
@@ -21,7 +20,7 @@ class AroundSam(nn.Module):
         freeze_image_encoder: keep its image encoder as it is.
     """
 
-    def __init__(self, sam: "Sam", freeze_image_encoder: bool) -> None:
+    def __init__(self, sam: Sam, freeze_image_encoder: bool) -> None:
         super().__init__()
         self.sam = sam
         self.freeze_image_encoder = freeze_image_encoder

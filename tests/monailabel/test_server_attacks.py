@@ -345,4 +345,5 @@ def test_what_the_folder_says_of_others_is_not_believed(server):
         assert server.delete("/datastore/image", params={"id": "../secret"}).status_code == 404
     finally:
         (server.pictures / "TOUCH.png").unlink()
+    assert until(30, lambda: "TOUCH" not in [*server.images(), *server.unlabelled()])  # as the tests to come expect
     assert (server.pictures.parent / "secret.png").exists()

@@ -41,7 +41,7 @@ COLUMNS = ("mask_dice", "mask_hd95", "mask_dice_benign", "mask_dice_malignant", 
 
 
 class RandomClass(AutoMedSam):
-    """In training each image is asked for one class, drawn at random, which `ClassMasks.names` has no room for."""
+    """In training each image is asked for one class, drawn at random; its number travels with the parts to the loss."""
 
     def forward(
         self, image: Tensor, embedding: Tensor | None = None, return_parts: bool = False

@@ -53,7 +53,7 @@ class PrepareRefinement(PrepareBatch):
         extra: dict[str, Any] = {"return_parts": True} if self.return_parts else {}
         if self.embeddings is not None:
             pixels = image.as_subclass(torch.Tensor)
-            extra["embedding"] = self.embeddings(pixels, _embedding_keys(pixels, batchdata))
+            extra["embedding"] = self.embeddings(pixels, _embedding_keys(batchdata))
         if self.coarse:
             image = torch.cat((image, batchdata["coarse"].to(device, non_blocking=non_blocking)), dim=1)
         label = batchdata.get("label")  # still a path where nothing is learnt from it
@@ -61,8 +61,8 @@ class PrepareRefinement(PrepareBatch):
         return image, target, (), extra
 
 
-def _embedding_keys(image: torch.Tensor, batchdata: dict[str, Any]) -> list[str]:
-    """What decides the pixels of each image (B, 1, S, S): its file and grid, or those of an augmented `view` themselves.
+def _embedding_keys(batchdata: dict[str, Any]) -> list[str]:
+    """What decides the pixels of each image: its file and grid, or of an augmented `view` the pixels themselves.
 
     An image of another size than its mask is stretched onto the manifest's grid: the grid is part of the image.
     """
@@ -70,6 +70,6 @@ def _embedding_keys(image: torch.Tensor, batchdata: dict[str, Any]) -> list[str]
     keys = [f"{sha256}-{int(width)}x{int(height)}" for sha256, width, height in grids]
     views = batchdata.get("view", [0] * len(keys))
     return [
-        hashlib.sha256(pixels.detach().cpu().contiguous().numpy().tobytes()).hexdigest() if view else key
-        for key, pixels, view in zip(keys, image, views, strict=True)
+        hashlib.sha256(pixels.numpy().tobytes()).hexdigest() if view else key
+        for key, pixels, view in zip(keys, batchdata["image"].as_subclass(torch.Tensor), views, strict=True)
     ]

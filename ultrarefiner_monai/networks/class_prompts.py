@@ -33,8 +33,8 @@ def noise_scale(steps: int) -> float:
 class ClassPromptEncoder(nn.Module):
     """Prompt embeddings for each image and class.
 
-    F is the embedding in units of its own standard deviation: that of SAM's encoders is 0.1, in which the published noise would
-    drown it. The noised embedding is F_T = F + d phi(c) + s_T eps, with the class plane phi(c) (B, 1, h, w), d = 1 for the drift
+    F is the embedding in units of its own standard deviation: that of LiteMedSAM's is 0.1, which the published noise would
+    drown. The noised embedding is F_T = F + d phi(c) + s_T eps, with the class plane phi(c) (B, 1, h, w), d = 1 for the drift
     "mean" and T for "sum" (as in the published code, where T steps add the plane each time), and s_T = `noise_scale(T)`.
     `draw_noise` makes the last term, for trainings alone.
 

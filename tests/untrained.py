@@ -15,8 +15,8 @@ COARSE = {"variant": "tiny", "size": SIZE}
 REFINER = {"variant": "tiny", "image_size": SIZE, "sam_variant": "tiny", **PROMPTS, "fusion_gamma": 1.0}
 PARTS = {"phase1": {"coarse": COARSE}, "phase2": {"refiner": REFINER}}
 PARTS["phase3"] = PARTS["phase1"] | PARTS["phase2"]
-ASKED = {"classes": "benign+malignant", "class_mode": "embedding", "steps": 7, "drift": "mean", "residual": True}
-PARTS["automedsam"] = {"sam": {"variant": "tiny", "image_size": SIZE, "lora_rank": 0, **ASKED}}
+ASKED = {"classes": "benign+malignant", "stride": 1, "class_mode": "embedding", "steps": 7, "drift": "mean"}
+PARTS["automedsam"] = {"sam": {"variant": "tiny", "image_size": SIZE, "lora_rank": 0, **ASKED, "residual": True}}
 
 
 def card_of(phase: str, **facts: object) -> dict:

@@ -82,6 +82,7 @@ class AutoMedSam(AroundSam):
     Args:
         sam: the Segment Anything model.
         classes: names of the classes that are told apart, in their order; none: all lesions are one class.
+        stride: see `ClassPromptEncoder`.
         class_mode: see `ClassPromptEncoder`.
         steps: see `ClassPromptEncoder`.
         drift: see `ClassPromptEncoder`.
@@ -95,6 +96,7 @@ class AutoMedSam(AroundSam):
         sam: Sam,
         classes: Sequence[str] = (),
         *,
+        stride: int = 1,
         class_mode: ClassMode = "embedding",
         steps: int = 7,
         drift: Drift = "mean",
@@ -110,6 +112,7 @@ class AutoMedSam(AroundSam):
             max(1, len(self.classes)),
             (grid[0], grid[1]),
             channels,
+            stride=stride,
             class_mode=class_mode,
             steps=steps,
             drift=drift,
@@ -122,7 +125,7 @@ class AutoMedSam(AroundSam):
     def settings(self) -> dict[str, Any]:
         """Plain values that decide a prediction beside the weights."""
         encoder = self.encoder
-        asked = {"class_mode": encoder.class_mode, "steps": encoder.steps, "drift": encoder.drift}
+        asked = {name: getattr(encoder, name) for name in ("stride", "class_mode", "steps", "drift")}
         about = {
             "variant": self.sam.variant,
             "image_size": self.sam.image_size,

@@ -44,10 +44,15 @@ class ClassPromptEncoder(nn.Module):
     for SAM's own prompt embeddings are signed, and starts at zero, so that an untrained encoder adds nothing to what it is
     added to.
 
+    What the U-Net sees of the image around a cell is nine cells on each side. With a stride it works on means of
+    `stride` x `stride` cells, and the dense embedding is interpolated (bilinear) back to the embedding's grid; in what is
+    said above, h and w are then those of the means. As published it is 1.
+
     Args:
         classes: number K of classes, which are 1..K; 0 is the background.
         grid: (h, w) of the embedding.
         channels: C of the embedding.
+        stride: see above.
         class_mode: "embedding": each class has a plane of its own. "scalar": one linear layer of the number of the class (as
             published), which puts classes on a line.
         steps: T; 0 is no noise.
@@ -55,7 +60,7 @@ class ClassPromptEncoder(nn.Module):
         zero_start: whether the last layers start at zero.
 
     Raises:
-        ValueError: fewer than one class, negative steps, or an unknown mode or drift.
+        ValueError: fewer than one class, negative steps, a stride that does not divide the grid, or an unknown mode or drift.
     """
 
     def __init__(
@@ -64,6 +69,7 @@ class ClassPromptEncoder(nn.Module):
         grid: tuple[int, int],
         channels: int = 256,
         *,
+        stride: int = 1,
         class_mode: ClassMode = "embedding",
         steps: int = 7,
         drift: Drift = "mean",
@@ -76,9 +82,12 @@ class ClassPromptEncoder(nn.Module):
         for name, chosen, known in (("class_mode", class_mode, ClassMode), ("drift", drift, Drift)):
             if chosen not in get_args(known):
                 raise ValueError(f"{name} must be one of {', '.join(get_args(known))}, found {chosen!r}")
-        height, width = grid
+        if stride < 1 or any(cells % stride for cells in grid):
+            raise ValueError(f"stride must be >= 1 and divide the grid {grid}, found {stride}")
+        height, width = (cells // stride for cells in grid)
         self.classes = classes
         self.grid = grid
+        self.stride = stride
         self.class_mode: ClassMode = class_mode
         self.steps = steps
         self.drift: Drift = drift
@@ -100,11 +109,11 @@ class ClassPromptEncoder(nn.Module):
                 nn.init.zeros_(decoder.last.bias)  # type: ignore[arg-type]
 
     def draw_noise(self, embedding: Tensor) -> Tensor:
-        """s_T eps (B, K, C, h, w) for the K classes of each image of `embedding` (B, C, h, w), from torch's own generator.
+        """s_T eps (B, K, C, h, w) for the K classes of each image of `embedding`, from torch's own generator.
 
         It is drawn image by image, so that a batch in pieces learns from the same noise as the whole batch.
         """
-        shape = (self.classes, *embedding.shape[1:])
+        shape = (self.classes, embedding.shape[1], *(cells // self.stride for cells in self.grid))
         drawn = [torch.randn(shape, dtype=embedding.dtype, device=embedding.device) for _ in range(embedding.shape[0])]
         return noise_scale(self.steps) * torch.stack(drawn)
 
@@ -112,7 +121,7 @@ class ClassPromptEncoder(nn.Module):
         """Encode one class an image.
 
         Args:
-            embedding: (B, C, h, w) from SAM's image encoder.
+            embedding: (B, C, *grid) from SAM's image encoder.
             label: (B,) class numbers from 1 to K.
             noise: (B, C, h, w) to add; None: none.
 
@@ -123,8 +132,9 @@ class ClassPromptEncoder(nn.Module):
             raise ValueError(
                 f"class prompts are made for embeddings of {self.grid}, found {tuple(embedding.shape[2:])}"
             )
-        plane = self._class_plane(label, embedding)
-        noised = embedding / embedding.std((1, 2, 3), keepdim=True).clamp(min=1e-6)
+        seen = F.avg_pool2d(embedding, self.stride) if self.stride > 1 else embedding
+        plane = self._class_plane(label, seen)
+        noised = seen / seen.std((1, 2, 3), keepdim=True).clamp(min=1e-6)
         noised = noised + (plane if self.drift == "mean" else self.steps * plane)
         if noise is not None:
             noised = noised + noise
@@ -133,15 +143,17 @@ class ClassPromptEncoder(nn.Module):
         middle = self.middle(low)
         told = torch.cat([middle, self._gate_plane(label, plane)], 1)
         dense = self.dense_decoder(self.dense_gate(told) * middle, low, high)
+        if self.stride > 1:
+            dense = F.interpolate(dense, self.grid, mode="bilinear", align_corners=False)
         weights = self.sparse_gate(told.mean((2, 3), keepdim=True)).sigmoid()
         sparse = self.sparse_decoder(weights * middle, low, high)
         tokens = F.adaptive_avg_pool2d(sparse, (TOKENS, 1)).flatten(2).transpose(1, 2)
         return PromptEmbeddings(tokens, dense)
 
-    def _class_plane(self, label: Tensor, embedding: Tensor) -> Tensor:
-        """phi(c) as (B, 1, h, w)."""
-        number = label if self.class_mode == "embedding" else label[:, None].to(embedding.dtype)
-        return self.plane(number).unflatten(1, (1, *self.grid)).to(embedding.dtype)
+    def _class_plane(self, label: Tensor, seen: Tensor) -> Tensor:
+        """phi(c) as (B, 1, h, w), as large as what is `seen` of the embedding (B, C, h, w)."""
+        number = label if self.class_mode == "embedding" else label[:, None].to(seen.dtype)
+        return self.plane(number).unflatten(1, (1, *seen.shape[2:])).to(seen.dtype)
 
     def _gate_plane(self, label: Tensor, plane: Tensor) -> Tensor:
         """What tells the gates of the class, (B, 1, h, w): its number as published, or its own plane."""

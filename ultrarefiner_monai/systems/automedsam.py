@@ -16,6 +16,13 @@ KEYS = (
         "a plane for each class, or (as published) of its number",
         choices=("embedding", "scalar"),
     ),
+    Key(
+        "stride",
+        "whole number",
+        "cells of the embedding along a side that prompts are made of at once; null: as leaves 32 along the image",
+        above=0,
+        most=64,
+    ),
     Key("steps", "whole number", "T of the noise in training; 0: none", least=0, most=1000),
     Key("drift", "choice", "the class's plane is added once, or (as published) T times", choices=("mean", "sum")),
     Key("residual", "truth value", "add to SAM's own prompts of the whole image; false: as published"),
@@ -40,7 +47,17 @@ SYSTEM = System(
             outputs=("mask",),
             settings={
                 key: f"sam.{key}"
-                for key in ("variant", "image_size", "lora_rank", "classes", "class_mode", "steps", "drift", "residual")
+                for key in (
+                    "variant",
+                    "image_size",
+                    "lora_rank",
+                    "classes",
+                    "stride",
+                    "class_mode",
+                    "steps",
+                    "drift",
+                    "residual",
+                )
             },
             classes="classes",
             weights=("sam_checkpoint",),

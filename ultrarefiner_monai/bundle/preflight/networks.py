@@ -16,6 +16,8 @@ COARSE_SIZES = {
 }  # px: default side, stride
 SAM_SIZES = {name: (variant.image_size, variant.patch) for name, variant in SAMS.items()}
 
+PROMPT_CELLS = 32  # along a side: at 64 (LiteMedSAM, 256 px) AutoMedSAM's prompts see too little around them
+
 
 def resolve(
     request: Request, demonstration: bool, substitutions: Substitutions, starts: Mapping[str, str | None] | None = None
@@ -50,14 +52,19 @@ def resolve(
 def resolve_automedsam(
     request: Request, demonstration: bool, substitutions: Substitutions, starts: Mapping[str, str | None] | None = None
 ) -> Networks:
-    """AutoMedSAM's: complete variant, size and SAM's weights.
+    """AutoMedSAM's: complete variant, size, stride and SAM's weights.
 
     Raises:
-        DataError: as `resolve`, or what cannot be names of classes.
+        DataError: as `resolve`, what cannot be names of classes, or a stride that does not divide the embedding's grid.
     """
     own = dict(request.own)
     told_apart(own["classes"])
     _resolve_sam(own, not demonstration and request.mode == "evaluate", substitutions)
+    cells = own["image_size"] // SAM_SIZES[own["variant"]][1]
+    if own["stride"] is None:
+        own["stride"] = cells // PROMPT_CELLS if cells % PROMPT_CELLS == 0 else 1
+    elif cells % own["stride"]:
+        raise DataError(f"stride {own['stride']}: expected a divisor of {cells}, the cells along an embedding's side")
     parameters = {key: own[key] for key in request.stage.settings if key in own}
     return Networks(own, own["image_size"], parameters, _weights(own))
 

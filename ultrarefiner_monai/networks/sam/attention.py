@@ -1,10 +1,8 @@
-"""Fused attention for segment-anything's modules, beside their eager code.
+"""Fused attention for segment-anything's image encoder, beside its eager code.
 
-Both classes add no parameter to the class they extend: `set_attention` exchanges one for the other in place, so
+The class adds no parameter to the one it extends: `set_attention` exchanges one for the other in place, so
 that checkpoints keep their names and a parity test compares the two on the same weights.
 """
-
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +11,6 @@ from torch.nn import functional as F
 from ultrarefiner_monai.networks.sam.segment_anything_import import import_segment_anything
 
 _image_encoder = import_segment_anything("modeling.image_encoder")
-_transformer = import_segment_anything("modeling.transformer")
 
 
 class FusedEncoderAttention(_image_encoder.Attention):  # type: ignore[name-defined]
@@ -46,28 +43,14 @@ def _by_distance(table: Tensor, size: int) -> Tensor:
     return table[position[:, None] - position[None, :] + size - 1]
 
 
-class FusedDecoderAttention(_transformer.Attention):  # type: ignore[name-defined]
-    """Attention of the two-way transformer in one fused call."""
-
-    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Attend from (B, n, C) queries to (B, m, C) keys and values."""
-        q, k, v = (
-            project(x).unflatten(2, (self.num_heads, -1)).transpose(1, 2)
-            for project, x in ((self.q_proj, q), (self.k_proj, k), (self.v_proj, v))
-        )
-        return self.out_proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
-
-
-_EAGER: dict[type, Any] = {
-    FusedEncoderAttention: _image_encoder.Attention,
-    FusedDecoderAttention: _transformer.Attention,
-}
-_FUSED = {eager: fused for fused, eager in _EAGER.items()}
-
-
 def set_attention(network: nn.Module, *, fused: bool) -> None:
-    """Exchange, in place, the attention classes of every segment-anything module in `network`."""
-    classes = _FUSED if fused else _EAGER
+    """Exchange, in place, the attention classes of every segment-anything image encoder in `network`.
+
+    The mask decoder keeps the eager one: its scores are of a dozen tokens, and on a CPU a training step of the decoder takes
+    a sixth longer with fused calls.
+    """
+    eager, other = _image_encoder.Attention, FusedEncoderAttention
+    old, new = (eager, other) if fused else (other, eager)
     for module in network.modules():
-        if type(module) in classes:
-            module.__class__ = classes[type(module)]
+        if type(module) is old:
+            module.__class__ = new

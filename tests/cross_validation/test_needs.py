@@ -1,5 +1,6 @@
 """What a cross-validation needs, told before it begins and before anything is written."""
 
+import math
 import shutil
 from types import SimpleNamespace
 
@@ -11,6 +12,7 @@ from ultrarefiner_monai.cross_validation import needs
 from ultrarefiner_monai.cross_validation.conduct import conduct
 from ultrarefiner_monai.cross_validation.needs import check_needs, check_space
 from ultrarefiner_monai.cross_validation.tasks import CrossValidation
+from ultrarefiner_monai.data.manifests.manifest import available
 from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.networks import build_sam
 
@@ -117,3 +119,21 @@ def test_a_real_experiment_is_counted_without_its_memory(small_release, tmp_path
     maps = 4 * sum(item["width"] * item["height"] for item in (*cv.manifest.training, *(3 * cv.manifest.testing)))
     need = check_needs(cv, ["phase1"])
     assert need == pytest.approx(2 * (2 * (model + 3 * model) + needs.REST) + 3 * model + maps, rel=0.001)
+
+
+def test_absent_images_and_views_of_test_images_need_no_room(class_cv, tmp_path):
+    """A third of a release was once refused on a disk that had twice the room for it."""
+    keys = class_cv.settings["automedsam"] | {"cache_embeddings": True}
+    root = shutil.copytree(class_cv.data_root, tmp_path / "data" / "PHANTOM")
+    for item in class_cv.manifest.split("train", 0)[::2]:
+        (root / item["image"]).unlink()
+    present, _ = available(class_cv.manifest, root)
+
+    def need(**changed):
+        shared, settings = class_cv.shared | {"allow_missing": True}, {"automedsam": keys | changed}
+        cv = CrossValidation("PHANTOM", str(root), tmp_path / "b", None, shared, settings, system=class_cv.system)
+        return check_needs(cv, cv.stages)
+
+    size = 2 * math.prod(build_sam("tiny", keys["image_size"]).embedding_shape)  # bytes in half precision
+    assert need() - need(cache_embeddings=False) == size * (len(present.items()) + 7 * len(present.training))
+    assert need(views=3) - need(views=1) == size * 2 * len(present.training)

@@ -98,7 +98,7 @@ def test_a_known_embedding_takes_the_encoders_place(images):
 
 
 def test_a_card_builds_it_again(images):
-    network = make(class_mode="scalar", steps=100, drift="sum", residual=False)
+    network = make(stride=2, class_mode="scalar", steps=100, drift="sum", residual=False)
     again = build({"sam": network.settings}).eval()
     again.load_state_dict(network.state_dict())
     assert again.settings == network.settings

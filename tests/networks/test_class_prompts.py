@@ -27,6 +27,7 @@ def test_parts_have_the_published_sizes():
     assert count(encoder) == 2_218_816
     assert count(ClassPromptEncoder(2, (32, 32), class_mode="scalar")) == 2_212_672
     assert count(ClassPromptEncoder(2, (64, 64))) == 2_210_624 + 3 * 64 * 64
+    assert count(ClassPromptEncoder(2, (64, 64), stride=2)) == 2_210_624 + 3 * 32 * 32
 
 
 @pytest.mark.parametrize("mode", ["embedding", "scalar"])
@@ -91,6 +92,22 @@ def test_drift_adds_the_plane_once_or_at_each_step(drift, times):
     torch.testing.assert_close(seen[0], torch.cat([scaled(embedding) + times * plane, plane], 1))
 
 
+def test_with_a_stride_prompts_are_made_of_means_of_cells():
+    encoder, plain = make(stride=2), ClassPromptEncoder(2, (6, 4), 16, zero_start=False).eval()
+    plain.load_state_dict(encoder.state_dict())
+    embedding, label = torch.randn(3, 16, *GRID), torch.tensor([1, 2, 1])
+    noise = encoder.draw_noise(embedding)
+    assert noise.shape == (3, 2, 16, 6, 4)
+    means = embedding.unflatten(3, (4, 2)).unflatten(2, (6, 2)).mean((3, 5))
+    found, expected = encoder(embedding, label, noise[:, 0]), plain(means, label, noise[:, 0])
+    torch.testing.assert_close(found.sparse, expected.sparse)
+    assert found.dense.shape == (3, 16, *GRID)
+    inner = found.dense[..., 2:4, 2:4].mean((2, 3))  # bilinear halves weigh 9, 3, 3 and 1 of 16 at a cell's corners
+    near = expected.dense[..., :3, :3]
+    weights = torch.tensor([1.0, 6.0, 1.0]) / 8
+    torch.testing.assert_close(inner, torch.einsum("bchw,h,w->bc", near, weights, weights))
+
+
 @pytest.mark.parametrize("mode", ["embedding", "scalar"])
 def test_another_class_gives_other_prompts(mode):
     encoder, embedding = make(class_mode=mode), torch.randn(1, 16, *GRID)
@@ -127,6 +144,8 @@ def test_tokens_are_of_the_upper_and_the_lower_half():
     ("settings", "message"),
     [
         ({"steps": -1}, "steps must be >= 0, found -1"),
+        ({"stride": 0}, r"stride must be >= 1 and divide the grid \(12, 8\), found 0"),
+        ({"stride": 8}, r"stride must be >= 1 and divide the grid \(12, 8\), found 8"),
         ({"class_mode": "word"}, "class_mode must be one of embedding, scalar, found 'word'"),
         ({"drift": "none"}, "drift must be one of mean, sum, found 'none'"),
     ],

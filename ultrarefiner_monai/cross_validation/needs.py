@@ -44,25 +44,30 @@ def check_needs(cv: CrossValidation, stages: Iterable[str], only_folds: Sequence
     Raises:
         DataError: settings that cannot be, weights that are missing or of another network, or faulty data.
     """
-    requests = {}
-    need = embeddings = largest = 0
+    requests, undone, embedding_sizes = {}, {}, {}
+    need = largest = 0
     for name in stages:
         folds = [fold for fold in cv.undone(name) if only_folds is None or fold in only_folds]
         if not folds or any(map(is_expression, cv.values[name].values())):
             continue
+        undone[name] = folds
         requests[name] = request = _request(cv, name, folds[0])
         network = _network(cv, name, rehearse(request))
         model, checkpoint = _bytes(network)
         need += sum(max(2 * (model + checkpoint) + REST - _written(cv.folder(name, fold)), 0) for fold in folds)
-        need += _map_bytes(cv, folds) * len(cv.channels_of(name))
         largest = max(largest, checkpoint)  # one is written beside the other two
         keys = configuration(request.stage) | cv.values[name]
         if keys.get("cache_embeddings"):
-            images = len(cv.manifest.items()) * keys.get("views", 1)
-            embeddings = max(embeddings, embedding_bytes(network) * images)
+            embedding_sizes[name] = embedding_bytes(network), keys.get("views", 1)
+    manifests = {name: cv.manifest for name in requests}
     if cv.data_root is not None:  # the embedded data set is made when it is used
-        _check_data(cv, requests)
-    return need + largest + embeddings
+        manifests = _check_data(cv, requests)
+    maps = sum(_map_bytes(manifests[name], folds) * len(cv.channels_of(name)) for name, folds in undone.items())
+    embeddings = [
+        size * (len(manifests[name].items()) + (views - 1) * len(manifests[name].training))
+        for name, (size, views) in embedding_sizes.items()
+    ]
+    return need + maps + largest + max(embeddings, default=0)
 
 
 def check_space(needs: Mapping[Path, int]) -> None:
@@ -86,16 +91,23 @@ def check_space(needs: Mapping[Path, int]) -> None:
             )
 
 
-def _check_data(cv: CrossValidation, requests: Mapping[str, Request]) -> None:
-    """Check the data of each stage to train, once for all that want the same, and the classes of each of its folds."""
+def _check_data(cv: CrossValidation, requests: Mapping[str, Request]) -> dict[str, Manifest]:
+    """Check the data of each stage to train, once for all that want the same, and the classes of each of its folds.
+
+    Returns:
+        The items that each stage will find, without absent and excluded ones.
+    """
     found: dict[tuple, Manifest] = {}
+    of_stages = {}
     for name, request in requests.items():
         wanted = tuple(getattr(request, key) for key in DATA_KEYS)
         if wanted not in found:
             found[wanted] = find_data(request, request.fold, Substitutions(strict=True)).manifest
+        of_stages[name] = found[wanted]
         for fold in cv.undone(name):
             for split in ("train", "val"):
                 check_classes(cv.dataset, cv.classes_of(name), found[wanted].split(split, fold))
+    return of_stages
 
 
 def _request(cv: CrossValidation, stage: str, fold: int) -> Request:
@@ -125,10 +137,10 @@ def _bytes(network: nn.Module) -> tuple[int, int]:
     return model, model + MOMENTS * trained
 
 
-def _map_bytes(cv: CrossValidation, folds: Sequence[int]) -> int:
+def _map_bytes(manifest: Manifest, folds: Sequence[int]) -> int:
     """Bytes of an output's maps: of each fold's validation and test images, and the means over the folds."""
-    of_folds = sum(_pixels(cv.manifest.split("val", fold)) for fold in folds)
-    return MAP_BYTES * (of_folds + (len(folds) + 1) * _pixels(cv.manifest.testing))
+    of_folds = sum(_pixels(manifest.split("val", fold)) for fold in folds)
+    return MAP_BYTES * (of_folds + (len(folds) + 1) * _pixels(manifest.testing))
 
 
 def _pixels(items: Sequence[Item]) -> int:

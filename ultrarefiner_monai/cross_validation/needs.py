@@ -59,7 +59,7 @@ def check_needs(cv: CrossValidation, stages: Iterable[str], only_folds: Sequence
         keys = configuration(request.stage) | cv.values[name]
         if keys.get("cache_embeddings"):
             embedding_sizes[name] = embedding_bytes(network), keys.get("views", 1)
-    manifests = {name: cv.manifest for name in requests}
+    manifests = dict.fromkeys(requests, cv.manifest)
     if cv.data_root is not None:  # the embedded data set is made when it is used
         manifests = _check_data(cv, requests)
     maps = sum(_map_bytes(manifests[name], folds) * len(cv.channels_of(name)) for name, folds in undone.items())

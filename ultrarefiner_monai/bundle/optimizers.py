@@ -14,12 +14,22 @@ def trainable(module: nn.Module) -> list[nn.Parameter]:
     return [parameter for parameter in module.parameters() if parameter.requires_grad]
 
 
-def cosine(optimizer: Optimizer, steps: int) -> LambdaLR:
+def cosine(optimizer: Optimizer, steps: int, first: int = 0) -> LambdaLR:
     """Half a cosine from the full rate to zero over `steps` iterations (Loshchilov and Hutter, arXiv 1608.03983, eq. 5).
 
     A function of the step alone, so that a training resumed with more epochs follows the longer curve.
+
+    Args:
+        optimizer: its rates are the peak.
+        steps: number of iterations of the whole training.
+        first: iterations that have a half cosine of their own, after which the rate begins anew.
     """
-    return LambdaLR(optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * min(step, steps) / steps)))
+
+    def factor(step: int) -> float:
+        done, length = (step, first) if step < first else (min(step, steps) - first, steps - first)
+        return 0.5 * (1 + math.cos(math.pi * done / length))
+
+    return LambdaLR(optimizer, factor)
 
 
 def warm_polynomial(optimizer: Optimizer, steps: int, warmup: float = 0.1) -> LambdaLR:

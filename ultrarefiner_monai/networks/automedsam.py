@@ -79,6 +79,10 @@ class AutoMedSam(AroundSam):
     SAM's own of the whole image (the two tokens of its box, no mask) plus what the encoder gives, which is nothing at first: the
     untrained system is SAM asked with the whole image. The prompt encoder of SAM itself stays as it is.
 
+    SAM's decoder takes ten times as long to train as the encoder of the prompts, and tells it little of where a lesion lies. While
+    `prompts_alone` is set, a training's masks are therefore what a 1 x 1 convolution reads from the dense prompts (deep
+    supervision: Lee et al., AISTATS 2015), and the decoder is not asked; nothing else ever reads them.
+
     Args:
         sam: the Segment Anything model.
         classes: names of the classes that are told apart, in their order; none: all lesions are one class.
@@ -118,6 +122,8 @@ class AutoMedSam(AroundSam):
             drift=drift,
             zero_start=residual,
         )
+        self.reader = nn.Conv2d(channels, 1, 1)
+        self.prompts_alone = False
         sam.prompt_encoder.requires_grad_(False)
         sam.mask_decoder.requires_grad_(not freeze_mask_decoder)
 
@@ -145,25 +151,32 @@ class AutoMedSam(AroundSam):
         embedding = self.embed(image) if embedding is None else embedding
         embedding = embedding.to(self.sam.prompt_encoder.no_mask_embed.weight.dtype)
         noise = self.encoder.draw_noise(embedding).unbind(1) if self.training else [None] * self.encoder.classes
-        asked = [self._ask(embedding, number, own) for number, own in enumerate(noise, 1)]
-        low, iou = (torch.cat(found, 1) for found in zip(*(mask for _, mask in asked), strict=True))
+        asked = [self._prompts(embedding, number, own) for number, own in enumerate(noise, 1)]
+        read = self._read if self.training and self.prompts_alone else self._decode
+        low, iou = (torch.cat(found, 1) for found in zip(*(read(embedding, prompts) for prompts in asked), strict=True))
         logits = F.interpolate(low, image.shape[2:], mode="bilinear", align_corners=False)
-        sparse, dense = (torch.stack(found, 1) for found in zip(*(prompts for prompts, _ in asked), strict=True))
+        sparse, dense = (torch.stack(found, 1) for found in zip(*asked, strict=True))
         parts = ClassMasks(logits, iou, sparse, dense, self.classes)
         if return_parts:
             return parts
         return parts.with_background if self.classes else parts.logits
 
-    def _ask(
-        self, embedding: Tensor, number: int, noise: Tensor | None
-    ) -> tuple[PromptEmbeddings, tuple[Tensor, Tensor]]:
-        """Prompts for one class, and SAM's low-resolution logits (B, 1, 4h, 4w) and IoU (B, 1)."""
+    def _prompts(self, embedding: Tensor, number: int, noise: Tensor | None) -> PromptEmbeddings:
+        """The prompts for one class."""
         label = torch.full((embedding.shape[0],), number, device=embedding.device)
-        sparse, dense = self.encoder(embedding, label, noise)
-        if self.residual:
-            own = self._whole_image(embedding)
-            sparse, dense = own.sparse + sparse, own.dense + dense
-        return PromptEmbeddings(sparse, dense), self.sam.decode_embedded(embedding, sparse, dense, SINGLE)
+        prompts = self.encoder(embedding, label, noise)
+        if not self.residual:
+            return prompts
+        own = self._whole_image(embedding)
+        return PromptEmbeddings(own.sparse + prompts.sparse, own.dense + prompts.dense)
+
+    def _decode(self, embedding: Tensor, prompts: PromptEmbeddings) -> tuple[Tensor, Tensor]:
+        """SAM's low-resolution logits (B, 1, 4h, 4w) and IoU (B, 1) for the prompts."""
+        return self.sam.decode_embedded(embedding, prompts.sparse, prompts.dense, SINGLE)
+
+    def _read(self, embedding: Tensor, prompts: PromptEmbeddings) -> tuple[Tensor, Tensor]:
+        """Logits (B, 1, h, w) that the dense prompts show, and zeros (B, 1) in place of SAM's IoU."""
+        return self.reader(prompts.dense), embedding.new_zeros(len(embedding), 1)
 
     def _whole_image(self, embedding: Tensor) -> PromptEmbeddings:
         """SAM's own prompt embeddings of a box around the whole image."""

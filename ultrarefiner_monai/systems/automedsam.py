@@ -29,6 +29,13 @@ KEYS = (
     Key("prompt_rate", "number", "learning rate of the class prompt encoder; null: 0.001, for a ViT 0.0001", above=0),
     Key("decoder_rate", "number", "learning rate of SAM's mask decoder and of LoRA", least=0),
     Key("train_decoder", "truth value", "train SAM's mask decoder, too"),
+    Key(
+        "prompt_share",
+        "number",
+        "share of the epochs, the first ones, in which the class prompts learn alone, without SAM's decoder",
+        least=0,
+        below=1,
+    ),
     Key("weighting", "choice", "of the loss's terms, see UncertaintyLoss", choices=("log1p", "kendall", "fixed")),
     Key("transfer", "number", "weight of what SAM's own prompt encoder teaches; 0: off", least=0),
     Key("cache_embeddings", "truth value", "compute the embedding of each image, and of each of its views, once"),

@@ -1,4 +1,4 @@
-"""What a trainer does with a batch, and how a batch is taken in pieces where memory is short."""
+"""What a trainer does with a batch, how a batch is taken in pieces where memory is short, and what the first epochs train."""
 
 from ultrarefiner_monai.handlers.steps.training_step import NonFiniteError, TrainingStep
 

@@ -44,3 +44,15 @@ def test_the_published_coarse_network_is_trained_as_in_its_paper():
     published = config["optimizers"]["r50_vit_b16"]
     assert published["_target_"] == "torch.optim.SGD" and published["lr"] == "$@learning_rate or 0.01"
     assert (published["momentum"], published["weight_decay"]) == (0.9, 1e-4)
+
+
+def test_a_cosine_may_begin_anew():
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    schedule = cosine(optimizer, steps=10, first=4)
+    rates = []
+    for _ in range(12):
+        rates.append(schedule.get_last_lr()[0])
+        optimizer.step()
+        schedule.step()
+    assert rates[:4] == pytest.approx([0.5 * (1 + math.cos(math.pi * step / 4)) for step in range(4)])
+    assert rates[4:] == pytest.approx([*(0.5 * (1 + math.cos(math.pi * step / 6)) for step in range(6)), 0.0, 0.0])

@@ -237,6 +237,27 @@ def test_weights_of_a_vit_are_refused_for_lite_medsam(small_release, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["medsam.pth"]
 
 
+def test_the_prompts_come_first_and_a_resumed_training_knows_where_it_is(small_release, tmp_path, monkeypatch):
+    from ultrarefiner_monai.networks import AutoMedSam
+
+    asked = []  # in trainings: whether the prompts learn alone
+    read = AutoMedSam.forward
+    monkeypatch.setattr(
+        AutoMedSam,
+        "forward",
+        lambda network, *args, **kwargs: (
+            (network.training and asked.append(network.prompts_alone)) or read(network, *args, **kwargs)
+        ),
+    )
+    keys = {**small_release, **TINY_OF_OTHERS[STAGE], "batch_size": 32, "prompt_share": 0.5, "log_model": False}
+    keys |= {"tracking_uri": f"sqlite:///{tmp_path}/m.db", "output_dir": str(tmp_path / "run"), "val_interval": 1}
+    run_bundle(STAGE, "train", **{**keys, "epochs": 2})
+    run_bundle(STAGE, "train", **{**keys, "epochs": 6}, resume=True)
+    assert asked == [True, False, True, False, False, False]  # of six, the first three
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "val_mask_dice" in line] == [2, 4, 5, 6]
+
+
 def test_the_embedding_of_each_view_is_computed_once(small_release, tmp_path, monkeypatch):
     from ultrarefiner_monai.networks import Sam
 

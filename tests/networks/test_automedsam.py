@@ -59,6 +59,33 @@ def test_frozen_decoder():
     assert {name.split(".")[0] for name, p in network.named_parameters() if p.requires_grad} == {"encoder"}
 
 
+def test_prompts_alone_learn_from_what_they_show_without_the_decoder(images):
+    """A training of the prompts by a tenth of the time; whoever segments is not concerned."""
+    network = make().train()
+    network.prompts_alone = True
+    target = torch.zeros(3, 1, 64, 64)
+    target[:, :, 10:30, 10:40] = torch.tensor([1.0, 2.0, 1.0]).view(3, 1, 1, 1)
+    loss = ClassMaskLoss(network.teach)
+    optimizer = torch.optim.AdamW([p for p in network.parameters() if p.requires_grad], lr=1e-2)
+    losses = []
+    for _ in range(40):
+        optimizer.zero_grad()
+        parts = network(images, return_parts=True)
+        loss(parts, target).backward()
+        losses.append(float(loss.components["region"]))
+        optimizer.step()
+    assert losses[-1] < 0.8 * losses[0]
+    assert all(p.grad is None for p in network.sam.parameters())
+    assert all(p.grad is not None and p.grad.norm() > 0 for p in network.encoder.parameters())
+    assert parts.logits.shape == (3, 2, 64, 64) and parts.dense.shape == (3, 2, *network.sam.embedding_shape)
+    network.eval()
+    with torch.no_grad():
+        found = network(images)
+        network.prompts_alone = False
+        torch.nn.init.zeros_(network.reader.weight)
+        assert torch.equal(network(images), found)
+
+
 def test_probabilities_sum_to_one_and_the_lesion_is_their_union():
     logits = 4 * torch.randn(2, 2, 8, 8)
     parts = ClassMasks(logits, torch.ones(2, 2), torch.zeros(2, 2, 2, 4), torch.zeros(2, 2, 4, 2, 2))

@@ -25,7 +25,7 @@ class ClassMaskLoss(UncertaintyLoss):
     - region: soft Dice loss of the lesion, whatever its class, and of the class that is present;
     - distribution: cross-entropy of softmax [0, l_1, .., l_K];
     - transfer: mean squared difference of the present class's tokens and those of the true box, and 0.1 times that of its
-      dense embedding and the true mask's; zero for a blank image, which has neither.
+      dense embedding and the true mask's, on the prompts' grid; zero for a blank image, which has neither.
 
     Args:
         teacher: true boxes (B, 4) and true masks (B, 1, H, W) -> prompt embeddings, `AutoMedSam.teach`; None: no transfer.
@@ -77,7 +77,8 @@ class ClassMaskLoss(UncertaintyLoss):
             truth = target > 0
             taught = self.teacher(mask_boxes(truth), truth)
             distance = _distance(parts.sparse[rows, chosen], taught.sparse)
-            distance = distance + DENSE_SHARE * _distance(parts.dense[rows, chosen], taught.dense)
+            dense = F.adaptive_avg_pool2d(taught.dense, parts.dense.shape[3:])
+            distance = distance + DENSE_SHARE * _distance(parts.dense[rows, chosen], dense)
             losses.append(self.transfer * (distance * (present > 0)).mean())
         return self.weigh(losses)
 

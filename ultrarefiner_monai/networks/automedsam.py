@@ -22,7 +22,7 @@ class ClassMasks(NamedTuple):
     """What AutoMedSAM says of a batch, each of whose images was asked for all K classes.
 
     `logits` (B, K, S, S): l_1..l_K, the background's being zero; `iou` (B, K): predicted by SAM; `sparse` (B, K, 2, C) and
-    `dense` (B, K, C, h, w): the prompts; `names` of the classes, none where all lesions are one (K = 1).
+    `dense` (B, K, C, h, w): the prompts, on their own grid; `names` of the classes, none where all lesions are one (K = 1).
     """
 
     logits: Tensor
@@ -168,18 +168,21 @@ class AutoMedSam(AroundSam):
         if not self.residual:
             return prompts
         own = self._whole_image(embedding)
-        return PromptEmbeddings(own.sparse + prompts.sparse, own.dense + prompts.dense)
+        return PromptEmbeddings(own.sparse + prompts.sparse, own.dense[:, :, :1, :1] + prompts.dense)
 
     def _decode(self, embedding: Tensor, prompts: PromptEmbeddings) -> tuple[Tensor, Tensor]:
-        """SAM's low-resolution logits (B, 1, 4h, 4w) and IoU (B, 1) for the prompts."""
-        return self.sam.decode_embedded(embedding, prompts.sparse, prompts.dense, SINGLE)
+        """SAM's low-resolution logits and IoU (B, 1) for the prompts, the dense ones interpolated to the embedding's grid."""
+        dense = prompts.dense
+        if self.encoder.stride > 1:
+            dense = F.interpolate(dense, embedding.shape[2:], mode="bilinear", align_corners=False)
+        return self.sam.decode_embedded(embedding, prompts.sparse, dense, SINGLE)
 
     def _read(self, embedding: Tensor, prompts: PromptEmbeddings) -> tuple[Tensor, Tensor]:
         """Logits (B, 1, h, w) that the dense prompts show, and zeros (B, 1) in place of SAM's IoU."""
         return self.reader(prompts.dense), embedding.new_zeros(len(embedding), 1)
 
     def _whole_image(self, embedding: Tensor) -> PromptEmbeddings:
-        """SAM's own prompt embeddings of a box around the whole image."""
+        """SAM's own prompt embeddings of a box around the whole image; the dense one is the same everywhere."""
         side = self.sam.image_size - 1
         box = torch.tensor([[0.0, 0.0, side, side]], device=embedding.device).expand(embedding.shape[0], -1)
         return PromptEmbeddings(*self.sam.encode_prompts(embedding.shape[0], boxes=box))

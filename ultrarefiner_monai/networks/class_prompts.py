@@ -45,12 +45,11 @@ class ClassPromptEncoder(nn.Module):
     added to.
 
     What the U-Net sees of the image around a cell is nine cells on each side. With a stride it works on means of
-    `stride` x `stride` cells, and the dense embedding is interpolated (bilinear) back to the embedding's grid; in what is
-    said above, h and w are then those of the means. As published it is 1.
+    `stride` x `stride` cells; h and w are those of the means, the dense embedding's too. As published it is 1.
 
     Args:
         classes: number K of classes, which are 1..K; 0 is the background.
-        grid: (h, w) of the embedding.
+        grid: of the embedding, rows and columns.
         channels: C of the embedding.
         stride: see above.
         class_mode: "embedding": each class has a plane of its own. "scalar": one linear layer of the number of the class (as
@@ -143,8 +142,6 @@ class ClassPromptEncoder(nn.Module):
         middle = self.middle(low)
         told = torch.cat([middle, self._gate_plane(label, plane)], 1)
         dense = self.dense_decoder(self.dense_gate(told) * middle, low, high)
-        if self.stride > 1:
-            dense = F.interpolate(dense, self.grid, mode="bilinear", align_corners=False)
         weights = self.sparse_gate(told.mean((2, 3), keepdim=True)).sigmoid()
         sparse = self.sparse_decoder(weights * middle, low, high)
         tokens = F.adaptive_avg_pool2d(sparse, (TOKENS, 1)).flatten(2).transpose(1, 2)

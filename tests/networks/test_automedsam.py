@@ -56,7 +56,7 @@ def test_what_learns_and_what_does_not(images):
 
 def test_frozen_decoder():
     network = make(freeze_mask_decoder=True)
-    assert {name.split(".")[0] for name, p in network.named_parameters() if p.requires_grad} == {"encoder"}
+    assert {name.split(".")[0] for name, p in network.named_parameters() if p.requires_grad} == {"encoder", "reader"}
 
 
 def test_prompts_alone_learn_from_what_they_show_without_the_decoder(images):
@@ -64,11 +64,12 @@ def test_prompts_alone_learn_from_what_they_show_without_the_decoder(images):
     network = make().train()
     network.prompts_alone = True
     target = torch.zeros(3, 1, 64, 64)
-    target[:, :, 10:30, 10:40] = torch.tensor([1.0, 2.0, 1.0]).view(3, 1, 1, 1)
+    target[:, :, 16:48, :32] = torch.tensor([1.0, 2.0, 1.0]).view(3, 1, 1, 1)  # whole patches
+    images[:, :, 16:48, :32] /= 4
     loss = ClassMaskLoss(network.teach)
-    optimizer = torch.optim.AdamW([p for p in network.parameters() if p.requires_grad], lr=1e-2)
+    optimizer = torch.optim.AdamW([p for p in network.parameters() if p.requires_grad], lr=1e-3)
     losses = []
-    for _ in range(40):
+    for _ in range(60):
         optimizer.zero_grad()
         parts = network(images, return_parts=True)
         loss(parts, target).backward()

@@ -77,7 +77,7 @@ class ClassMaskLoss(UncertaintyLoss):
             truth = target > 0
             taught = self.teacher(mask_boxes(truth), truth)
             distance = _distance(parts.sparse[rows, chosen], taught.sparse)
-            dense = F.adaptive_avg_pool2d(taught.dense, parts.dense.shape[3:])
+            dense = F.adaptive_avg_pool2d(taught.dense, (parts.dense.shape[3], parts.dense.shape[4]))
             distance = distance + DENSE_SHARE * _distance(parts.dense[rows, chosen], dense)
             losses.append(self.transfer * (distance * (present > 0)).mean())
         return self.weigh(losses)

@@ -1,6 +1,6 @@
 """What each choice of AutoMedSAM is worth: one fold trained without it, a line of the table each.
 
-    OMP_NUM_THREADS=1 python benchmarks/automedsam_ablation.py RELEASE OUT [VARIANT ...] [--fold 3] [--epochs 8]
+    OMP_NUM_THREADS=1 python benchmarks/automedsam_ablation.py RELEASE OUT [VARIANT ...] [--fold 3] [--image_size 128]
 
 A variant that is done is left out, one that was interrupted goes on. "all" is the system as it is. "random_class" asks each
 image in training for one class at random, with an empty mask as the answer where it is the wrong one. Validation images alone
@@ -21,6 +21,7 @@ from ultrarefiner_monai.networks import AutoMedSam
 from ultrarefiner_monai.networks.automedsam import ClassMasks
 from ultrarefiner_monai.texts import csv_text
 
+WITH_DECODER, EPOCHS = 6, 20  # the first 14 are of the prompts alone
 VARIANTS: dict[str, dict[str, Any]] = {
     "all": {},
     "one_class": {"classes": "lesion"},
@@ -32,6 +33,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no_noise": {"steps": 0},
     "published_drift": {"steps": 100, "drift": "sum"},
     "frozen_decoder": {"train_decoder": False},
+    "no_prompts_first": {"prompt_share": 0.0, "epochs": WITH_DECODER},
+    "stride_2": {"stride": 2},
+    "one_view": {"views": 1},
     "random_class": {
         "network_def#_target_": "automedsam_ablation.RandomClass",
         "loss#_target_": "automedsam_ablation.RandomClassLoss",
@@ -85,10 +89,10 @@ def main() -> None:
     parser.add_argument("variants", nargs="*", choices=[*VARIANTS, []], default=[])
     parser.add_argument("--fold", type=int, default=3)
     parser.add_argument("--image_size", type=int, default=128)
-    parser.add_argument("--epochs", type=int, default=8)
     asked = parser.parse_args()
     keys = {"dataset": "BUSBRA", "data_root": asked.release, "allow_missing": True, "classes": "benign+malignant"}
-    keys |= {"variant": "lite_medsam", "batch_size": 4, "fold": asked.fold, "epochs": asked.epochs}
+    keys |= {"variant": "lite_medsam", "batch_size": 8, "fold": asked.fold, "epochs": EPOCHS, "views": 10}
+    keys |= {"prompt_share": 1 - WITH_DECODER / EPOCHS}
     keys |= {"image_size": asked.image_size}
     asked.out.mkdir(parents=True, exist_ok=True)
     for variant in asked.variants or VARIANTS:

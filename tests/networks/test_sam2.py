@@ -87,7 +87,7 @@ def test_any_side_that_32_divides(side: int):
     sam = build_sam2("mini", side)
     with torch.no_grad():
         features = sam.features(torch.rand(2, 1, side, side))
-        masks, iou = sam.decode(features, boxes=torch.tensor([[1.0, 2, 20, 30], [4, 4, 9, 9]]))
+        masks, iou, *_ = sam.decode(features, boxes=torch.tensor([[1.0, 2, 20, 30], [4, 4, 9, 9]]))
     expected = [(2, 32, side // 4, side // 4), (2, 64, side // 8, side // 8), (2, 256, side // 16, side // 16)]
     assert [tuple(level.shape) for level in features] == expected
     assert masks.shape == (2, 1, side // 4, side // 4)
@@ -143,16 +143,16 @@ def test_a_mask_is_a_prompt_at_any_size(mini: Sam2, features: Features):
     torch.testing.assert_close(
         mini.encode_prompts(2, masks=large)[1], mini.encode_prompts(2, masks=large[..., ::4, ::4])[1]
     )
-    assert not torch.equal(mini.decode(features, masks=small)[0], mini.decode(features, masks=-small)[0])
+    assert not torch.equal(mini.decode(features, masks=small).logits, mini.decode(features, masks=-small).logits)
 
 
 @pytest.mark.parametrize("multimask", [False, True])
 def test_many_prompts_are_decoded_as_one_at_a_time(mini: Sam2, features: Features, multimask: bool):
     with torch.no_grad():
-        masks, iou = mini.decode(features, boxes=BOXES, image=ASKED, multimask=multimask)
+        masks, iou, *_ = mini.decode(features, boxes=BOXES, image=ASKED, multimask=multimask)
         for i, image in enumerate(ASKED):
             one = Features(*(level[image][None] for level in features))
-            alone, alone_iou = mini.decode(one, boxes=BOXES[i : i + 1], multimask=multimask)
+            alone, alone_iou, *_ = mini.decode(one, boxes=BOXES[i : i + 1], multimask=multimask)
             torch.testing.assert_close(masks[i : i + 1], alone, rtol=1e-4, atol=1e-4)
             torch.testing.assert_close(iou[i : i + 1], alone_iou, rtol=1e-4, atol=1e-5)
     assert masks.shape == (3, 3 if multimask else 1, SIDE // 4, SIDE // 4)
@@ -163,9 +163,9 @@ def test_many_prompts_are_decoded_as_one_at_a_time(mini: Sam2, features: Feature
 def test_the_absence_of_memory_is_added_to_the_coarsest_map(mini: Sam2, features: Features):
     sparse, dense = mini.encode_prompts(2, boxes=BOXES[:2])
     absent = mini.network.no_memory_embedding.reshape(1, 256, 1, 1)
-    expected, _ = mini.decode_embedded(features._replace(stride_16=features.stride_16 + absent), sparse, dense)
-    without, _ = mini.decode_embedded(features, sparse, dense)
-    found, _ = mini.decode(features, boxes=BOXES[:2])
+    expected, *_ = mini.decode_embedded(features._replace(stride_16=features.stride_16 + absent), sparse, dense)
+    without, *_ = mini.decode_embedded(features, sparse, dense)
+    found, *_ = mini.decode(features, boxes=BOXES[:2])
     assert torch.equal(found, expected)
     assert not torch.allclose(found, without, atol=1e-3)
 
@@ -187,7 +187,7 @@ def test_prompts_stay_in_full_precision_under_autocast(mini: Sam2, images: Tenso
         assert torch.equal(half[0], sparse)
         assert torch.equal(mini._grid_positions(), positions)
         features = mini.features(images)
-        masks, iou = mini.decode(features, image=ASKED, **prompts)
+        masks, iou, *_ = mini.decode(features, image=ASKED, **prompts)
     assert features.stride_16.dtype == torch.bfloat16
     assert masks.dtype == iou.dtype == torch.float32
     assert masks.isfinite().all()
@@ -195,14 +195,14 @@ def test_prompts_stay_in_full_precision_under_autocast(mini: Sam2, images: Tenso
 
 def test_features_may_come_from_a_cache_of_half_precision(mini: Sam2, features: Features):
     cached = Features(*(level.half() for level in features))
-    masks, _ = mini.decode(cached, boxes=BOXES, image=ASKED)
-    expected, _ = mini.decode(features, boxes=BOXES, image=ASKED)
+    masks, *_ = mini.decode(cached, boxes=BOXES, image=ASKED)
+    expected, *_ = mini.decode(features, boxes=BOXES, image=ASKED)
     assert (masks - expected).abs().max() < 0.02 * expected.abs().max()
 
 
 def test_a_box_moves_these_weights_outside_the_encoder(mini: Sam2, images: Tensor):
     mini.zero_grad()
-    masks, _ = mini.decode(mini.features(images), boxes=BOXES, image=ASKED)
+    masks, *_ = mini.decode(mini.features(images), boxes=BOXES, image=ASKED)
     masks.sum().backward()
     encoder = set(map(id, mini.image_encoder.parameters()))
     outside = [p for p in mini.parameters() if id(p) not in encoder and p.grad is not None and p.grad.any()]
@@ -244,7 +244,7 @@ class Whole(nn.Module):
         self.sam = sam
 
     def forward(self, image: Tensor, boxes: Tensor, asked: Tensor) -> Tensor:
-        return self.sam.decode(self.sam.features(image), boxes=boxes, image=asked)[0]
+        return self.sam.decode(self.sam.features(image), boxes=boxes, image=asked).logits
 
 
 def test_torchscript_keeps_batch_and_prompts_free(mini: Sam2, images: Tensor):

@@ -21,6 +21,19 @@ class Features(NamedTuple):
     stride_16: Tensor
 
 
+class Decoded(NamedTuple):
+    """The decoder's answers to M prompt sets, K = 1 or 3 masks each.
+
+    `logits` (M, K, S / 4, S / 4) and `iou` (M, K), which it predicts for them, are float32; `tokens` (M, K, 256) and
+    `presence` (M, 1), the logit of an object being in the picture at all, are for the memory.
+    """
+
+    logits: Tensor
+    iou: Tensor
+    tokens: Tensor
+    presence: Tensor
+
+
 class Sam2(nn.Module):
     """SAM 2's image encoder, prompt encoder and mask decoder, asked about still images.
 
@@ -75,7 +88,7 @@ class Sam2(nn.Module):
         *,
         image: Tensor | None = None,
         multimask: bool = False,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> Decoded:
         """Predict the masks of M prompt sets in one batched call, without memory of other images.
 
         Args:
@@ -87,9 +100,6 @@ class Sam2(nn.Module):
             image: (M,) number of the image that each prompt set asks about; None: M is B, one for each.
             multimask: three candidates for an ambiguous prompt instead of one mask.
 
-        Returns:
-            Mask logits (M, 1 or 3, S / 4, S / 4) and predicted IoU (M, 1 or 3), both float32.
-
         Raises:
             ValueError: points without labels or labels without points, or another number of prompt sets than M.
         """
@@ -99,13 +109,11 @@ class Sam2(nn.Module):
         still = features.stride_16 + self.network.no_memory_embedding.transpose(1, 2)[..., None]
         return self.decode_embedded(features._replace(stride_16=still), sparse, dense, multimask)
 
-    def decode_embedded(
-        self, features: Features, sparse: Tensor, dense: Tensor, multimask: bool = False
-    ) -> tuple[Tensor, Tensor]:
+    def decode_embedded(self, features: Features, sparse: Tensor, dense: Tensor, multimask: bool = False) -> Decoded:
         """`decode` with prompts that are embedded, and features that hold their memory, or its absence, already."""
         dtype = self.network.no_memory_embedding.dtype  # a cache may hold half precision
         stride_4, stride_8, stride_16 = (level.to(dtype) for level in features)
-        logits, iou, _, _ = self.network.mask_decoder(
+        logits, iou, tokens, presence = self.network.mask_decoder(
             image_embeddings=stride_16,
             image_positional_embeddings=self._grid_positions(),
             sparse_prompt_embeddings=sparse[:, None],
@@ -113,7 +121,7 @@ class Sam2(nn.Module):
             multimask_output=multimask,
             high_resolution_features=[stride_4, stride_8],
         )
-        return logits[:, 0].float(), iou[:, 0].float()
+        return Decoded(logits[:, 0].float(), iou[:, 0].float(), tokens[:, 0], presence[:, 0])
 
     def encode_prompts(
         self,

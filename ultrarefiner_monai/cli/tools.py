@@ -15,6 +15,7 @@ PACKAGES = (
     "pytorch-ignite",
     "segment-anything",
     "peft",
+    "transformers",
     "mlflow",
     "nibabel",
     "pillow",

@@ -1,10 +1,11 @@
-"""Networks of the system (torch only): TransUNet, Segment Anything, prompts, fusion, refiner."""
+"""Networks of the system (torch only): TransUNet, Segment Anything (1 and 2), prompts, fusion, refiner."""
 
 from ultrarefiner_monai.networks.automedsam import AutoMedSam
 from ultrarefiner_monai.networks.fusion import Fusion
 from ultrarefiner_monai.networks.prompts import PromptGenerator, Prompts
 from ultrarefiner_monai.networks.refiner import Refinement, SamRefiner
 from ultrarefiner_monai.networks.sam import Sam, build_sam, inject_lora, lite_medsam_weights, merge_lora
+from ultrarefiner_monai.networks.sam2 import Sam2, build_sam2
 from ultrarefiner_monai.networks.transunet import TransUNet, build_transunet
 from ultrarefiner_monai.networks.ultrarefiner import UltraRefiner
 
@@ -15,10 +16,12 @@ __all__ = [
     "Prompts",
     "Refinement",
     "Sam",
+    "Sam2",
     "SamRefiner",
     "TransUNet",
     "UltraRefiner",
     "build_sam",
+    "build_sam2",
     "build_transunet",
     "inject_lora",
     "lite_medsam_weights",

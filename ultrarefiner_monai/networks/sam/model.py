@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ultrarefiner_monai.networks.sam.decoder import MaskDecoder, PromptEncoder
+from ultrarefiner_monai.networks.sam.pixels import check_pixels
 
 MULTIMASK_TOKENS = slice(1, 4)
 ALL_TOKENS = slice(0, 4)
@@ -62,12 +63,7 @@ class Sam(nn.Module):
         Raises:
             ValueError: another shape, or pixels far outside [0, 1] (0..255, or normalised already).
         """
-        expected = (1, self.image_size, self.image_size)
-        if image.shape[1:] != expected:
-            raise ValueError(f"Sam expects images (B, {', '.join(map(str, expected))}), found {tuple(image.shape)}")
-        if not torch.compiler.is_compiling() and (image.amax() > 1.5 or image.amin() < -0.5):
-            low, high = image.amin().item(), image.amax().item()
-            raise ValueError(f"Sam expects pixels in [0, 1], found [{low:.3g}, {high:.3g}]; it normalises them itself")
+        check_pixels(image, self.image_size, "Sam")
         return self.scale_pixels(image)
 
     def embed(self, image: Tensor) -> Tensor:
@@ -127,15 +123,15 @@ class Sam(nn.Module):
         if masks is not None:
             size = self.prompt_encoder.mask_input_size
             masks = F.interpolate(masks.float(), size, mode="bilinear", align_corners=False, antialias=True)
-        with _full_precision(self.prompt_encoder.no_mask_embed.weight):
+        with full_precision(self.prompt_encoder.no_mask_embed.weight):
             sparse, dense = self.prompt_encoder(points=labelled, boxes=boxes, masks=masks)
         return sparse.expand(batch, -1, -1), dense.expand(batch, -1, -1, -1)
 
     def _dense_positions(self) -> Tensor:
-        with _full_precision(self.prompt_encoder.no_mask_embed.weight):
+        with full_precision(self.prompt_encoder.no_mask_embed.weight):
             return self.prompt_encoder.get_dense_pe()
 
 
-def _full_precision(like: Tensor) -> torch.autocast:
+def full_precision(like: Tensor) -> torch.autocast:
     """Autocast switched off: sines of coordinates in bfloat16 move a box by pixels."""
     return torch.autocast(like.device.type, enabled=False)

@@ -32,3 +32,19 @@ def min_max_pixels(image: Tensor) -> Tensor:
     high = image.masked_fill(~valid, -torch.inf).amax((1, 2, 3), keepdim=True)
     stretched = (image - low) / (high - low).clamp_min(1e-8)
     return torch.where(valid, stretched, 0).expand(-1, 3, -1, -1)
+
+
+def check_pixels(image: Tensor, size: int, network: str) -> None:
+    """Refuse images that are not (B, 1, size, size), or whose pixels are far outside [0, 1] (0..255, or normalised already).
+
+    Raises:
+        ValueError: says what `network` expects and what was found.
+    """
+    expected = (1, size, size)
+    if image.shape[1:] != expected:
+        raise ValueError(f"{network} expects images (B, {', '.join(map(str, expected))}), found {tuple(image.shape)}")
+    if not torch.compiler.is_compiling() and (image.amax() > 1.5 or image.amin() < -0.5):
+        low, high = image.amin().item(), image.amax().item()
+        raise ValueError(
+            f"{network} expects pixels in [0, 1], found [{low:.3g}, {high:.3g}]; it normalises them itself"
+        )

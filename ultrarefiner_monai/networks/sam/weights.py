@@ -51,15 +51,21 @@ def load_checkpoint(sam: Sam, path: str | Path) -> None:
         FileNotFoundError: no such file.
         ValueError: the file is not a checkpoint, or one of another network.
     """
-    state = fit_positions(_read_state(Path(path)), sam)
-    differences = _differences(state, sam.state_dict())
-    if differences:
-        raise ValueError(f"{path} does not fit SAM {sam.variant}: {differences}; choose the variant it was made for")
+    state = fit_positions(read_state(Path(path)), sam)
+    different = differences(state, sam.state_dict())
+    if different:
+        raise ValueError(f"{path} does not fit SAM {sam.variant}: {different}; choose the variant it was made for")
     if not next(sam.parameters()).is_meta:
         sam.load_state_dict(state)
 
 
-def _read_state(path: Path) -> dict[str, Tensor]:
+def read_state(path: Path) -> dict[str, Tensor]:
+    """Tensors of a checkpoint file by name, plain or under the key `model`; only tensors are unpickled.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the file is not a checkpoint.
+    """
     if not path.is_file():
         raise FileNotFoundError(f"SAM checkpoint {path} does not exist")
     try:
@@ -103,7 +109,7 @@ def _resize_line(table: Tensor, length: int) -> Tensor:
     return table if len(table) == length else F.interpolate(table.T[None], length, mode="linear")[0].T
 
 
-def _differences(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str:
+def differences(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str:
     """Missing, unexpected and differently shaped tensors in one line, empty where there is none."""
     shapes = [
         f"{name} {tuple(found[name].shape)} instead of {tuple(expected[name].shape)}"

@@ -2,8 +2,18 @@
 
 from ultrarefiner_monai.losses.class_masks import ClassMaskLoss
 from ultrarefiner_monai.losses.coarse import DiceCELoss
+from ultrarefiner_monai.losses.distillation import DistillationLoss
 from ultrarefiner_monai.losses.joint import JointLoss
 from ultrarefiner_monai.losses.refined import RefinedLoss
+from ultrarefiner_monai.losses.ultrasound_mask import UltrasoundMaskLoss
 from ultrarefiner_monai.losses.uncertainty import UncertaintyLoss
 
-__all__ = ["ClassMaskLoss", "DiceCELoss", "JointLoss", "RefinedLoss", "UncertaintyLoss"]
+__all__ = [
+    "ClassMaskLoss",
+    "DiceCELoss",
+    "DistillationLoss",
+    "JointLoss",
+    "RefinedLoss",
+    "UltrasoundMaskLoss",
+    "UncertaintyLoss",
+]

@@ -1,4 +1,4 @@
-"""Networks of the system (torch only): TransUNet, Segment Anything (1 and 2), prompts, fusion, refiner."""
+"""Networks of the systems (torch; scipy for lesions): TransUNet, Segment Anything (1 and 2), adapters, prompts, fusion."""
 
 from ultrarefiner_monai.networks.automedsam import AutoMedSam
 from ultrarefiner_monai.networks.fusion import Fusion

@@ -1,0 +1,115 @@
+"""Prompts of a batch, one for each lesion, and the masks of an image's lesions as one."""
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ultrarefiner_monai.networks.prompts.components import component_boxes, component_points, jittered
+
+PromptKind = Literal["box", "points", "box_and_point"]
+
+EMPTY_LOGIT = -20.0  # of every pixel of an image without prompts: probability 2e-9
+MOST_POINTS = 3
+NO_POINT = -1
+
+
+class LesionPrompts(NamedTuple):
+    """M prompts, those of one image together; boxes or points may be None.
+
+    `image` (M,): the image each belongs to; `boxes` (M, 4) x1, y1, x2, y2; `points` (M, N, 2) x, y with `labels` (M, N): 1
+    lesion, -1 no point. Coordinates are pixels of the mask, centres at integers.
+    """
+
+    image: Tensor
+    boxes: Tensor | None
+    points: Tensor | None
+    labels: Tensor | None
+
+
+def lesion_prompts(
+    masks: Tensor,
+    kind: PromptKind = "box",
+    *,
+    points: int = 1,
+    jitter: float = 0.0,
+    generator: torch.Generator | None = None,
+) -> LesionPrompts:
+    """A prompt for each lesion of `masks` (B, 1, H, W) bool or {0, 1}: true ones, or another model's.
+
+    Args:
+        masks: see above.
+        kind: tight boxes, points inside (the deepest first), or both.
+        points: points a lesion.
+        jitter: share of its side by which a box's edges move, see `jittered`.
+        generator: of the jitter, on the CPU; None: torch's own.
+
+    Raises:
+        ValueError: another shape, an unknown kind, no points, or as `jittered`.
+    """
+    if masks.ndim != 4 or masks.shape[1] != 1:
+        raise ValueError(f"masks of lesions must be (B, 1, H, W), found {tuple(masks.shape)}")
+    if kind not in get_args(PromptKind):
+        raise ValueError(f"kind of prompts must be one of {', '.join(get_args(PromptKind))}, found {kind!r}")
+    if points < 1:
+        raise ValueError(f"points of a lesion: expected at least 1, found {points}")
+    planes = masks[:, 0].detach().cpu().numpy() > 0
+    found = [component_boxes(plane) for plane in planes]
+    image = torch.arange(len(planes)).repeat_interleave(torch.tensor([len(boxes) for boxes in found]))
+    boxes = places = labels = None
+    if kind != "points":
+        size = (masks.shape[2], masks.shape[3])
+        boxes = jittered(torch.from_numpy(np.concatenate(found)), jitter, size, generator).to(masks.device)
+    if kind != "box":
+        inside = [part for plane in planes for part in component_points(plane, points)]
+        places, labels = (values.to(masks.device) for values in _padded(inside, points))
+    return LesionPrompts(image.to(masks.device), boxes, places, labels)
+
+
+def _padded(inside: Sequence[np.ndarray], count: int) -> tuple[Tensor, Tensor]:
+    """Points (M, count, 2) and labels (M, count) of the lesions' points (n, 2), n <= count."""
+    places = torch.zeros(len(inside), count, 2)
+    labels = torch.full((len(inside), count), NO_POINT)
+    for row, part in enumerate(inside):
+        places[row, : len(part)] = torch.from_numpy(part)
+        labels[row, : len(part)] = 1
+    return places, labels
+
+
+def mixed_prompts(
+    masks: Tensor,
+    mix: Sequence[float] = (0.6, 0.2, 0.2),
+    *,
+    jitter: float = 0.1,
+    generator: torch.Generator | None = None,
+) -> LesionPrompts:
+    """Prompts of a training step, of one kind drawn for the batch: boxes with jitter, 1 to 3 points, or a box and a point.
+
+    Args:
+        masks: see `lesion_prompts`.
+        mix: chances of the three kinds.
+        jitter: see `lesion_prompts`.
+        generator: of all draws, on the CPU; None: torch's own.
+
+    Raises:
+        ValueError: chances that are not three that sum to 1, or as `lesion_prompts`.
+    """
+    if len(mix) != 3 or min(mix) < 0 or abs(sum(mix) - 1) > 1e-6:
+        raise ValueError(f"prompt_mix: expected chances of box, points, box and point that sum to 1, found {list(mix)}")
+    kinds = get_args(PromptKind)
+    kind = kinds[int(torch.multinomial(torch.tensor(mix), 1, generator=generator))]
+    most = MOST_POINTS if kind == "points" else 1
+    points = int(torch.randint(1, most + 1, (), generator=generator))
+    return lesion_prompts(masks, kind, points=points, jitter=jitter, generator=generator)
+
+
+def merge_masks(logits: Tensor, image: Tensor, batch: int) -> Tensor:
+    """Logits (B, 1, H, W) of `batch` images from those of their lesions (M, 1, H, W) by the maximum.
+
+    `image` (M,) says which image a lesion is in; one without any gets EMPTY_LOGIT.
+    """
+    merged = logits.new_full((batch, *logits.shape[1:]), EMPTY_LOGIT)
+    index = image.view(-1, 1, 1, 1).expand_as(logits)
+    return merged.scatter_reduce(0, index, logits, "amax", include_self=False)

@@ -5,7 +5,6 @@ from ultrarefiner_monai.networks.fusion import Fusion
 from ultrarefiner_monai.networks.prompts import PromptGenerator, Prompts
 from ultrarefiner_monai.networks.refiner import Refinement, SamRefiner
 from ultrarefiner_monai.networks.sam import Sam, build_sam, inject_lora, lite_medsam_weights, merge_lora
-from ultrarefiner_monai.networks.sam2 import Sam2, build_sam2
 from ultrarefiner_monai.networks.transunet import TransUNet, build_transunet
 from ultrarefiner_monai.networks.ultrarefiner import UltraRefiner
 
@@ -16,12 +15,10 @@ __all__ = [
     "Prompts",
     "Refinement",
     "Sam",
-    "Sam2",
     "SamRefiner",
     "TransUNet",
     "UltraRefiner",
     "build_sam",
-    "build_sam2",
     "build_transunet",
     "inject_lora",
     "lite_medsam_weights",

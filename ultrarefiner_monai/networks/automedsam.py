@@ -79,9 +79,9 @@ class AutoMedSam(AroundSam):
     SAM's own of the whole image (the two tokens of its box, no mask) plus what the encoder gives, which is nothing at first: the
     untrained system is SAM asked with the whole image. The prompt encoder of SAM itself stays as it is.
 
-    SAM's decoder takes ten times as long to train as the encoder of the prompts, and tells it little of where a lesion lies.
-    While `prompts_alone` is set, a training's masks are therefore what a 1 x 1 convolution reads from the dense prompts (deep
-    supervision: Lee et al., AISTATS 2015), and the decoder is not asked; nothing else ever reads them.
+    SAM's decoder takes several times as long to train as the encoder of the prompts, and tells it little of where a lesion
+    lies. While `prompts_alone` is set, a training's masks are therefore what a 1 x 1 convolution reads from the dense prompts
+    (deep supervision: Lee et al., AISTATS 2015), and the decoder is not asked; nothing else ever reads them.
 
     Args:
         sam: the Segment Anything model.

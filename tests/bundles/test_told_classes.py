@@ -16,6 +16,7 @@ from monai.bundle import ConfigWorkflow
 from PIL import Image
 from small_releases import TINY_OF_OTHERS
 
+from ultrarefiner_monai.bundle.preflight import Request, rehearse
 from ultrarefiner_monai.cross_validation.conduct import conduct
 from ultrarefiner_monai.cross_validation.tasks import CrossValidation, config_files, run_bundle
 from ultrarefiner_monai.data.manifests.build import build_document, write_manifest
@@ -26,7 +27,8 @@ from ultrarefiner_monai.data.releases.own import OwnOptions
 from ultrarefiner_monai.data.releases.release import read_release
 from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.networks import build_sam
-from ultrarefiner_monai.systems import find_system
+from ultrarefiner_monai.systems import find_stage, find_system
+from ultrarefiner_monai.systems.keys import configuration
 
 STAGE = "automedsam"
 OTHER = {"benign": "malignant", "malignant": "benign"}
@@ -235,6 +237,18 @@ def test_weights_of_a_vit_are_refused_for_lite_medsam(small_release, tmp_path):
             STAGE, "train", **TINY_OF_OTHERS[STAGE] | small_release | wrong | {"output_dir": str(tmp_path / "out")}
         )
     assert [path.name for path in tmp_path.iterdir()] == ["medsam.pth"]
+
+
+def test_a_stride_follows_from_the_grid_or_divides_it(small_release, tmp_path):
+    keys = {**small_release, **TINY_OF_OTHERS[STAGE], "stride": 3, "output_dir": str(tmp_path / "run")}
+    with pytest.raises(SystemExit, match="stride 3: expected a divisor of 4, the cells along an embedding's side"):
+        run_bundle(STAGE, "train", **keys)
+    assert not list(tmp_path.iterdir())
+    found = {}
+    for size in (64, 128, 256):
+        own = configuration(find_stage(STAGE)[1]) | {"variant": "lite_medsam", "image_size": size, "bundle_root": "."}
+        found[size] = rehearse(Request.of(STAGE, own)).network["stride"]
+    assert found == {64: 1, 128: 1, 256: 2}
 
 
 def test_the_prompts_come_first_and_a_resumed_training_knows_where_it_is(small_release, tmp_path, monkeypatch):

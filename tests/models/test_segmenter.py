@@ -73,7 +73,7 @@ print(len([name for name in sys.modules if name.startswith("ultrarefiner_monai")
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     unwanted, modules = done.stdout.splitlines()
-    assert unwanted == "" and int(modules) <= 56
+    assert unwanted == "" and int(modules) <= 52
     expected = load_segmenter(path, device="cpu").predict(grey)
     np.testing.assert_array_equal(np.load(tmp_path / "probability.npy"), expected.probability)
 

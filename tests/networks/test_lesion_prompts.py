@@ -6,17 +6,14 @@ import torch
 from PIL import Image
 
 from ultrarefiner_monai.networks import build_sam
-from ultrarefiner_monai.networks.prompts import (
-    EMPTY_LOGIT,
+from ultrarefiner_monai.networks.prompts.components import (
     component_boxes,
     component_points,
     ellipse_dice,
     inscribed_ellipses,
     jittered,
-    lesion_prompts,
-    merge_masks,
-    mixed_prompts,
 )
+from ultrarefiner_monai.networks.prompts.lesions import EMPTY_LOGIT, lesion_prompts, merge_masks, mixed_prompts
 
 
 def rectangles(*corners, shape=(20, 30)):

@@ -1,10 +1,13 @@
 """A training whose first epochs are of the class prompts alone."""
 
+from typing import TYPE_CHECKING
+
 from ignite.engine import Engine, Events
 from monai.engines import Evaluator
 from monai.handlers import ValidationHandler
 
-from ultrarefiner_monai.networks import AutoMedSam
+if TYPE_CHECKING:
+    from ultrarefiner_monai.networks import AutoMedSam
 
 
 class PromptsFirst(ValidationHandler):
@@ -17,7 +20,7 @@ class PromptsFirst(ValidationHandler):
         interval: epochs from one validation to the next, counted from the training's beginning.
     """
 
-    def __init__(self, network: AutoMedSam, epochs: int, validator: Evaluator, interval: int) -> None:
+    def __init__(self, network: "AutoMedSam", epochs: int, validator: Evaluator, interval: int) -> None:
         super().__init__(interval, validator)
         self.network = network
         self.epochs = epochs

@@ -14,7 +14,7 @@ from ultrarefiner_monai.data.manifests.splits import Options
 from ultrarefiner_monai.data.phantom.phantom import generate_phantom
 from ultrarefiner_monai.data.releases.records import Record, Source
 from ultrarefiner_monai.data.releases.release import read_release
-from ultrarefiner_monai.systems import find_system
+from ultrarefiner_monai.systems import find_stage, find_system
 
 SMALL = {"variant": "tiny", "image_size": 64, "epochs": 1, "batch_size": 4}
 TINY = {
@@ -23,7 +23,8 @@ TINY = {
     "phase3": {**SMALL, "cache_embeddings": False, "coarse_variant": "tiny", "coarse_size": 64},
 }
 TINY_OF_OTHERS = {  # stages that the small study is not made of
-    "automedsam": {**SMALL, "classes": "benign+malignant", "cache_embeddings": False}
+    "automedsam": {**SMALL, "classes": "benign+malignant", "cache_embeddings": False},
+    "adapt": {**SMALL, "variant": "lite_medsam", "sam_checkpoint": "random"},
 }
 BUSI = [
     f"{kind}/{kind} ({n})" for kind, count in (("benign", 4), ("malignant", 4), ("normal", 8)) for n in range(count)
@@ -72,15 +73,26 @@ def small_cv(small_release, tmp_path_factory, migrated_database):
 @pytest.fixture(scope="session")
 def class_cv(small_release, tmp_path_factory, migrated_database):
     """The same release, two folds through the stage that tells classes apart."""
-    out = tmp_path_factory.mktemp("classes")
-    settings = {stage: {**keys, "log_model": False} for stage, keys in TINY_OF_OTHERS.items()}
-    return _cross_validated(small_release, out, migrated_database, settings, "automedsam")
+    return _cross_validated_other(small_release, tmp_path_factory.mktemp("classes"), migrated_database, "automedsam")
+
+
+@pytest.fixture(scope="session")
+def prompted_cv(small_release, tmp_path_factory, migrated_database):
+    """The same release, two folds through the stage that is asked about lesions."""
+    return _cross_validated_other(small_release, tmp_path_factory.mktemp("prompted"), migrated_database, "uniultra")
+
+
+def _cross_validated_other(release: dict[str, str], out: Path, database: Path, system: str):
+    stages = [stage.name for stage in find_system(system).stages]
+    settings = {stage: {**TINY_OF_OTHERS[stage], "log_model": False} for stage in stages}
+    return _cross_validated(release, out, database, settings, system)
 
 
 @pytest.fixture
 def cv_of(request):
     """The small cross-validation that has a stage, by the stage's name."""
-    return lambda stage: request.getfixturevalue("small_cv" if stage in TINY else "class_cv")
+    fixtures = {"ultrarefiner": "small_cv", "automedsam": "class_cv", "uniultra": "prompted_cv"}
+    return lambda stage: request.getfixturevalue(fixtures[find_stage(stage)[0].name])
 
 
 def _cross_validated(

@@ -17,6 +17,8 @@ PARTS = {"phase1": {"coarse": COARSE}, "phase2": {"refiner": REFINER}}
 PARTS["phase3"] = PARTS["phase1"] | PARTS["phase2"]
 ASKED = {"classes": "benign+malignant", "stride": 1, "class_mode": "embedding", "steps": 7, "drift": "mean"}
 PARTS["automedsam"] = {"sam": {"variant": "tiny", "image_size": SIZE, "lora_rank": 0, **ASKED, "residual": True}}
+ADAPTED = {"version": None, "adapter_ratio": 0.25, "adapter_scale": 0.5, "edge": "directions"}
+PARTS["adapt"] = {"sam": {"variant": "lite_medsam", "image_size": SIZE, **ADAPTED}}
 
 
 def card_of(phase: str, **facts: object) -> dict:
@@ -43,7 +45,7 @@ def save_untrained(
     card = card_of(phase, **facts)
     if "refiner" in card["network"]:
         card["network"]["refiner"] |= {"fusion_mode": fusion, "lora_rank": lora_rank}
-    if "sam" in card["network"]:
+    if phase == "automedsam":
         card["network"]["sam"] |= {"lora_rank": lora_rank} | ({"classes": classes} if classes else {})
     network = build_network(card)
     with torch.no_grad():

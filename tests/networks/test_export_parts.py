@@ -46,7 +46,7 @@ def test_what_is_exported_has_no_noise_and_no_image_encoder_in_its_decoder(make_
         expected = segmenter.network(image)
     segmenter.network.train()
     parts = parts_of(segmenter)
-    assert [(name, part.inputs, part.output) for name, part in parts.items()] == [
+    assert [(name, part.inputs, part.outputs) for name, part in parts.items()] == [
         ("model", ("image",), "logits"),
         ("encoder", ("image",), "embedding"),
         ("decoder", ("embedding",), "logits"),
@@ -64,5 +64,5 @@ def test_what_is_exported_has_no_noise_and_no_image_encoder_in_its_decoder(make_
 def test_a_system_with_nothing_to_take_apart_exports_its_network():
     network = torch.nn.Conv2d(1, 1, 1)
     ((name, part),) = whole_network(network, 64).items()
-    assert (name, part.inputs, part.output) == ("model", ("image",), "logits")
+    assert (name, part.inputs, part.outputs) == ("model", ("image",), ("logits",))
     assert part.network is network and part.samples[0].shape == (3, 1, 64, 64)

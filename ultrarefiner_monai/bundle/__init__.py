@@ -15,9 +15,15 @@ from ultrarefiner_monai.bundle.optimizers import cosine, trainable, warm_polynom
 from ultrarefiner_monai.bundle.paths import bundle_root
 from ultrarefiner_monai.bundle.preflight import Plan, make_plan
 from ultrarefiner_monai.bundle.preflight.classes import of_classes
-from ultrarefiner_monai.bundle.prepare_batch import PrepareRefinement, cached_items
+from ultrarefiner_monai.bundle.prepare_batch import PreparePrompts, PrepareRefinement, cached_items
 from ultrarefiner_monai.bundle.run_facts import make_tracker
-from ultrarefiner_monai.bundle.starting_weights import load_pretrained, load_sam, load_starts, model_card
+from ultrarefiner_monai.bundle.starting_weights import (
+    load_pretrained,
+    load_prompted,
+    load_sam,
+    load_starts,
+    model_card,
+)
 from ultrarefiner_monai.bundle.training import begin_training, train
 from ultrarefiner_monai.devices import default_device
 from ultrarefiner_monai.handlers.steps import TrainingStep
@@ -28,6 +34,7 @@ __all__ = [
     "AutocastInferer",
     "OutputsInferer",
     "Plan",
+    "PreparePrompts",
     "PrepareRefinement",
     "TrainingStep",
     "average_gradients",
@@ -42,6 +49,7 @@ __all__ = [
     "evaluate",
     "infer",
     "load_pretrained",
+    "load_prompted",
     "load_sam",
     "load_starts",
     "make_plan",

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from monai.data import CacheDataset
@@ -10,9 +10,15 @@ from monai.engines import PrepareBatch
 
 from ultrarefiner_monai.bundle.embeddings import CachedEmbeddings
 from ultrarefiner_monai.errors import one_line_errors
+from ultrarefiner_monai.networks.prompts.components import jittered
+from ultrarefiner_monai.networks.prompts.lesions import LesionPrompts, lesion_prompts, mixed_prompts
 from ultrarefiner_monai.parallel import check_shared_memory
 
+PromptSource = Literal["mixed", "truth_box", "truth_box_10", "truth_point", "auto"]
+
 READERS = 2  # threads that fill the cache
+JITTER = 0.1  # of a box's side, as far as its edges are moved for "truth_box_10"
+SEED_DIGITS = 15  # of a hash in hexadecimal, as many as a seed of 64 bits with a sign holds
 
 
 @one_line_errors
@@ -59,6 +65,61 @@ class PrepareRefinement(PrepareBatch):
         label = batchdata.get("label")  # still a path where nothing is learnt from it
         target = label.to(device, non_blocking=non_blocking) if isinstance(label, torch.Tensor) else None
         return image, target, (), extra
+
+
+class PreparePrompts(PrepareBatch):
+    """Turn a dictionary batch into `(inputs, target, args, kwargs)` for a network that is asked about lesions.
+
+    Prompts come from the true masks under `label`: in training of a kind that is drawn for each batch (`mixed_prompts`), else
+    as the `source` says, the same in every epoch. With "auto" another model's map, under `coarse`, travels as the image's second
+    channel in their place, and the truth reaches the network in no way.
+
+    Args:
+        source: "mixed", "truth_box", "truth_box_10", whose edges are moved by up to 10 % of the box's side, "truth_point", or
+            "auto".
+        mix: chances of box, points, box and point, for "mixed".
+        return_parts: ask the network for its named parts.
+    """
+
+    def __init__(
+        self, source: PromptSource, mix: Sequence[float] = (0.6, 0.2, 0.2), return_parts: bool = False
+    ) -> None:
+        self.source = source
+        self.mix = tuple(mix)
+        self.return_parts = return_parts
+
+    def __call__(
+        self, batchdata: dict[str, Any], device: Any = None, non_blocking: bool = False, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor | None, tuple, dict]:
+        """Move the batch to `device` and add the prompts."""
+        image = batchdata["image"].to(device, non_blocking=non_blocking)
+        label = batchdata.get("label")  # still a path where nothing is learnt from it, nor asked
+        target = label.to(device, non_blocking=non_blocking) if isinstance(label, torch.Tensor) else None
+        extra: dict[str, Any] = {"return_parts": True} if self.return_parts else {}
+        if self.source == "auto":
+            coarse = batchdata["coarse"].to(device, non_blocking=non_blocking)
+            return torch.cat((image, coarse), dim=1), target, (), extra
+        prompts = self._from_truth(batchdata["label"].as_subclass(torch.Tensor), batchdata["sha256"])
+        return image, target, (), extra | {"prompts": prompts.to(device, non_blocking)}
+
+    def _from_truth(self, masks: torch.Tensor, hashes: Sequence[str]) -> LesionPrompts:
+        """Prompts for the lesions of true masks (B, 1, S, S) of images with these SHA-256."""
+        if self.source == "mixed":
+            return mixed_prompts(masks, self.mix)
+        prompts = lesion_prompts(masks, "points" if self.source == "truth_point" else "box")
+        if self.source != "truth_box_10" or prompts.boxes is None:
+            return prompts
+        size = (masks.shape[2], masks.shape[3])
+        moved = [
+            jittered(prompts.boxes[prompts.image == number], JITTER, size, _generator_of(sha256))
+            for number, sha256 in enumerate(hashes)
+        ]
+        return prompts._replace(boxes=torch.cat(moved))
+
+
+def _generator_of(sha256: str) -> torch.Generator:
+    """Random numbers that belong to an image, whatever batch it is in."""
+    return torch.Generator().manual_seed(int(sha256[:SEED_DIGITS], 16))
 
 
 def _embedding_keys(batchdata: dict[str, Any]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
@@ -13,6 +13,9 @@ from ultrarefiner_monai.models.weights import bare, load_model
 from ultrarefiner_monai.networks import Sam, TransUNet, build_sam
 from ultrarefiner_monai.systems import DEFAULT
 from ultrarefiner_monai.systems.classes import LESION
+
+if TYPE_CHECKING:
+    from ultrarefiner_monai.networks.sam2 import Sam2
 
 
 def model_card(plan: Plan, network: nn.Module) -> dict[str, Any]:
@@ -70,6 +73,15 @@ def load_sam(variant: str, image_size: int | None = None, checkpoint: str | None
     """`build_sam` for a configuration: a wrong weights file ends in one line."""
     with _named_by_the_user():
         return build_sam(variant, image_size, checkpoint, lora_rank)
+
+
+@one_line_errors
+def load_prompted(variant: str, image_size: int | None = None, checkpoint: str | None = None) -> "Sam | Sam2":
+    """`build_prompted`, LiteMedSAM or a SAM 2, for a configuration: a wrong weights file ends in one line."""
+    from ultrarefiner_monai.networks.uniultra import build_prompted
+
+    with _named_by_the_user():
+        return build_prompted(variant, image_size, checkpoint)
 
 
 @contextmanager

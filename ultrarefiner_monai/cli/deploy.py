@@ -19,6 +19,9 @@ def predict(
     labels: bool = False,
     threshold: float = THRESHOLD,
     coarse: str | Sequence[str] | None = None,
+    boxes: str | None = None,
+    points: str | None = None,
+    auto: str | Sequence[str] | None = None,
     any_modality: bool = False,
     overwrite: bool = False,
     amp: bool = True,
@@ -37,6 +40,9 @@ def predict(
         labels: write masks of the classes that the model tells apart, 1, 2, ... in their order, instead of lesion masks.
         threshold: probability from which a pixel is lesion.
         coarse: models of the stage that feeds the model's: of phase 1 for one of phase 2.
+        boxes: for a model that is asked about lesions, a CSV table of boxes: file, x1, y1, x2, y2.
+        points: the same of points inside lesions: file, x, y.
+        auto: models whose lesions it is asked about.
         any_modality: predict DICOM files whose Modality is not US (ultrasound), too.
         overwrite: replace results that are there.
         amp: bf16 autocast.
@@ -51,6 +57,9 @@ def predict(
         model,
         outputs,
         coarse=coarse,
+        boxes=boxes,
+        points=points,
+        auto=auto,
         any_modality=any_modality,
         overwrite=overwrite,
         amp=amp,

@@ -4,13 +4,16 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 
 from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.models.segmenter import load_segmenter
+
+if TYPE_CHECKING:
+    from ultrarefiner_monai.networks.prompts.lesions import LesionPrompts
 
 Models = str | Path | Sequence[str | Path]
 
@@ -34,7 +37,8 @@ class Ensemble:
 
     Args:
         models: weights, `model.pt` files or what `find_models` takes.
-        coarse: weights of the stage that feeds this one, such as phase 1 for phase 2.
+        coarse: weights of the stage that feeds this one, such as phase 1 for phase 2; for models that are asked about lesions,
+            those whose lesions are meant, of any stage that needs no map itself. Without them each call names the prompts.
         amp: bf16 autocast, as the bundles have by default.
         device: None is the first CUDA device, or the CPU.
 
@@ -72,14 +76,14 @@ class Ensemble:
         """Where the networks are."""
         return str(self._segmenters[0].device)
 
-    def __call__(self, grey: np.ndarray) -> Consensus:
-        """Segment an image (H, W) in [0, 1].
+    def __call__(self, grey: np.ndarray, prompts: "LesionPrompts | None" = None) -> Consensus:
+        """Segment an image (H, W) in [0, 1], with `prompts` in its pixels where the models are asked about lesions.
 
         Raises:
-            DataError: the models give no numbers for it.
+            DataError: the models give no numbers for it, or are not asked as they are to be.
         """
         coarse = _mean([segmenter(grey) for segmenter in self._coarse]) if self._coarse else None
-        predictions = [segmenter.predict(grey, coarse) for segmenter in self._segmenters]
+        predictions = [segmenter.predict(grey, coarse, prompts) for segmenter in self._segmenters]
         maps = [prediction.probability for prediction in predictions]
         known = [prediction.quality for prediction in predictions if not math.isnan(prediction.quality)]
         probability = _mean(maps)
@@ -106,10 +110,12 @@ class Ensemble:
                 f"{self.paths[0]}: {self.stage} refines the map of {feeding[0]} and finds nothing by itself; name a model "
                 f"of {feeding[0]}, too (--coarse MODEL), or predict with a stage that needs none"
             )
-        if self._coarse and not feeding:
+        if self._coarse and not self._segmenters[0].stage.reads_map:
             raise DataError(f"{self.paths[0]}: {self.stage} needs no coarse model; leave --coarse out")
         for path, segmenter in zip(self.coarse_paths, self._coarse, strict=True):
-            if segmenter.stage.name not in feeding:
+            if segmenter.stage.reads_map:
+                raise DataError(f"{path}: a model of {segmenter.stage.name} finds nothing by itself; name another")
+            if feeding and segmenter.stage.name not in feeding:
                 raise DataError(
                     f"{path}: expected a model of {feeding[0]} as the coarse one, found {segmenter.stage.name}"
                 )

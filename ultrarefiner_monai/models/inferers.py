@@ -72,6 +72,8 @@ class AutocastInferer:
         cuts = [slice(start, start + size) for start in range(0, len(inputs), size)]
 
         def part(value: Any, cut: slice) -> Any:
+            if hasattr(value, "of_images"):  # prompts, of which an image may have several or none
+                return value.of_images(cut)
             return value[cut] if isinstance(value, Tensor) and len(value) == len(inputs) else value
 
         outputs = [

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +17,9 @@ from ultrarefiner_monai.models.inferers import AutocastInferer
 from ultrarefiner_monai.models.weights import load_model
 from ultrarefiner_monai.networks.letterbox import letterbox, undo_letterbox
 from ultrarefiner_monai.systems import find_stage
+
+if TYPE_CHECKING:
+    from ultrarefiner_monai.networks.prompts.lesions import LesionPrompts
 
 
 class Prediction(NamedTuple):
@@ -65,33 +68,45 @@ class Segmenter:
         return self.predict(grey, coarse).probability
 
     @torch.inference_mode()
-    def predict(self, grey: np.ndarray, coarse: np.ndarray | None = None) -> Prediction:
+    def predict(
+        self, grey: np.ndarray, coarse: np.ndarray | None = None, prompts: "LesionPrompts | None" = None
+    ) -> Prediction:
         """Segment one image at its own size.
 
         Args:
             grey: (H, W) float32 in [0, 1].
-            coarse: (H, W) probability by the stage that feeds this one; None where none does.
+            coarse: (H, W) probability by the stage that feeds this one, or for a network that is asked about lesions by any
+                model; None where none is read.
+            prompts: lesions that it is asked about, in pixels of the image, in place of a map.
 
         Raises:
-            DataError: `coarse` is missing, not expected, or of another size than the image.
+            DataError: map and prompts are missing, not expected, or the map is of another size than the image.
         """
-        if (coarse is not None) != bool(self.stage.feeds):
-            expected = "a coarse map to refine" if self.stage.feeds else "no coarse map"
-            raise DataError(f"{self.stage.name}: expected {expected} beside the image")
+        given = sum(one is not None for one in (coarse, prompts))
+        if given != self.stage.reads_map or (prompts is not None and not self.stage.prompted):
+            raise DataError(f"{self.stage.name}: expected {self._expected} beside the image")
         if coarse is not None and coarse.shape != grey.shape:
             raise DataError(f"coarse map: expected the image's size {grey.shape}, found {coarse.shape}")
         planes = [plane for plane in (grey, coarse) if plane is not None]
         squares = [letterbox(torch.from_numpy(plane)[None], self.size) for plane in planes]
-        logits, names, quality = self._forward(torch.cat(squares)[None].to(self.device))
         height, width = grey.shape
+        asked = {} if prompts is None else {"prompts": prompts.on_square((height, width), self.size).to(self.device)}
+        logits, names, quality = self._forward(torch.cat(squares)[None].to(self.device), **asked)
         lesion, *classes = undo_letterbox(logits[0].sigmoid(), (height, width)).cpu().numpy()
         return Prediction(lesion, quality, dict(zip(names, classes, strict=True)))
 
-    def _forward(self, inputs: Tensor) -> tuple[Tensor, Sequence[str], float]:
+    @property
+    def _expected(self) -> str:
+        """What the network takes beside an image."""
+        if self.stage.prompted:
+            return "prompts, or a map of the lesions that it is asked about,"
+        return "a coarse map to refine" if self.stage.feeds else "no coarse map"
+
+    def _forward(self, inputs: Tensor, **asked: Any) -> tuple[Tensor, Sequence[str], float]:
         """Logits (1, 1 + K, S, S) of the last output and the K classes that are told apart, their names, the predicted IoU."""
         if not self.stage.in_parts:
             return self._infer(inputs, self.network), (), math.nan
-        parts = self._infer(inputs, self.network, return_parts=True)
+        parts = self._infer(inputs, self.network, return_parts=True, **asked)
         quality, classes = getattr(parts, "quality", None), getattr(parts, "classes", {})
         logits = torch.cat([parts.outputs[self.stage.outputs[-1]], *classes.values()], dim=1).float()
         return logits, tuple(classes), math.nan if quality is None else quality.item()

@@ -238,7 +238,7 @@ def exported_parts(network: AutoMedSam, image_size: int) -> dict[str, Part]:
     with torch.no_grad():
         embedding = network.embed(image)
     return {
-        "model": Part(network, ("image",), "logits", (image,)),
-        "encoder": Part(Encoder(network.sam).eval(), ("image",), "embedding", (image,)),
-        "decoder": Part(Decoder(network).eval(), ("embedding",), "logits", (embedding,)),
+        "model": Part(network, ("image",), ("logits",), (image,)),
+        "encoder": Part(Encoder(network.sam).eval(), ("image",), ("embedding",), (image,)),
+        "decoder": Part(Decoder(network).eval(), ("embedding",), ("logits",), (embedding,)),
     }

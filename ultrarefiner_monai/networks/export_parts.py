@@ -1,4 +1,4 @@
-"""What is exported of a trained model: plain networks from tensors to one tensor, each with inputs to try it with.
+"""What is exported of a trained model: plain networks from tensors to tensors, each with inputs to try it with.
 
 Images are (B, 1, S, S) float32 in [0, 1], letterboxed to the side S of the model's card; S is fixed, the batch is not.
 """
@@ -19,13 +19,13 @@ BACKGROUND, LESION = 0.6, 0.15  # grey values of the made images
 class Part(NamedTuple):
     """A network to export.
 
-    `inputs` are the names of its arguments, `output` is that of its result, `samples` one tensor an argument: a batch
-    of three, on which no branch may go unseen (two lesions, nothing, everything).
+    `inputs` are the names of its arguments, `outputs` those of its result, a tensor or a tuple of several, `samples` one
+    tensor an argument: a batch of three, on which no branch may go unseen (two lesions, nothing, everything).
     """
 
     network: nn.Module
     inputs: tuple[str, ...]
-    output: str
+    outputs: tuple[str, ...]
     samples: tuple[Tensor, ...]
 
 
@@ -70,7 +70,7 @@ class Decoder(nn.Module):
 def whole_network(network: nn.Module, image_size: int) -> dict[str, Part]:
     """The network as it is, from images to logits: for systems with nothing to take apart."""
     image, _ = made_samples(image_size)
-    return {"model": Part(network, ("image",), "logits", (image,))}
+    return {"model": Part(network, ("image",), ("logits",), (image,))}
 
 
 def ultrarefiner_parts(network: nn.Module, image_size: int) -> dict[str, Part]:
@@ -88,9 +88,9 @@ def ultrarefiner_parts(network: nn.Module, image_size: int) -> dict[str, Part]:
     with torch.no_grad():
         embedding = refiner.embed(image)
     return {
-        "model": Part(BothMasks(network).eval(), (name,), "logits", (whole,)),
-        "encoder": Part(Encoder(refiner.sam).eval(), ("image",), "embedding", (image,)),
-        "decoder": Part(Decoder(refiner).eval(), ("coarse", "embedding"), "logits", (coarse, embedding)),
+        "model": Part(BothMasks(network).eval(), (name,), ("logits",), (whole,)),
+        "encoder": Part(Encoder(refiner.sam).eval(), ("image",), ("embedding",), (image,)),
+        "decoder": Part(Decoder(refiner).eval(), ("coarse", "embedding"), ("logits",), (coarse, embedding)),
     }
 
 

@@ -11,6 +11,7 @@ from ultrarefiner_monai.systems.system import Stage, System
 SYSTEMS = {
     "ultrarefiner": "ultrarefiner_monai.systems.ultrarefiner",
     "automedsam": "ultrarefiner_monai.systems.automedsam",
+    "uniultra": "ultrarefiner_monai.systems.uniultra",
 }
 DEFAULT = "ultrarefiner"  # also what cards, predictions and cross-validations that name no system are of
 

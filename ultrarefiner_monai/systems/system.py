@@ -12,6 +12,8 @@ from ultrarefiner_monai.systems.key import Key
 
 Fold = Literal["same", "all"]
 
+PROMPT_MAPS = "prompt_maps"  # configuration key: a folder of any model's maps, as a cross-validation leaves them
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -34,6 +36,8 @@ class Stage:
         settings: configuration key -> dotted path in the `network` of a model's card, for keys that decide the network.
         classes: configuration key that names the classes which it tells apart (`classes.told_apart`), one of `settings`; empty
             where it tells none.
+        prompted: whether its network is asked about lesions. The keys `prompt_source` and `prompt_maps` say which, and a map
+            beside the image whose lesions they are may be any model's.
         weights: configuration keys that name files of published weights.
         short_schedule: epochs that suffice on the embedded synthetic data set.
         rate: AdamW's learning rate where a trained model learns from the labels of a MONAI Label server.
@@ -52,6 +56,7 @@ class Stage:
     options: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, str] = field(default_factory=dict)
     classes: str = ""
+    prompted: bool = False
     weights: tuple[str, ...] = ()
     short_schedule: int = 3
     rate: float = 1e-5
@@ -60,7 +65,8 @@ class Stage:
     @property
     def own_keys(self) -> tuple[str, ...]:
         """Configuration keys that mean something to this stage alone."""
-        return (*self.settings, *self.weights, *self.starts, *self.feeds)
+        prompts = ("prompt_source", PROMPT_MAPS) if self.prompted else ()
+        return (*self.settings, *self.weights, *self.starts, *self.feeds, *prompts)
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -69,8 +75,13 @@ class Stage:
 
     @property
     def in_parts(self) -> bool:
-        """Whether its network has more to give than one mask: other outputs, or what classes are made of."""
-        return len(self.outputs) > 1 or bool(self.classes)
+        """Whether its network has more to give than one mask: other outputs, what classes are made of, masks of lesions."""
+        return len(self.outputs) > 1 or bool(self.classes) or self.prompted
+
+    @property
+    def reads_map(self) -> bool:
+        """Whether its network takes a map beside the image: to refine, or with the lesions that it is asked about."""
+        return bool(self.feeds) or self.prompted
 
     def classes_of(self, network: Mapping[str, Any]) -> tuple[str, ...]:
         """The classes told apart by a network of this stage, as the `network` of its card describes it.

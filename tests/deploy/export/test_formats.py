@@ -232,7 +232,7 @@ class Branching(nn.Module):
 def test_a_network_whose_branches_a_trace_loses_is_refused_and_leaves_nothing(make_model, monkeypatch, tmp_path):
     sample = torch.linspace(0, 1, 3).view(3, 1, 1, 1)
     monkeypatch.setattr(
-        export, "parts_of", lambda _: {"model": Part(Branching().eval(), ("image",), "logits", (sample,))}
+        export, "parts_of", lambda _: {"model": Part(Branching().eval(), ("image",), ("logits",), (sample,))}
     )
     with pytest.raises(DataError, match=r"^model\.ts: expected the network's own predictions within 0\.0001, found"):
         export_torchscript(make_model("phase1")[0], tmp_path / "out")

@@ -19,6 +19,7 @@ from ultrarefiner_monai.data.predictions import CoarseMaps
 from ultrarefiner_monai.errors import DataError, one_line_errors
 from ultrarefiner_monai.handlers.earlier_run import refuse_work
 from ultrarefiner_monai.systems import find_stage
+from ultrarefiner_monai.systems.system import PROMPT_MAPS
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +65,8 @@ def decide(request: Request) -> Plan:
     starts = {key: _start(request, key, dataset, substitutions) for key in stage.starts}
     networks = complete(request, data is not None and data.embedded, substitutions, starts)
     feeds = {} if data is None else {key: _feed(request, key, data, output_dir, substitutions) for key in stage.feeds}
+    if data is not None and (maps := request.own.get(PROMPT_MAPS)) is not None:
+        feeds[PROMPT_MAPS] = maps
     for line in substitutions.lines:
         logger.warning("substituted: %s", line)
     return Plan(request, data, networks, starts, feeds, origin, output_dir, tuple(substitutions.lines))

@@ -7,14 +7,19 @@ from ultrarefiner_monai.bundle.preflight.request import Networks, Request, Subst
 from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.networks import lite_medsam_weights
 from ultrarefiner_monai.networks.sam.build import VARIANTS as SAMS
+from ultrarefiner_monai.networks.sam2.variants import IMAGE_SIZE as SAM2_SIZE
+from ultrarefiner_monai.networks.sam2.variants import STRIDE as SAM2_STRIDE
+from ultrarefiner_monai.networks.sam2.variants import VARIANTS as SAM2S
 from ultrarefiner_monai.networks.transunet import STRIDE
 from ultrarefiner_monai.networks.transunet import VARIANTS as TRANSUNETS
 from ultrarefiner_monai.systems.classes import told_apart
+from ultrarefiner_monai.systems.system import PROMPT_MAPS
 
 COARSE_SIZES = {
     name: (settings["img_size"], STRIDE) for name, settings in TRANSUNETS.items()
 }  # px: default side, stride
 SAM_SIZES = {name: (variant.image_size, variant.patch) for name, variant in SAMS.items()}
+PROMPTED_SIZES = {**dict.fromkeys(SAM2S, (SAM2_SIZE, SAM2_STRIDE)), "lite_medsam": SAM_SIZES["lite_medsam"]}
 
 PROMPT_CELLS = 32  # along a side: at 64 (LiteMedSAM, 256 px) AutoMedSAM's prompts see too little around them
 
@@ -69,6 +74,25 @@ def resolve_automedsam(
     return Networks(own, own["image_size"], parameters, _weights(own))
 
 
+def resolve_uniultra(
+    request: Request, demonstration: bool, substitutions: Substitutions, starts: Mapping[str, str | None] | None = None
+) -> Networks:
+    """UniUltra's: complete variant, size and SAM's weights.
+
+    Raises:
+        DataError: as `resolve`, or maps of lesions to be asked about that are missing or not asked for.
+    """
+    own = dict(request.own)
+    if (own["prompt_source"] == "auto") != (own[PROMPT_MAPS] is not None):
+        raise DataError(
+            f"prompt_source {own['prompt_source']} with {PROMPT_MAPS} {own[PROMPT_MAPS]}: 'auto' asks about the lesions of "
+            f"maps, --prompt_source auto --{PROMPT_MAPS} FOLDER with fold*/predictions in it; the others need none"
+        )
+    _resolve_sam(own, not demonstration and request.mode == "evaluate", substitutions, PROMPTED_SIZES, "mini")
+    parameters = {key: own[key] for key in request.stage.settings if key in own}
+    return Networks(own, own["image_size"], parameters, _weights(own))
+
+
 def _weights(own: Mapping[str, Any]) -> dict[str, str]:
     """Files of published weights by the name of their hash in the run's parameters."""
     return {"sam_weights_sha256": own["sam_checkpoint"]} if own.get("sam_checkpoint") else {}
@@ -84,17 +108,26 @@ def _resolve_coarse(
     own[size_key] = own[size_key] or COARSE_SIZES[own[key]][0]
 
 
-def _resolve_sam(own: dict[str, Any], trained: bool, substitutions: Substitutions) -> None:
-    """Variant, size and weights; no weights are looked for where a trained model brings its own."""
-    _check("variant", own["variant"], SAM_SIZES, "image_size", own["image_size"])
-    if own.get("sam_checkpoint") is None and own["variant"] != "tiny" and not trained:
-        _find_weights(own, substitutions)
+def _resolve_sam(
+    own: dict[str, Any],
+    trained: bool,
+    substitutions: Substitutions,
+    sizes: Mapping[str, tuple[int, int]] = SAM_SIZES,
+    untrained: str = "tiny",
+) -> None:
+    """Variant of `sizes`, size and weights; no weights are looked for where a trained model brings its own.
+
+    `untrained` is the variant for which there are none.
+    """
+    _check("variant", own["variant"], sizes, "image_size", own["image_size"])
+    if own.get("sam_checkpoint") is None and own["variant"] != untrained and not trained:
+        _find_weights(own, substitutions, untrained)
     if own.get("sam_checkpoint") == "random":
         own["sam_checkpoint"] = None
-    own["image_size"] = own["image_size"] or SAM_SIZES[own["variant"]][0]
+    own["image_size"] = own["image_size"] or sizes[own["variant"]][0]
 
 
-def _find_weights(own: dict[str, Any], substitutions: Substitutions) -> None:
+def _find_weights(own: dict[str, Any], substitutions: Substitutions, untrained: str) -> None:
     missing = None
     try:
         weights = str(lite_medsam_weights())
@@ -102,14 +135,14 @@ def _find_weights(own: dict[str, Any], substitutions: Substitutions) -> None:
         missing = str(error)
     if own["variant"] != "lite_medsam":
         message = f"no weights for SAM {own['variant']} (--sam_checkpoint FILE)"
-        own["variant"] = "tiny" if missing else "lite_medsam"
+        own["variant"] = untrained if missing else "lite_medsam"
         substitutions.add(
             f"{message}, SAM '{own['variant']}' takes its place",
             f"{message}; or --variant lite_medsam (of a cross-validation --sam_variant), whose weights 'make install' brings",
         )
     elif missing:
-        substitutions.add(f"{missing}; an untrained SAM 'tiny' takes its place", missing)
-        own["variant"] = "tiny"
+        substitutions.add(f"{missing}; an untrained SAM '{untrained}' takes its place", missing)
+        own["variant"] = untrained
     if own["variant"] == "lite_medsam":
         own["sam_checkpoint"] = weights
 

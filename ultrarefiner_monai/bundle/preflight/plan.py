@@ -157,6 +157,11 @@ class Plan:
             raise DataError(
                 f"{self.stage.name} refines maps of a data set's items, which single images lack; predict them with another"
             )
+        if self.data is None and self.stage.prompted:
+            raise DataError(
+                f"{self.stage.name} is asked about lesions: of single images use 'ultrarefiner predict' with --boxes FILE, "
+                "--points FILE or --auto MODEL"
+            )
         if self.data is None:
             return [{"id": path.stem, "image": str(path)} for path in find_images(str(self.request.images))]
         split = split or self.request.split or "val"

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from ultrarefiner_monai.bundle.paths import manifests_of, project_root, results_root
 from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.systems import Stage, System, find_stage
+from ultrarefiner_monai.systems.system import PROMPT_MAPS
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class Request:
     def is_strict(self) -> bool:
         """Whether nothing may be substituted: the user says so, or has named a file or folder."""
         stage = self.stage
-        own = [self.own.get(key) for key in (*stage.weights, *stage.starts, *stage.feeds)]
+        own = [self.own.get(key) for key in (*stage.weights, *stage.starts, *stage.feeds, PROMPT_MAPS)]
         named = (self.checkpoint, self.images, self.data_root, self.manifest, *own)
         return self.strict or any(value not in (None, "random") for value in named)
 

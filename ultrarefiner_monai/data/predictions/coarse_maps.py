@@ -1,4 +1,4 @@
-"""Where phase 2 finds the coarse maps that phase 1 has predicted."""
+"""Where a stage finds the maps that another has predicted out of fold: phase 2 those of phase 1."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,17 +12,18 @@ from ultrarefiner_monai.data.predictions.mean import mean_of_maps
 from ultrarefiner_monai.data.predictions.pairing import pair_predictions
 from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.files import read_json
-from ultrarefiner_monai.schemas import TEXT, object_of
+from ultrarefiner_monai.schemas import NAME, TEXT, list_of, object_of
 
-MODEL = object_of({}, {"sha256": TEXT})  # of a card, all that counts here
+MODEL = object_of({}, {"sha256": TEXT, "outputs": list_of(NAME)})  # of a card, all that counts here
 
 
 @dataclass(frozen=True)
 class CoarseMaps:
-    """The predictions of all folds of phase 1 for one manifest.
+    """The predictions of all folds of a stage for one manifest, of several outputs the last one's.
 
     Args:
-        folder: holds `fold<k>/predictions`, `fold<k>/predictions_test` and `fold<k>/model.json`.
+        folder: holds `fold<k>/predictions`, `fold<k>/predictions_test` and `fold<k>/model.json`; of several outputs each has a
+            folder of its name in these and in `test`.
         manifest: the manifest that they are of.
     """
 
@@ -42,12 +43,21 @@ class CoarseMaps:
         Raises:
             DataError: maps are missing, doubled, stale or of the wrong size, or `split` has none.
         """
-        models: dict[int | None, str] = {
-            fold: read_json(card, dict, "train this fold again", MODEL).get("sha256", "")
+        models: dict[int | None, str] = {fold: card.get("sha256", "") for fold, card in self._cards().items()}
+        return pair_predictions(items, self._folders(split), self.manifest, models)
+
+    def _cards(self) -> dict[int, dict[str, Any]]:
+        """The cards that lie beside the folds' maps, by fold."""
+        return {
+            fold: read_json(card, dict, "train this fold again", MODEL)
             for fold, card in enumerate(self._of_folds("model.json"))
             if card.is_file()
         }
-        return pair_predictions(items, self._folders(split), self.manifest, models)
+
+    def _last(self, folder: Path) -> Path:
+        """Where the last output's maps are in a folder of predictions."""
+        outputs: list[str] = next((card["outputs"] for card in self._cards().values() if card.get("outputs")), [])
+        return folder / outputs[-1] if outputs and (folder / outputs[-1]).is_dir() else folder
 
     def _of_folds(self, name: str) -> list[Path]:
         return [self.folder / f"fold{fold}" / name for fold in range(self.manifest.num_folds)]
@@ -56,9 +66,9 @@ class CoarseMaps:
         if split == "normal":
             raise DataError("phase 2 has no coarse maps of normal images; evaluate them with phase 1 or 3")
         if split != "test":
-            return self._of_folds("predictions")
-        mean = self.folder / "test"
-        folds = self._of_folds("predictions_test")
+            return [self._last(folder) for folder in self._of_folds("predictions")]
+        mean = self._last(self.folder / "test")
+        folds = [self._last(folder) for folder in self._of_folds("predictions_test")]
         if not (mean / INDEX_NAME).is_file() and all((folder / INDEX_NAME).is_file() for folder in folds):
             mean_of_maps(folds, mean)
         return [mean]

@@ -21,6 +21,7 @@ from ultrarefiner_monai.models.segmenter import load_segmenter
 from ultrarefiner_monai.schemas import as_data
 from ultrarefiner_monai.shipped import PACKAGE
 from ultrarefiner_monai.systems import Stage, System, find_stage
+from ultrarefiner_monai.systems.system import PROMPT_MAPS
 
 CONFIGS = ("train", "multi_gpu_train", "evaluate", "inference")
 WEIGHTS = "$@bundle_root + '/models/model.pt'"
@@ -101,7 +102,8 @@ def _write_bundle(folder: Path, model: Path, card: Mapping[str, Any]) -> None:
     for name in ("LICENSE", "configs/logging.conf"):
         shutil.copyfile(source / name, folder / name)
     (folder / "docs").mkdir()
-    command = " ".join(("--data_root FOLDER", *(f"--{key} FOLDER" for key in stage.feeds))) if stage.feeds else IMAGES
+    feeds = (*stage.feeds, *((PROMPT_MAPS,) if stage.prompted else ()))
+    command = " ".join(("--data_root FOLDER", *(f"--{key} FOLDER" for key in feeds))) if feeds else IMAGES
     (folder / "docs" / "README.md").write_text(to_markdown(card) + USE.format(command=command), encoding="utf-8")
     _copy_package(folder, configs, system, card["dataset"])
 

@@ -1,10 +1,11 @@
 """A trained model in other files: safetensors, and TorchScript and ONNX, which are compared with the network before they stay."""
 
 import importlib.util
+import inspect
 import json
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -28,7 +29,7 @@ OPSET = 20  # the first with Gelu as one operator; antialiased Resize came with 
 PARITY = 1e-4  # largest difference of a probability; of an embedding, as a share of its largest value
 BATCHES = (1, 3)  # sizes that are compared; the example that the exporters see has two
 
-Runner = Callable[..., Tensor]
+Runner = Callable[..., Tensor | Sequence[Tensor]]
 Writer = Callable[[Part, Path, str], None]
 Loader = Callable[[Path], Runner]
 
@@ -85,7 +86,7 @@ def export_safetensors(model: str | Path, out: str | Path, overwrite: bool = Fal
 
 
 def load_torchscript(path: Path) -> Runner:
-    """A function from the tensors that an exported file takes to the one it gives."""
+    """A function from the tensors that an exported file takes to what it gives, one or several."""
     return torch.jit.load(str(path), map_location="cpu").eval()
 
 
@@ -98,9 +99,9 @@ def load_onnx(path: Path) -> Runner:
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     names = [node.name for node in session.get_inputs()]
 
-    def run(*inputs: Tensor) -> Tensor:
+    def run(*inputs: Tensor) -> tuple[Tensor, ...]:
         values = {name: value.numpy() for name, value in zip(names, inputs, strict=True)}
-        return torch.from_numpy(session.run(None, values)[0])
+        return tuple(map(torch.from_numpy, session.run(None, values)))
 
     return run
 
@@ -111,10 +112,19 @@ def difference(part: Part, run: Runner, inputs: tuple[Tensor, ...]) -> float:
 
     Of logits it is that of their probabilities, of an embedding a share of its largest absolute value.
     """
-    expected, found = part.network(*inputs), run(*inputs)
-    if part.output == "logits":
-        return (expected.sigmoid() - found.sigmoid()).abs().max().item()
-    return ((expected - found).abs().max() / expected.abs().max()).item()
+    differences = []
+    for name, expected, found in zip(
+        part.outputs, _several(part.network(*inputs)), _several(run(*inputs)), strict=True
+    ):
+        if name == "logits":
+            differences.append((expected.sigmoid() - found.sigmoid()).abs().max().item())
+        else:
+            differences.append(((expected - found).abs().max() / expected.abs().max()).item())
+    return max(differences)
+
+
+def _several(result: Tensor | Sequence[Tensor]) -> Sequence[Tensor]:
+    return (result,) if isinstance(result, Tensor) else result
 
 
 def largest_differences(part: Part, run: Runner, samples: tuple[Tensor, ...]) -> dict[str, float]:
@@ -157,6 +167,9 @@ def _write_torchscript(part: Part, path: Path, card: str) -> None:
 
 def _write_onnx(part: Part, path: Path, card: str) -> None:
     batch = torch.export.Dim("batch")
+    shapes: tuple[Any, ...] = tuple({0: batch} for _ in part.inputs)
+    if "args" in inspect.signature(part.network.forward).parameters:  # one argument for torch, however many they are
+        shapes = (shapes,)
     with _quiet(), torch.no_grad():
         program: Any = torch.onnx.export(
             part.network,
@@ -165,8 +178,8 @@ def _write_onnx(part: Part, path: Path, card: str) -> None:
             verbose=False,
             opset_version=OPSET,
             input_names=part.inputs,
-            output_names=[part.output],
-            dynamic_shapes=tuple({0: batch} for _ in part.inputs),
+            output_names=part.outputs,
+            dynamic_shapes=shapes,
         )
     program.model.metadata_props[CARD] = card
     program.save(path)  # networks above 2 GiB, protobuf's limit, leave their weights in a file beside it
@@ -195,14 +208,14 @@ def _parity(part: Part, run: Runner, name: str) -> dict[str, float]:
 def _entry(part: Part, path: Path, parity: dict[str, float]) -> dict[str, Any]:
     """What the index says of a file: its arguments and result with their shapes, and how it was compared."""
     with torch.no_grad():
-        result = part.network(*_example(part))
+        results = _several(part.network(*_example(part)))
     shapes = {name: ["batch", *sample.shape[1:]] for name, sample in zip(part.inputs, part.samples, strict=True)}
     weights = path.with_name(f"{path.name}.data")  # those of an ONNX file above 2 GiB
     return {
         **_size_and_hash(path),
         **({"data": {"file": weights.name, **_size_and_hash(weights)}} if weights.exists() else {}),
         "inputs": shapes,
-        "output": {part.output: ["batch", *result.shape[1:]]},
+        "output": {name: ["batch", *result.shape[1:]] for name, result in zip(part.outputs, results, strict=True)},
         "largest_difference": parity,
         "limit": PARITY,
     }

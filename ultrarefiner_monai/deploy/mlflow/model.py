@@ -73,8 +73,8 @@ class SegmentationModel(PythonModel):
     def _segment(self, row: dict[str, str], number: int, threshold: float) -> dict[str, Any]:
         given = [name for name in ("image", "coarse") if row.get(name) is not None]
         whites = {"coarse": MAX_16_BIT}  # a probability, as this model answers with, whatever its maximum
-        planes = [decode_grey(row[name], f"{name} of line {number}", whites.get(name)) for name in given]
-        prediction = self.segmenter.predict(*planes)
+        planes = {name: decode_grey(row[name], f"{name} of line {number}", whites.get(name)) for name in given}
+        prediction = self.segmenter.predict(planes["image"], planes.get("coarse"))
         probability = prediction.probability
         mask = probability >= threshold
         levels = np.rint(np.nan_to_num(probability) * MAX_16_BIT).astype(np.uint16)
@@ -110,7 +110,7 @@ def encode_png(pixels: np.ndarray) -> str:
 
 def columns_of(stage: Stage) -> list[str]:
     """The columns of a table that a model of `stage` takes."""
-    return ["image", "coarse"] if stage.feeds else ["image"]
+    return ["image", "coarse"] if stage.reads_map else ["image"]
 
 
 def signature_of(stage: Stage, classes: Sequence[str]) -> ModelSignature:

@@ -17,7 +17,7 @@ from ultrarefiner_monai.models.card import read_card
 from ultrarefiner_monai.models.segmenter import load_segmenter
 from ultrarefiner_monai.schemas import as_data
 from ultrarefiner_monai.shipped import PACKAGE
-from ultrarefiner_monai.systems import Stage, find_stage
+from ultrarefiner_monai.systems import Stage, System, find_stage
 
 APP = "monaibundle"  # the name of MONAI Label's own app for bundles, which serves the exported ones too
 TEMPLATES = Path(__file__).with_name("app")
@@ -76,7 +76,7 @@ def _write_app(out: Path, place: Path, model: Path, coarse: Path | None) -> None
     """Write all files of the app, the model's to `place`."""
     folder = export_bundle(model, out / place)
     card = read_card(model)
-    _make_servable(folder, card)
+    _make_servable(folder, card, None if coarse is None else find_stage(read_card(coarse)["stage"])[0])
     if coarse is not None and (target := proposer(folder, find_stage(card["stage"])[1])) is not None:
         target.parent.mkdir(parents=True)
         for suffix in (".pt", ".json"):
@@ -92,14 +92,19 @@ def _check(name: str, stage: Stage, coarse: str | Path | None) -> None:
         raise DataError(f"name '{name}': expected letters, digits, _ and -, and none of {', '.join(MISREAD)}")
     if coarse is None:
         return
-    if not stage.feeds:
+    if not stage.reads_map:
         raise DataError(f"coarse model: {stage.name} needs none; leave --coarse out")
-    if (found := load_segmenter(coarse, device="cpu").stage.name) not in stage.feeds.values():
-        raise DataError(f"coarse model {coarse}: expected a model of {', '.join(stage.feeds.values())}, found {found}")
+    found = load_segmenter(coarse, device="cpu").stage
+    if found.reads_map:
+        raise DataError(f"coarse model {coarse}: a model of {found.name} finds nothing by itself; name another")
+    if stage.feeds and found.name not in stage.feeds.values():
+        raise DataError(
+            f"coarse model {coarse}: expected a model of {', '.join(stage.feeds.values())}, found {found.name}"
+        )
 
 
-def _make_servable(folder: Path, card: Mapping[str, Any]) -> None:
-    """Put the server's configurations, and the code that they need, in place of the bundle's own.
+def _make_servable(folder: Path, card: Mapping[str, Any], proposing: System | None) -> None:
+    """Put the server's configurations, and the code that they and a model of `proposing` need, in place of the bundle's own.
 
     The code goes to the app as well: there the models of all systems find theirs in one package.
     """
@@ -119,6 +124,7 @@ def _make_servable(folder: Path, card: Mapping[str, Any]) -> None:
     shutil.rmtree(folder / PACKAGE.name)
     code = [(TEMPLATES / file).read_text(encoding="utf-8") for file in APP_CODE]
     names = names_in("\n".join((json.dumps([inference, train]), *code))) | names_of(system, "builder", "adjuster")
+    names |= names_of(proposing, "builder") if proposing else set()
     for target in (folder, folder.parents[1]):
         copy_files(closure(names), target)
     (folder / "docs" / "README.md").write_text(to_markdown(describe(folder / MODEL)) + USE, encoding="utf-8")

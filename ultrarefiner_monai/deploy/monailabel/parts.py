@@ -31,6 +31,7 @@ from ultrarefiner_monai.transforms.letterboxd import Letterboxd
 from ultrarefiner_monai.transforms.load import LoadGreyd
 
 MODEL = Path("models", "model.pt")
+FINDER = "finder"  # folder of the model whose lesions a network is asked about; of any stage
 
 
 def card_of(bundle: str | Path) -> dict[str, Any]:
@@ -49,8 +50,13 @@ def classes_of(bundle: str | Path) -> tuple[str, ...]:
 
 
 def proposer(bundle: str | Path, stage: Stage) -> Path | None:
-    """`model.pt` of the network that proposes what a fed stage refines, which may be absent; None for other stages."""
-    return next((Path(bundle, "models", name, "model.pt") for name in stage.feeds.values()), None)
+    """`model.pt` of the network whose maps the stage reads, which may be absent; None for stages that read none.
+
+    It proposes what is refined, or finds the lesions that a network is asked about.
+    """
+    if not stage.reads_map:
+        return None
+    return Path(bundle, "models", next(iter(stage.feeds.values()), FINDER), "model.pt")
 
 
 def untrained_network(bundle: str | Path) -> nn.Module:
@@ -76,7 +82,8 @@ def preprocessing(bundle: str | Path, labelled: bool = False) -> Compose:
     keys, coarse = ["image"], proposer(bundle, stage_of(bundle))
     steps: list[Transform] = [LoadGreyd("image")]
     if coarse is not None:
-        steps.append(CoarseMapd("coarse", str(coarse), request=not labelled))
+        # A network that is asked about lesions learns from those of the label; one that refines never sees the truth.
+        steps.append(CoarseMapd("coarse", str(coarse), request=not labelled or stage_of(bundle).prompted))
         keys.append("coarse")
     if labelled:
         steps.append(LoadLabeld("label"))
@@ -104,7 +111,7 @@ class CoarseMapd(MapTransform):
     Args:
         keys: the key to write.
         model: `model.pt` of the network that proposes.
-        request: whether a path under `label` is a mask of the request; in training it is the truth.
+        request: whether a path under `label` is the map; in the training of what is refined it is the truth.
 
     Raises:
         DataError: no mask came and there is no network, or the mask is of no use.
@@ -124,8 +131,10 @@ class CoarseMapd(MapTransform):
         elif self.model.is_file():
             coarse = _ensemble(self.model)(image[0].as_subclass(Tensor).numpy()).probability
         else:
-            stage = self.model.parent.name
-            raise DataError(f"this model refines a coarse mask: send one as 'label', or export with a {stage} model")
+            raise DataError(
+                "this model needs a mask that it refines, or whose lesions it is asked about: send one as 'label', or export it "
+                f"with --coarse MODEL ({self.model.parent.name})"
+            )
         return {**data, self.keys[0]: MetaTensor(torch.from_numpy(coarse)[None], meta=dict(image.meta))}
 
 

@@ -5,7 +5,7 @@ import os
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,11 @@ from ultrarefiner_monai.deploy.images.find import Found, find_files, open_image_
 from ultrarefiner_monai.deploy.images.image_file import ImageFile
 from ultrarefiner_monai.deploy.predict.measures import measure
 from ultrarefiner_monai.deploy.predict.outputs import Outputs, WriteError, frame_names, write_file
+from ultrarefiner_monai.deploy.predict.prompt_table import LesionPrompts, PromptsOf, prompts_within, read_prompts
 from ultrarefiner_monai.errors import DataError, shown
 from ultrarefiner_monai.files import file_sha256, finite, json_text
 from ultrarefiner_monai.models.ensemble import Ensemble, Models
+from ultrarefiner_monai.systems import find_stage
 from ultrarefiner_monai.texts import csv_text, lines_of
 
 SCHEMA = "ultrarefiner_monai/predict/1"
@@ -88,6 +90,9 @@ def predict(
     outputs: Outputs,
     *,
     coarse: Models | None = None,
+    boxes: str | Path | None = None,
+    points: str | Path | None = None,
+    auto: Models | None = None,
     any_modality: bool = False,
     overwrite: bool = False,
     amp: bool = True,
@@ -103,6 +108,9 @@ def predict(
         model: `model.pt`, its folder, a folder with `fold*/model.pt`, or several of these: an ensemble.
         outputs: what to write, and where.
         coarse: models of the stage that feeds the model's, such as phase 1 for phase 2; other stages take none.
+        boxes: table of the boxes that a model is asked about, see `read_prompts`.
+        points: the same of points.
+        auto: models whose lesions it is asked about.
         any_modality: predict DICOM files of other modalities than ultrasound, too.
         overwrite: replace results that are there.
         amp: bf16 autocast, as the bundles have by default.
@@ -119,17 +127,49 @@ def predict(
         reasons = [reason for _, reason in summary.failures] or ["name files, folders or patterns"]
         raise DataError(f"nothing to predict: {shown(reasons, SHOWN)}")
     _check_targets(jobs, outputs, overwrite)
-    ensemble = Ensemble(model, coarse, amp, device)
+    asked = {"boxes": boxes, "points": points, "auto": auto}
+    if (named := [f"--{name}" for name, value in asked.items() if value is not None]) and coarse is not None:
+        raise DataError(f"--coarse feeds a model, {named[0]} says what one is asked about: leave one out")
+    if len(named) > 1:
+        raise DataError(f"{' and '.join(named)}: a model is asked in one way; leave the others out")
+    prompts = _prompts_of(jobs, boxes, points)
+    ensemble = Ensemble(model, auto if coarse is None else coarse, amp, device)
+    _check_asked(ensemble, named)
     if outputs.uncertainty == "std" and len(ensemble.paths) == 1:
         raise DataError("uncertainty std: needs several models; name a folder of folds, or take --uncertainty entropy")
     if outputs.labels and not ensemble.classes:
         raise DataError(f"labels: {ensemble.paths[0]} tells no classes apart; leave --labels out")
     start = time.perf_counter()
-    _predict_all(jobs, ensemble, outputs, summary)
+    _predict_all(jobs, ensemble, outputs, summary, prompts)
     summary.rows = [row for row in summary.rows if (outputs.out / row["mask"]).exists()]
     summary.seconds = time.perf_counter() - start
     _write_tables(summary, ensemble, outputs)
     return summary
+
+
+def _prompts_of(
+    jobs: Sequence[_Job], boxes: str | Path | None, points: str | Path | None
+) -> dict[Path, LesionPrompts] | None:
+    """Prompts of each file from the table that was named, if one was."""
+    tables: dict[PromptsOf, str | Path | None] = {"boxes": boxes, "points": points}
+    for kind, table in tables.items():
+        if table is not None:
+            if several := [str(job.source.path) for job in jobs if job.source.count > 1]:
+                raise DataError(f"--{kind}: {shown(several, SHOWN)}: has several frames, a row names a file of one")
+            return read_prompts(Path(table), kind, [job.source.path for job in jobs])
+    return None
+
+
+def _check_asked(ensemble: Ensemble, named: Sequence[str]) -> None:
+    """A model that is asked about lesions is told which, and no other is."""
+    stage = find_stage(ensemble.stage)[1]
+    if stage.prompted and not named:
+        raise DataError(
+            f"{ensemble.paths[0]}: {stage.name} is asked about lesions; say which with --boxes FILE, --points FILE or "
+            "--auto MODEL"
+        )
+    if named and not stage.prompted:
+        raise DataError(f"{ensemble.paths[0]}: {stage.name} is asked about nothing; leave {named[0]} out")
 
 
 def _readable(found: Sequence[Found], outputs: Outputs, any_modality: bool, summary: Summary) -> Iterator[_Job]:
@@ -167,14 +207,20 @@ def _check_targets(jobs: Sequence[_Job], outputs: Outputs, overwrite: bool) -> N
         raise DataError(f"{shown(there, SHOWN)}: already there; name another --out, or replace it with --overwrite")
 
 
-def _predict_all(jobs: Sequence[_Job], ensemble: Ensemble, outputs: Outputs, summary: Summary) -> None:
+def _predict_all(
+    jobs: Sequence[_Job],
+    ensemble: Ensemble,
+    outputs: Outputs,
+    summary: Summary,
+    prompts: Mapping[Path, LesionPrompts] | None,
+) -> None:
     from tqdm import tqdm
 
     total = sum(job.source.count for job in jobs)
     with tqdm(total=total, desc="predicting", unit="picture", disable=not sys.stderr.isatty()) as bar:
         for job in jobs:
             try:
-                for row in _predict_file(job, ensemble, outputs):
+                for row in _predict_file(job, ensemble, outputs, prompts):
                     summary.rows.append(row)
                     bar.update()
             except WriteError:
@@ -185,12 +231,15 @@ def _predict_all(jobs: Sequence[_Job], ensemble: Ensemble, outputs: Outputs, sum
             summary.notes += [(str(job.source.path), note) for note in job.source.notes]
 
 
-def _predict_file(job: _Job, ensemble: Ensemble, outputs: Outputs) -> Iterator[dict[str, Any]]:
+def _predict_file(
+    job: _Job, ensemble: Ensemble, outputs: Outputs, prompts: Mapping[Path, LesionPrompts] | None
+) -> Iterator[dict[str, Any]]:
     """Write the results of all frames of a file; a row of measures each."""
     source, masks = job.source, []
     down_column, along_row = source.spacing or (math.nan, math.nan)
     for index, (name, grey) in enumerate(zip(frame_names(job.name, source.count), source.frames(), strict=True)):
-        consensus = ensemble(grey)
+        asked = None if prompts is None else prompts_within(prompts, source.path, grey.shape)
+        consensus = ensemble(grey, asked)
         mask = consensus.probability >= outputs.threshold
         outputs.write(source, name, grey, consensus, mask)
         masks.append(mask)

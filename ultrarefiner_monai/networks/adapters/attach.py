@@ -11,13 +11,13 @@ from ultrarefiner_monai.networks.adapters.places import AdapterPlaces
 
 
 class ContextEdgeAdapters(nn.Module):
-    """The adapters of an encoder: a shared edge stem, and an adapter beside each block's perceptron.
+    """The adapters of an encoder: a shared edge stem, if any, and an adapter beside each block's perceptron.
 
     Args:
         places: where they go.
         ratio: see `ContextEdgeAdapter`.
         scale: see `ContextEdgeAdapter`.
-        edge: see `EdgeStem`.
+        edge: see `EdgeStem`; "none": context alone.
 
     Raises:
         ValueError: as `ContextEdgeAdapter` and `EdgeStem`.
@@ -28,27 +28,35 @@ class ContextEdgeAdapters(nn.Module):
     ) -> None:
         super().__init__()
         self.settings = {"adapter_ratio": ratio, "adapter_scale": scale, "edge": edge}
-        self.stem = EdgeStem(places.width, edge)
-        self.blocks = nn.ModuleList(ContextEdgeAdapter(place.width, ratio, scale) for place in places.blocks)
+        self.stem = None if edge == "none" else EdgeStem(places.width, edge)
+        adapters = (ContextEdgeAdapter(place.width, ratio, scale, edge != "none") for place in places.blocks)
+        self.blocks = nn.ModuleList(adapters)
         self._features: dict[int, Tensor] = {}  # by thread: several may run one encoder at once
 
     def hook(self, places: AdapterPlaces) -> None:
         """Act in every forward of the encoder from now on; a copy of the encoder acts with its own copy of these."""
-        places.first.register_forward_pre_hook(partial(self._see, places.channels_last))
+        if self.stem is not None:
+            places.first.register_forward_pre_hook(partial(self._see, places.channels_last))
         for number, place in enumerate(places.blocks):
             place.mlp.register_forward_hook(partial(self._beside, number, place.norm))
 
     def _see(self, channels_last: bool, first: nn.Module, args: tuple[Any, ...]) -> None:
         patches = args[0].permute(0, 3, 1, 2) if channels_last else args[0]
-        self._features[get_ident()] = self.stem(patches)
+        self._features[get_ident()] = self.stem(patches)  # type: ignore[misc]  # hooked where there is one
 
     def _beside(self, number: int, norm: nn.Module, mlp: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
+        tokens = norm(args[0])
+        return output + self.blocks[number](tokens, self._edges(number, tokens.shape[1:3]))
+
+    def _edges(self, number: int, grid: tuple[int, int]) -> Tensor | None:
+        """Edge maps (B, 4, a, b) for a block of `grid` (a, b); the last block takes what the stem has seen away."""
+        if self.stem is None:
+            return None
         thread, last = get_ident(), number == len(self.blocks) - 1
         if thread not in self._features:
             raise RuntimeError("adapters saw no embedded patches before a block; run the whole encoder, uncheckpointed")
         features = self._features.pop(thread) if last else self._features[thread]
-        tokens = norm(args[0])
-        return output + self.blocks[number](tokens, self.stem.maps(features, tokens.shape[1:3]))
+        return self.stem.maps(features, grid)
 
 
 def add_adapters(encoder: nn.Module, places: AdapterPlaces, **settings: Any) -> ContextEdgeAdapters:

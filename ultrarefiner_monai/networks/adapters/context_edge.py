@@ -1,13 +1,14 @@
 """Context and edge adapters of UniUltra (Li et al., IEEE Transactions on Multimedia 2026, arXiv 2511.15771)."""
 
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-EdgeMode = Literal["directions", "magnitude"]
+EdgeMode = Literal["directions", "magnitude", "none"]
 
+STEMS = ("directions", "magnitude")  # modes that need one
 CHANNELS = 4  # of the stem, and of the edge maps that a block reads
 # Derivatives along x, y and the two diagonals, as cross-correlations: each sums to 0, its absolute values to 8.
 SOBEL = (
@@ -25,6 +26,7 @@ class EdgeStem(nn.Module):
     A 3 x 3 convolution to four channels and GELU are pooled to a block's grid by their maxima. Then
     "directions": four Sobel derivatives of the channels' mean, as in the paper's figure;
     "magnitude": of each channel the root of the four squared derivatives' sum, after the published code.
+    "none" has no stem.
 
     Borders are replicated: zeros around the image would draw its frame.
 
@@ -40,8 +42,8 @@ class EdgeStem(nn.Module):
 
     def __init__(self, width: int, edge: EdgeMode = "directions") -> None:
         super().__init__()
-        if edge not in get_args(EdgeMode):
-            raise ValueError(f"edge must be one of {', '.join(get_args(EdgeMode))}, found {edge!r}")
+        if edge not in STEMS:
+            raise ValueError(f"edge of a stem must be one of {', '.join(STEMS)}, found {edge!r}")
         self.edge = edge
         self.conv = nn.Conv2d(width, CHANNELS, 3, padding=1, padding_mode="replicate")
         self.register_buffer("kernels", torch.tensor(SOBEL)[:, None], persistent=False)
@@ -68,18 +70,20 @@ class ContextEdgeAdapter(nn.Module):
     """What stands beside one block's perceptron: scale * (context + edge).
 
     Context is a bottleneck, Linear, GELU, Linear, on the block's normalised tokens; edge is a 1 x 1 convolution of the
-    edge maps. Both last layers start at zero, so that the encoder is the unchanged one until training moves them.
+    edge maps, where there are any. Both last layers start at zero, so that the encoder is the unchanged one until training
+    moves them.
 
     Args:
         width: channels D of the block.
         ratio: width of the bottleneck as a share of D.
         scale: see above.
+        edges: whether there are edge maps.
 
     Raises:
         ValueError: a ratio that leaves no channel.
     """
 
-    def __init__(self, width: int, ratio: float = 0.25, scale: float = 0.5) -> None:
+    def __init__(self, width: int, ratio: float = 0.25, scale: float = 0.5, edges: bool = True) -> None:
         super().__init__()
         hidden = int(width * ratio)
         if hidden < 1:
@@ -87,12 +91,15 @@ class ContextEdgeAdapter(nn.Module):
         self.scale = scale
         self.down = nn.Linear(width, hidden)
         self.up = nn.Linear(hidden, width)
-        self.edge = nn.Linear(CHANNELS, width)  # a 1 x 1 convolution of maps whose channels come last
-        for last in (self.up, self.edge):
+        # A 1 x 1 convolution of maps whose channels come last.
+        self.edge = nn.Linear(CHANNELS, width) if edges else None
+        for last in filter(None, (self.up, self.edge)):
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
 
-    def forward(self, tokens: Tensor, edges: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, edges: Tensor | None) -> Tensor:
         """Normalised tokens (B, a, b, D) and edge maps (B, 4, a, b) to what the block's output gains, (B, a, b, D)."""
-        context = self.up(F.gelu(self.down(tokens)))
-        return self.scale * (context + self.edge(edges.to(tokens.dtype).permute(0, 2, 3, 1)))
+        gained = self.up(F.gelu(self.down(tokens)))
+        if self.edge is not None and edges is not None:
+            gained = gained + self.edge(edges.to(tokens.dtype).permute(0, 2, 3, 1))
+        return self.scale * gained

@@ -1,12 +1,14 @@
 """Prompts of a batch, one for each lesion, and the masks of an image's lesions as one."""
 
-from collections.abc import Sequence
-from typing import Literal, NamedTuple, get_args
+from collections.abc import Callable, Sequence
+from operator import itemgetter
+from typing import Literal, NamedTuple, Self, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ultrarefiner_monai.networks.letterbox import fitted_shape
 from ultrarefiner_monai.networks.prompts.components import component_boxes, component_points, jittered
 
 PromptKind = Literal["box", "points", "box_and_point"]
@@ -24,9 +26,35 @@ class LesionPrompts(NamedTuple):
     """
 
     image: Tensor
-    boxes: Tensor | None
-    points: Tensor | None
-    labels: Tensor | None
+    boxes: Tensor | None = None
+    points: Tensor | None = None
+    labels: Tensor | None = None
+
+    def split(self, size: int) -> list[Self]:
+        """The prompts in parts of at most `size`, in their order; one part where there are none."""
+        starts = range(0, max(1, len(self.image)), size)
+        return [self._each(itemgetter(slice(start, start + size))) for start in starts]
+
+    def to(self, device: torch.device | str | None, non_blocking: bool = False) -> Self:
+        """The same on another device."""
+        return self._each(lambda value: value.to(device, non_blocking=non_blocking))
+
+    def on_square(self, shape: tuple[int, int], size: int) -> Self:
+        """Of an image of `shape` (H, W), in its own pixels, to pixels of its letterbox of side `size`."""
+        height, width = fitted_shape(shape, size)
+        scale = torch.tensor([width / shape[1], height / shape[0]])
+        boxes = None if self.boxes is None else (self.boxes + 0.5) * scale.repeat(2) - 0.5
+        points = None if self.points is None else (self.points + 0.5) * scale - 0.5
+        return self._replace(boxes=boxes, points=points)
+
+    def of_images(self, cut: slice) -> Self:
+        """Those of the images from `cut.start` to below `cut.stop`, which are counted from 0 then."""
+        mine = (self.image >= cut.start) & (self.image < cut.stop)
+        kept = self._each(lambda value: value[mine])
+        return kept._replace(image=kept.image - cut.start)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Self:
+        return self._replace(**{name: change(value) for name, value in self._asdict().items() if value is not None})
 
 
 def lesion_prompts(

@@ -50,7 +50,7 @@ def read_own_table(path: Path, columns: Mapping[str, str], images: Sequence[str]
     """
     header, *lines = read_lines(path, _separator(path)) or [[]]
     places = {what: header.index(name) for what, name in _columns(path, header, columns).items()}
-    keys = _keys(images)
+    keys = images_by_call(images)
     rows: dict[str, Row] = {}
     problems, strangers = [], []
     for number, values in enumerate(lines, start=2):
@@ -114,8 +114,8 @@ def _columns(path: Path, header: Sequence[str], told: Mapping[str, str]) -> dict
     return found
 
 
-def _keys(images: Iterable[str]) -> dict[str, list[str]]:
-    """Images by all that a row may call them: path, name, both without suffix."""
+def images_by_call(images: Iterable[str]) -> dict[str, list[str]]:
+    """Images, relative or absolute paths, by all that a row may call them: path, name, both without suffix."""
     keys: dict[str, list[str]] = {}
     for image in images:
         path = PurePosixPath(image)

@@ -1,0 +1,69 @@
+"""UniUltra: adapters teach the frozen image encoder of Segment Anything ultrasound, prompts say which lesions are meant."""
+
+from dataclasses import replace
+
+from ultrarefiner_monai.systems.key import Key
+from ultrarefiner_monai.systems.sam_keys import CHECKPOINT, IMAGE_SIZE, VARIANT
+from ultrarefiner_monai.systems.system import PROMPT_MAPS, Stage, System
+
+SAMS = ("large", "base_plus", "small", "tiny", "mini", "lite_medsam")
+KEYS = (
+    replace(VARIANT, choices=SAMS, meaning="SAM 2, or LiteMedSAM; `mini` has random weights, for tests"),
+    IMAGE_SIZE,
+    replace(CHECKPOINT, meaning="official SAM 2 weights (.pt); null: LiteMedSAM's for that variant; `random`: none"),
+    Key("adapter_ratio", "number", "width of an adapter as a share of its block's; 0: no adapters", least=0, most=4),
+    Key("adapter_scale", "number", "factor of what an adapter adds", least=0),
+    Key(
+        "edge",
+        "choice",
+        "edges that adapters see: four directions, the published code's magnitudes, or none",
+        choices=("directions", "magnitude", "none"),
+    ),
+    Key(
+        "trainable",
+        "choice",
+        "outside of the image encoder: what masks depend on, or all",
+        choices=("used", "all_outside"),
+    ),
+    Key(
+        "prompt_source",
+        "choice",
+        "lesions that are asked about in validation and test: the true ones by a box, a box moved by up to 10 % of its side, or "
+        "a point; those of `prompt_maps`, by a box",
+        choices=("truth_box", "truth_box_10", "truth_point", "auto"),
+    ),
+    Key(
+        PROMPT_MAPS,
+        "path",
+        "for `auto`: any model's maps of the same data set, as a cross-validation leaves them in the folder of a stage",
+    ),
+    Key("learning_rate", "number", "Adam's, of the first epoch", above=0),
+    Key("rate_decay", "number", "factor of the learning rate from one epoch to the next", above=0, most=1),
+)
+
+SYSTEM = System(
+    name="uniultra",
+    title="UniUltra",
+    reference="UniUltra, Interactive Parameter-Efficient SAM2 for Universal Ultrasound (Li et al., arXiv 2511.15771)",
+    prompts="required",
+    stages=(
+        Stage(
+            "adapt",
+            bundle="uniultra",
+            outputs=("mask",),
+            settings={key: f"sam.{key}" for key in ("variant", "image_size", "adapter_ratio", "adapter_scale", "edge")},
+            prompted=True,
+            weights=("sam_checkpoint",),
+            short_schedule=3,
+            rate=1e-5,
+            loss={"_target_": "ultrarefiner_monai.losses.UltrasoundMaskLoss"},
+        ),
+    ),
+    quick={"adapt": {"variant": "lite_medsam", "image_size": 128, "batch_size": 4, "epochs": 3}},
+    keys=KEYS,
+    weights={"LiteMedSAM": "ultrarefiner_monai.networks:lite_medsam_weights"},
+    builder="ultrarefiner_monai.networks.uniultra:build",
+    describer="ultrarefiner_monai.networks.uniultra:describe",
+    resolver="ultrarefiner_monai.bundle.preflight.networks:resolve_uniultra",
+    exporter="ultrarefiner_monai.networks.uniultra:exported_parts",
+)

@@ -13,7 +13,13 @@ from ultrarefiner_monai.networks.prompts.components import (
     inscribed_ellipses,
     jittered,
 )
-from ultrarefiner_monai.networks.prompts.lesions import EMPTY_LOGIT, lesion_prompts, merge_masks, mixed_prompts
+from ultrarefiner_monai.networks.prompts.lesions import (
+    EMPTY_LOGIT,
+    LesionPrompts,
+    lesion_prompts,
+    merge_masks,
+    mixed_prompts,
+)
 
 
 def rectangles(*corners, shape=(20, 30)):
@@ -173,3 +179,21 @@ def test_a_batch_of_images_equals_its_images():
         fewer = masks.clone()
         fewer[0, :, 30:51, 30:41] = False
         assert (whole[0] >= segment(sam, embedding, fewer, slice(None))[0] - 1e-5).all()
+
+
+def test_prompts_are_parted_by_number_and_by_image():
+    image = torch.tensor([0, 0, 2, 3])
+    prompts = LesionPrompts(image, torch.arange(16.0).view(4, 4))
+    parts = prompts.split(3)
+    assert [part.image.tolist() for part in parts] == [[0, 0, 2], [3]] and parts[1].boxes.tolist() == [[12, 13, 14, 15]]
+    assert parts[0].points is None
+    later = prompts.of_images(slice(1, 4))
+    assert later.image.tolist() == [1, 2] and torch.equal(later.boxes, prompts.boxes[2:])
+    (nothing,) = prompts.of_images(slice(1, 2)).split(64)
+    assert len(nothing.image) == 0 and nothing.boxes.shape == (0, 4)
+
+
+def test_prompts_of_a_picture_on_its_square():
+    """A picture of 100 x 200 pixels on a square of 100: the outer edges of its pixels stay where they are."""
+    prompts = LesionPrompts(torch.zeros(1, dtype=torch.long), torch.tensor([[0.0, 10.0, 199.0, 99.0]]))
+    assert prompts.on_square((100, 200), 100).boxes.tolist() == [[-0.25, 4.75, 99.25, 49.25]]

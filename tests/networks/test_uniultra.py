@@ -152,7 +152,7 @@ def test_points_ask_too(network, scene):
 
 
 def test_a_sam_without_known_places_is_refused():
-    with pytest.raises(ValueError, match="adapters go into lite_medsam or SAM 2 .*found SAM tiny"):
+    with pytest.raises(ValueError, match=r"adapters go into lite_medsam or SAM 2 .*found SAM tiny"):
         UniUltra(build_sam("tiny", SIZE))
 
 

@@ -15,7 +15,7 @@ from ultrarefiner_monai.bundle.optimizers import cosine, trainable, warm_polynom
 from ultrarefiner_monai.bundle.paths import bundle_root
 from ultrarefiner_monai.bundle.preflight import Plan, make_plan
 from ultrarefiner_monai.bundle.preflight.classes import of_classes
-from ultrarefiner_monai.bundle.prepare_batch import PreparePrompts, PrepareRefinement, cached_items
+from ultrarefiner_monai.bundle.prepare_batch import PreparePrompts, PrepareRefinement, balanced, cached_items
 from ultrarefiner_monai.bundle.run_facts import make_tracker
 from ultrarefiner_monai.bundle.starting_weights import (
     load_pretrained,
@@ -38,6 +38,7 @@ __all__ = [
     "PrepareRefinement",
     "TrainingStep",
     "average_gradients",
+    "balanced",
     "begin_training",
     "bundle_root",
     "cached_embeddings",

@@ -37,6 +37,22 @@ def cached_items(data: Sequence[dict[str, Any]], transform: Callable[[Any], Any]
     return CacheDataset(data, transform, cache_rate=cache_rate, num_workers=READERS, progress=False)
 
 
+def balanced(items: list[dict[str, Any]], balance: Literal["image", "dataset"]) -> list[dict[str, Any]]:
+    """The items of one epoch of a training on a combined data set.
+
+    Args:
+        items: all of them.
+        balance: "image": each once; "dataset": each data set equally often, those of the smaller ones several times in turn.
+    """
+    if balance == "image":
+        return items
+    parts: dict[str, list[dict[str, Any]]] = {}
+    for item in items:
+        parts.setdefault(item["dataset"], []).append(item)
+    most = max(map(len, parts.values()))
+    return [part[number % len(part)] for part in parts.values() for number in range(most)]
+
+
 class PrepareRefinement(PrepareBatch):
     """Turn a dictionary batch into `(inputs, target, args, kwargs)` for a refining network.
 

@@ -100,6 +100,7 @@ def run_tags(plan: Plan, split: str | None = None) -> dict[str, str]:
         "fold": str(plan.trained_on["fold"]),
         "demonstration": str(plan.is_demonstration).lower(),
         "substitutions": "; ".join(plan.substitutions) or "none",
+        **asked_about(plan),
     }
     if split is not None:
         tags |= {"split": split, "evaluated_on": plan.dataset}
@@ -122,4 +123,10 @@ def run_facts(plan: Plan) -> dict[str, Any]:
         "substitutions": list(plan.substitutions),
         "absent_items": plan.absent,
         "excluded_items": len(plan.excluded),
+        **asked_about(plan),
     }
+
+
+def asked_about(plan: Plan) -> dict[str, str]:
+    """Which lesions a network is asked about in validation and test; empty where it is asked nothing."""
+    return {"prompts": str(plan.network["prompt_source"])} if plan.stage.prompted else {}

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from ignite.engine import Engine, Events
+from torch import Tensor
 
 from ultrarefiner_monai.devices import gather, is_main
 from ultrarefiner_monai.files import write_json
@@ -30,6 +31,7 @@ from ultrarefiner_monai.metrics.scores import (
 )
 from ultrarefiner_monai.metrics.scores_file import PER_IMAGE, write_rows
 from ultrarefiner_monai.metrics.segmentation import DISTANCES, MEANS
+from ultrarefiner_monai.networks.prompts.components import ellipse_dice
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +50,9 @@ class CompareMasks:
     - `lesion_sensitivity`, the share of all `lesions` that are found;
     - `ece` and `ece_lesion`, the calibration errors of all pixels and of those in and near lesions;
     - where there are images without a lesion, `false_positive_rate` and `false_positive_area` of those;
-    - where classes are told apart, `<last output>_dice_<class>`, `_accuracy`, `_balanced_accuracy` and `_auc`.
+    - where classes are told apart, `<last output>_dice_<class>`, `_accuracy`, `_balanced_accuracy` and `_auc`;
+    - where the network was asked about the true lesions, `ellipse`, the Dice of the ellipses in their true boxes: a score of
+      prompted masks below it says nothing.
 
     `worse_share` and `better_share` are the shares of images whose Dice falls or rises by more than 0.02. Logs the table
     and writes `output_dir/per_image.csv` (`nan` = undefined) and `output_dir/reliability.json`, the reliability diagrams.
@@ -59,6 +63,7 @@ class CompareMasks:
         outputs: what the channels of a prediction are, the baseline first.
         threshold: probability from which a pixel is lesion.
         classes: names of the classes that are told apart, whose channels follow those of the outputs.
+        prompts: which lesions the network was asked about, for the rows; empty for networks that are asked nothing.
     """
 
     def __init__(
@@ -67,7 +72,9 @@ class CompareMasks:
         outputs: Sequence[str],
         threshold: float = THRESHOLD,
         classes: Sequence[str] = (),
+        prompts: str = "",
     ) -> None:
+        self.prompts = prompts
         self.folder = Path(output_dir)
         self.outputs = tuple(outputs)
         self.classes = tuple(classes)
@@ -92,13 +99,27 @@ class CompareMasks:
                 pred, truth, self.outputs, self.classes, name, item.get("class"), spacing, self.threshold
             )
             named = {key: str(item[key]) for key in ("dataset", "id", "patient", "class") if key in item}
-            self._scored.append((named | scores, calibrate_image(pred[: len(self.outputs)], truth)))
+            row = named | scores | self._of_prompts(truth)
+            self._scored.append((row, calibrate_image(pred[: len(self.outputs)], truth)))
+
+    def _of_prompts(self, truth: Tensor) -> Row:
+        """What a row says of the prompts of an image with this true mask (1, H, W)."""
+        if not self.prompts:
+            return {}
+        asked: Row = {"prompts": self.prompts}
+        return asked | {"ellipse": ellipse_dice(truth[0].cpu().numpy() > 0)} if self._asked_truth else asked
+
+    @property
+    def _asked_truth(self) -> bool:
+        return self.prompts.startswith("truth")
 
     def _summarise(self, engine: Engine) -> None:
         every = {row["id"]: (row, sums) for scored in gather(self._scored) for row, sums in scored}
         rows = [every[name][0] for name in sorted(every)]
         sums = np.sum([every[name][1] for name in sorted(every)], axis=0)
         metrics = summarise_rows(rows) | summarise_calibration(sums, self.outputs)
+        if self._asked_truth:
+            metrics["ellipse"] = float(np.nanmean([row["ellipse"] for row in rows]))
         engine.state.metrics.update(metrics)
         if is_main():
             logger.info(comparison_table(metrics, len(rows), unit_of(rows)))
@@ -117,6 +138,10 @@ def comparison_table(metrics: Mapping[str, float], images: int, unit: str = "px"
     shown = [name for name in SHOWN if f"{outputs[0]}_{name}" in metrics and name not in skipped]
     lines = [_line(metrics, outputs, name, images, unit) for name in shown]
     lines += [_class_line(metrics, outputs, *names) for names in class_columns_of(metrics).items()]
+    if "ellipse" in metrics:
+        lines.append(
+            f"asked about the true lesions; the ellipses in their boxes have a Dice of {metrics['ellipse']:.4f}"
+        )
     head = f"{'metric':<20} " + " ".join(f"{output:>8}" for output in outputs)
     if len(outputs) == 1:
         return "\n".join([f"{images} images", f"{head} {'n':>5}", *lines])

@@ -12,7 +12,16 @@ from ultrarefiner_monai.metrics.scores import Row, outputs_of
 from ultrarefiner_monai.texts import csv_text, csv_value, printable
 
 PER_IMAGE = "per_image.csv"
-NAMES = ("dataset", "id", "image", "patient", "class", "phase", "unit")  # columns of text, with those of found classes
+NAMES = (
+    "dataset",
+    "id",
+    "image",
+    "patient",
+    "class",
+    "phase",
+    "unit",
+    "prompts",
+)  # columns of text, with those of found classes
 NEEDED = {"patient", "class"}  # beside the Dice of an output
 
 

@@ -37,6 +37,12 @@ KEYS = (
         "path",
         "for `auto`: any model's maps of the same data set, as a cross-validation leaves them in the folder of a stage",
     ),
+    Key(
+        "balance",
+        "choice",
+        "of a combined data set an epoch has each image once, or each data set equally often",
+        choices=("image", "dataset"),
+    ),
     Key("learning_rate", "number", "Adam's, of the first epoch", above=0),
     Key("rate_decay", "number", "factor of the learning rate from one epoch to the next", above=0, most=1),
 )

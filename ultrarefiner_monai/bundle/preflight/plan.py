@@ -133,8 +133,10 @@ class Plan:
         return dict(self.origin) or own
 
     def scores_dir(self, split: str) -> str:
-        """Where the scores of `split` go: a folder of its own for each split, other data set, and for the cascade."""
+        """Where the scores of `split` go: a folder of its own for each split, other data set, prompt source, and the cascade."""
         name = f"{EXTERNAL}_{self.dataset}" if split == EXTERNAL else split
+        if self.stage.prompted:
+            name = f"{name}_{self.network['prompt_source']}"
         return f"{self.output_dir}/{'cascade_' if self.request.cascade else ''}{name}"
 
     def predictions_dir(self, split: str) -> str:

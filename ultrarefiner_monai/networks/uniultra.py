@@ -146,9 +146,14 @@ class UniUltra(AroundSam):
         return found.logits, found.iou
 
     def _freeze_unreached(self) -> None:
-        """Leave trainable what a mask depends on: found by asking about a box, and about a point, of drawn features."""
+        """Leave trainable what a mask depends on: found by asking about a box, and about a point, of drawn features.
+
+        On the meta device, where nothing has a value, all of it stays.
+        """
         sam = self.sam
         like = next(sam.parameters())
+        if like.is_meta:
+            return
         encoder = {id(parameter) for parameter in sam.image_encoder.parameters()}
         outside = [parameter for parameter in sam.parameters() if id(parameter) not in encoder]
         box = _corner_box(like)

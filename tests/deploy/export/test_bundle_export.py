@@ -22,7 +22,7 @@ from ultrarefiner_monai.deploy.export.bundle import export_bundle
 from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.handlers import CheckpointError
 from ultrarefiner_monai.models import load_segmenter
-from ultrarefiner_monai.systems import all_stages
+from ultrarefiner_monai.systems import all_stages, find_stage
 
 STAGES = tuple(all_stages())
 PARTS = {"LICENSE", "configs", "docs", "models", "ultrarefiner_monai"}
@@ -81,7 +81,9 @@ def test_configurations_are_set_to_the_model(export_of):
 @pytest.mark.parametrize("name", ["train", "multi_gpu_train", "evaluate", "inference"])
 def test_an_exported_configuration_has_the_keys_of_the_bundles(phase, name, export_of):
     bundle, _ = export_of(phase)
-    original = json.loads((BUNDLES / phase / "configs" / f"{name}.json").read_text(encoding="utf-8"))
+    original = json.loads(
+        (BUNDLES / find_stage(phase)[1].bundle / "configs" / f"{name}.json").read_text(encoding="utf-8")
+    )
     assert config_of(bundle, name).keys() == (original.keys() | {"run"}) - {"initialize"}
 
 

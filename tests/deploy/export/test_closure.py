@@ -11,7 +11,7 @@ from ultrarefiner_monai.data.releases.readers import READERS
 from ultrarefiner_monai.deploy.export.bundle import DEMONSTRATION
 from ultrarefiner_monai.deploy.export.closure import closure, copy_files, names_in, names_of
 from ultrarefiner_monai.shipped import PACKAGE
-from ultrarefiner_monai.systems import find_system
+from ultrarefiner_monai.systems import find_stage, find_system
 
 NAME = PACKAGE.name
 SYSTEM = find_system()
@@ -27,7 +27,7 @@ def rooms(files):
 
 
 def of_bundle(stage, without=()):
-    text = "".join(path.read_text() for path in (BUNDLES / stage / "configs").glob("*.json"))
+    text = "".join(path.read_text() for path in (BUNDLES / find_stage(stage)[1].bundle / "configs").glob("*.json"))
     return closure(names_in(text) | names_of(SYSTEM, "builder", "describer", "resolver"), without)
 
 

@@ -13,6 +13,7 @@ import torch
 from monai.bundle import ckpt_export, verify_metadata, verify_net_in_out
 
 from ultrarefiner_monai.models.weights import read_torch
+from ultrarefiner_monai.networks.uniultra import UniUltra
 from ultrarefiner_monai.systems import all_stages
 
 FORMAT = Path(__file__).parents[2] / "bundles" / "network_data_format.schema.json"
@@ -109,6 +110,10 @@ def test_5_the_check_sees_a_wrong_number_of_channels(export_of):
 @pytest.mark.filterwarnings("ignore")
 def test_6_torchscript_loads_and_gives_the_same_mask(exported, tmp_path):
     bundle, network = exported
+    if isinstance(network, UniUltra):
+        pytest.skip(
+            "the lesions of a map are found outside of torch; encoder and decoder are traced apart, see test_formats"
+        )
     checkpoint = bundle / "models" / "model.pt"
     target = tmp_path / "model.ts"
     paths = {"filepath": str(target), "ckpt_file": str(checkpoint), "bundle_root": str(bundle), **files(bundle)}

@@ -99,9 +99,10 @@ def load_onnx(path: Path) -> Runner:
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     names = [node.name for node in session.get_inputs()]
 
-    def run(*inputs: Tensor) -> tuple[Tensor, ...]:
+    def run(*inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
         values = {name: value.numpy() for name, value in zip(names, inputs, strict=True)}
-        return tuple(map(torch.from_numpy, session.run(None, values)))
+        found = tuple(map(torch.from_numpy, session.run(None, values)))
+        return found if len(found) > 1 else found[0]
 
     return run
 

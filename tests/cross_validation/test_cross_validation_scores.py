@@ -109,6 +109,15 @@ def test_the_table_of_a_trained_study_tells_its_classes(class_cv):
     assert class_cv.table == markdown(summary(rows)) and "| mask_accuracy | mask_balanced_accuracy |" in class_cv.table
 
 
+def test_the_table_of_a_prompted_study_has_the_ellipse_line(prompted_cv):
+    rows = read_rows(prompted_cv.out / "per_image.csv")
+    assert {row["prompts"] for row in rows} == {"truth_box_10"}
+    head, _, *lines = prompted_cv.table.splitlines()
+    column = head.split(" | ").index("ellipse |")
+    mean = sum(row["ellipse"] for row in rows if row["fold"] == "test") / sum(row["fold"] == "test" for row in rows)
+    assert lines[-1].split(" | ")[column] == f"{mean:.4f} |"
+
+
 def test_class_scores_of_a_trained_study_arrive_in_mlflow(class_cv):
     """Of the parent over folds, of each fold by epoch; the test set has one class, so that its AUC is not defined."""
     client = MlflowClient(class_cv.shared["tracking_uri"])

@@ -31,7 +31,7 @@ def image(name, truth, *preds):
 NAMES = {1: ("coarse",), 2: ("coarse", "refined"), 3: ("unet", "step1", "step2")}
 
 
-def evaluate(folder, images):
+def evaluate(folder, images, **settings):
     """One image an iteration, as a real evaluator leaves them after decollating."""
 
     def step(engine, batch):
@@ -39,7 +39,7 @@ def evaluate(folder, images):
         return [batch[1]]
 
     engine = Engine(step)
-    CompareMasks(folder, NAMES[len(images[0][1]["pred"])]).attach(engine)
+    CompareMasks(folder, NAMES[len(images[0][1]["pred"])], **settings).attach(engine)
     engine.run(images)
     engine.run(images)  # a second validation starts from nothing
     return engine.state.metrics
@@ -221,6 +221,20 @@ def scores(coarse, refined):
 
 # Normals: nothing predicted, 20 px predicted by the coarse network only, 10 px by both.
 NORMALS = [image("a", 0, 0, 0), image("b", 0, 2, 0), image("c", 0, 1, 1)]
+
+
+@pytest.mark.parametrize("source", ["truth_box", "auto"])
+def test_what_is_asked_about_true_lesions_has_the_ellipse_beside_it(source, tmp_path, caplog):
+    """The ellipse in a box of 10 x 4 pixels has 32 of its 40: rows of 6, 10, 10 and 6."""
+    with caplog.at_level(logging.INFO):
+        metrics = evaluate(tmp_path, [image("a", 4, 2)], prompts=source)
+    (row,) = csv.DictReader((tmp_path / "per_image.csv").open())
+    assert row["prompts"] == source
+    if source == "auto":
+        assert "ellipse" not in row and "ellipse" not in metrics
+    else:
+        assert float(row["ellipse"]) == metrics["ellipse"] == pytest.approx(2 * 32 / (32 + 40))
+        assert "the ellipses in their boxes have a Dice of 0.8889" in caplog.text
 
 
 def test_normals_have_false_positives_in_place_of_dice(tmp_path, caplog):

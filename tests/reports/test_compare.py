@@ -91,6 +91,14 @@ def test_different_or_unknown_manifests_are_told(tmp_path: Path):
     assert "table.csv is not known" in compare(a, tmp_path / "lone" / "table.csv")["warnings"][0]
 
 
+def test_true_prompts_beside_none_are_told(tmp_path: Path):
+    rows = [row("a", 0.5), row("b", 0.6)]
+    asked = [{**one, "prompts": "truth_box", "ellipse": 0.9} for one in rows]
+    (warning,) = compare(cv(tmp_path / "1", rows), cv(tmp_path / "2", asked))["warnings"]
+    assert warning.startswith("asked about different lesions (nothing and truth_box)")
+    assert compare(cv(tmp_path / "3", asked), cv(tmp_path / "4", asked))["warnings"] == []
+
+
 def test_an_image_tested_by_one_and_trained_on_by_the_other_is_left_out(tmp_path: Path):
     moved = [row("a1", 0.5, 0.6, fold="test"), *SECOND[:2]]
     document = compare(cv(tmp_path / "a", FIRST), cv(tmp_path / "b", moved))

@@ -17,9 +17,11 @@ from ultrarefiner_monai.data.manifests.items import Item, masks_of
 from ultrarefiner_monai.data.predictions.index import PredictionIndex
 from ultrarefiner_monai.data.predictions.maps import read_map
 from ultrarefiner_monai.data.releases.roots import Root, resolve
+from ultrarefiner_monai.handlers.comparison import prompt_columns
 from ultrarefiner_monai.metrics.classes import class_columns, classes_of
 from ultrarefiner_monai.metrics.scores import (
     Row,
+    column,
     outputs_of,
     over_folds,
     score_prediction,
@@ -32,6 +34,7 @@ from ultrarefiner_monai.texts import markdown_cell
 
 TEST = "test"
 COLUMNS = ("dataset", "id", "image", "patient", "class", "fold", "phase")
+ELLIPSE = "ellipse"  # column of what is asked about true lesions
 HEAD = ("phase", "fold", "images")
 SHARES = {"worse_share": "worse", "better_share": "better"}  # names in the table
 
@@ -45,6 +48,7 @@ class Prediction:
     item: Item
     files: Mapping[str, Path]  # by output
     classes: Mapping[str, Path]  # by class that is told apart
+    prompts: str = ""  # which lesions the network was asked about
 
     def read(self, root: Root) -> tuple[Tensor, Tensor]:
         """Its maps (outputs, H, W), the baseline first, followed by those of the classes, and the truth (1, H, W).
@@ -85,7 +89,8 @@ def predictions(cv: CrossValidation, phase: str, fold: int | None) -> list[Predi
         return {name: resolve(cv.maps(phase, fold, name), files[item["id"]]) for name in names}
 
     items = (item for item in cv.manifest.items() if item["id"] in files)
-    return [Prediction(phase, fold, item, found(outputs, item), found(classes, item)) for item in items]
+    asked = cv.prompts_of(phase)
+    return [Prediction(phase, fold, item, found(outputs, item), found(classes, item), asked) for item in items]
 
 
 def score_row(prediction: Prediction, dataset: str, maps: Tensor, truth: Tensor) -> Row:
@@ -94,7 +99,8 @@ def score_row(prediction: Prediction, dataset: str, maps: Tensor, truth: Tensor)
     names = (item.get("dataset", dataset), *(item[key] for key in COLUMNS[1:5]), place, prediction.phase)
     channels = list(prediction.files), list(prediction.classes)
     scores = score_prediction(maps, truth, *channels, item["id"], item["class"], item.get("spacing"))
-    return dict(zip(COLUMNS, names, strict=True)) | scores | {"lesion_share": float(truth.double().mean())}
+    asked = prompt_columns(prediction.prompts, truth)
+    return dict(zip(COLUMNS, names, strict=True)) | scores | asked | {"lesion_share": float(truth.double().mean())}
 
 
 def summary(rows: Sequence[Row]) -> list[dict[str, Any]]:
@@ -104,7 +110,8 @@ def summary(rows: Sequence[Row]) -> list[dict[str, Any]]:
         of_phase = [row for row in rows if row["phase"] == phase]
         folds = sorted({row["fold"] for row in of_phase} - {TEST})
         by_fold = [_line(of_phase, phase, fold) for fold in folds]
-        over = over_folds(by_fold, columns_of(of_phase)) if by_fold else []
+        names = [*columns_of(of_phase), *(name for name in (ELLIPSE,) if name in of_phase[0])]
+        over = over_folds(by_fold, names) if by_fold else []
         lines += [*by_fold, *({"phase": phase, **line} for line in over), _line(of_phase, phase, TEST)]
     return lines
 
@@ -112,7 +119,8 @@ def summary(rows: Sequence[Row]) -> list[dict[str, Any]]:
 def _line(rows: Sequence[Row], phase: str, fold: int | str) -> dict[str, Any]:
     chosen = [row for row in rows if row["fold"] == fold]
     metrics = summarise_rows(chosen)
-    return {"phase": phase, "fold": fold, "images": len(chosen)} | {name: metrics[name] for name in columns_of(rows)}
+    line = {"phase": phase, "fold": fold, "images": len(chosen)} | {name: metrics[name] for name in columns_of(rows)}
+    return line | ({ELLIPSE: float(column(chosen, ELLIPSE).mean())} if ELLIPSE in rows[0] else {})
 
 
 def columns_of(rows: Sequence[Row]) -> list[str]:
@@ -134,6 +142,7 @@ def markdown(lines: Sequence[dict[str, Any]]) -> str:
     names = [f"{output}_{metric}" for output, metric in told_columns(lines)]
     names += [name for name in SHARES if any(name in line for line in lines)]
     names += told_class_columns(lines)
+    names += [name for name in (ELLIPSE,) if any(name in line for line in lines)]
     head = (*HEAD, *(SHARES.get(name, name) for name in names))
     table = [" | ".join(head).join(("| ", " |")), "|" + " --- |" * len(head)]
     for line in lines:

@@ -28,6 +28,7 @@ from ultrarefiner_monai.schemas import NAME, as_data, brief, fits, inside, objec
 from ultrarefiner_monai.systems import DEFAULT, System, find_system
 from ultrarefiner_monai.systems.classes import told_apart
 from ultrarefiner_monai.systems.keys import configuration, read_leniently, stage_values
+from ultrarefiner_monai.systems.system import PROMPT_SOURCE
 
 logger = logging.getLogger(__name__)
 
@@ -161,6 +162,13 @@ class CrossValidation:
         if not found.classes:
             return ()
         return told_apart(self.values[stage].get(found.classes, configuration(found, "train")[found.classes]))
+
+    def prompts_of(self, stage: str) -> str:
+        """Which lesions `stage` is asked about in validation and test; empty where it is asked nothing."""
+        found = self.system.stage(stage)
+        if not found.prompted:
+            return ""
+        return str(self.values[stage].get(PROMPT_SOURCE, configuration(found, "train")[PROMPT_SOURCE]))
 
     def maps(self, stage: str, fold: int | None, channel: str) -> Path:
         """Prediction folder of an output or class: a fold's validation items, or the test items (None)."""

@@ -99,26 +99,15 @@ class CompareMasks:
                 pred, truth, self.outputs, self.classes, name, item.get("class"), spacing, self.threshold
             )
             named = {key: str(item[key]) for key in ("dataset", "id", "patient", "class") if key in item}
-            row = named | scores | self._of_prompts(truth)
+            row = named | scores | prompt_columns(self.prompts, truth)
             self._scored.append((row, calibrate_image(pred[: len(self.outputs)], truth)))
-
-    def _of_prompts(self, truth: Tensor) -> Row:
-        """What a row says of the prompts of an image with this true mask (1, H, W)."""
-        if not self.prompts:
-            return {}
-        asked: Row = {"prompts": self.prompts}
-        return asked | {"ellipse": ellipse_dice(truth[0].cpu().numpy() > 0)} if self._asked_truth else asked
-
-    @property
-    def _asked_truth(self) -> bool:
-        return self.prompts.startswith("truth")
 
     def _summarise(self, engine: Engine) -> None:
         every = {row["id"]: (row, sums) for scored in gather(self._scored) for row, sums in scored}
         rows = [every[name][0] for name in sorted(every)]
         sums = np.sum([every[name][1] for name in sorted(every)], axis=0)
         metrics = summarise_rows(rows) | summarise_calibration(sums, self.outputs)
-        if self._asked_truth:
+        if rows and "ellipse" in rows[0]:
             metrics["ellipse"] = float(np.nanmean([row["ellipse"] for row in rows]))
         engine.state.metrics.update(metrics)
         if is_main():
@@ -126,6 +115,21 @@ class CompareMasks:
             write_rows(self.folder / PER_IMAGE, rows)
             diagrams = reliability_diagrams(sums, self.outputs, len(rows))
             write_json(self.folder / "reliability.json", diagrams, indent=2)
+
+
+def prompt_columns(source: str, truth: Tensor) -> Row:
+    """What a row says of the prompts that an image's masks come from, none where nothing was asked.
+
+    `prompts`, their source; where that is the truth `ellipse`, the Dice of the ellipses in the true boxes.
+
+    Args:
+        source: key `prompt_source`, or empty.
+        truth: the true mask (1, H, W).
+    """
+    if not source:
+        return {}
+    true = source.startswith("truth")
+    return {"prompts": source} | ({"ellipse": ellipse_dice(truth[0].cpu().numpy() > 0)} if true else {})
 
 
 def comparison_table(metrics: Mapping[str, float], images: int, unit: str = "px") -> str:

@@ -217,6 +217,12 @@ def _warnings(first: Side, second: Side, misplaced: int) -> list[str]:
             found.append(
                 f"the manifest of {side.name} is not known: whether both used the same split cannot be checked"
             )
+    asked = [{str(row.get("prompts", "")) for row in side.rows.values()} for side in (first, second)]
+    if asked[0] != asked[1] and any(source.startswith("truth") for source in asked[0] | asked[1]):
+        named = " and ".join(", ".join(source or "nothing" for source in sorted(sources)) for sources in asked)
+        found.append(
+            f"asked about different lesions ({named}): true prompts tell place and size, the comparison is not fair"
+        )
     if first.classes and second.classes and set(first.classes) != set(second.classes):
         told_by = " and ".join(", ".join(side.classes) for side in (first, second))
         found.append(f"different classes ({told_by}): their scores are not compared")

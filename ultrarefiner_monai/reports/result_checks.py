@@ -1,16 +1,19 @@
 """What a reader must know before believing a cross-validation: what is missing, replaced or wrong, and what was checked."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from ultrarefiner_monai.data.manifests.manifest import Manifest
 from ultrarefiner_monai.data.predictions.index import PredictionIndex
 from ultrarefiner_monai.errors import DataError, shown
+from ultrarefiner_monai.metrics.scores import Row
 from ultrarefiner_monai.reports.result_files import ResultFiles, RunFiles, in_words
 from ultrarefiner_monai.reports.result_scores import Scores
 from ultrarefiner_monai.reports.statistics import FEW_PATIENTS
-from ultrarefiner_monai.reports.tables import OUT_OF_FOLD, PLACES, TEST
+from ultrarefiner_monai.reports.tables import OUT_OF_FOLD, PLACES, TEST, stages_of
 from ultrarefiner_monai.systems import Stage
 
 SHOWN = 5  # ids named before a warning says how many more there are
@@ -44,6 +47,7 @@ def warnings_of(files: ResultFiles, scores: Scores) -> tuple[list[Warned], list[
     found += [Warned("missing", text) for text in _missing(files)]
     found += [] if manifest is None else [Warned("absent", text) for text in _absent(files, manifest, scores)]
     found += [Warned("excluded", text) for text in _excluded(files)]
+    found += [Warned("prompted", text) for text in prompted(scores.rows)]
     found += [Warned("note", files.told(text)) for text in (*files.notes, *scores.notes)]
     for place in PLACES:
         patients = len({row["patient"] for stage in scores.stages()[-1:] for row in scores.of(stage, place)})
@@ -52,6 +56,20 @@ def warnings_of(files: ResultFiles, scores: Scores) -> tuple[list[Warned], list[
     started = {run.stage for run in files.runs if run.params}
     starts = [own_start(stage) for stage in files.cv.system.stages if stage.starts and stage.name in started]
     return found, [] if manifest is None else [text for text in (*CHECKED, *starts) if text not in faults]
+
+
+def prompted(rows: Sequence[Row]) -> list[str]:
+    """What is to be known of scores of masks that were asked for with the true lesions, a sentence a stage."""
+    told = []
+    for stage in stages_of(rows):
+        asked = [row for row in rows if row["phase"] == stage and "ellipse" in row]
+        if asked:
+            ellipse = np.nanmean([row["ellipse"] for row in asked])
+            told.append(
+                f"{stage} was asked about the true lesions ({asked[0]['prompts']}), which tells it place and size: ellipses in "
+                f"their boxes have a Dice of {ellipse:.3f}, and its scores do not stand beside those of other systems"
+            )
+    return told
 
 
 def _faults(files: ResultFiles, manifest: Manifest) -> dict[str, list[str]]:

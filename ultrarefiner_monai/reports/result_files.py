@@ -20,6 +20,7 @@ from ultrarefiner_monai.files import json_or_empty, without_folders
 from ultrarefiner_monai.models.card import card_or_empty
 from ultrarefiner_monai.schemas import TEXT, object_of, or_null, without_code
 from ultrarefiner_monai.systems import find_stage, find_system
+from ultrarefiner_monai.systems.system import PROMPT_SOURCE
 from ultrarefiner_monai.tracking.metrics_file import read_epochs
 from ultrarefiner_monai.tracking.mlflow_run import RECORDED
 from ultrarefiner_monai.tracking.store import StoreError, open_store, without_credentials
@@ -144,7 +145,7 @@ def read_results(folder: str | Path, data_root: str | None = None, manifest: str
     config: Mapping[str, Any] = next((run.config for run in runs if run.config), {})
     shared = {"manifest": manifest or config.get("manifest")}
     place = data_root or config.get("data_root")
-    cv = CrossValidation(dataset, place, folder, shared=shared, settings=_classes(runs), system=system)
+    cv = CrossValidation(dataset, place, folder, shared=shared, settings=_decisive(runs), system=system)
     known, notes = _attempt(lambda: _same_manifest(cv, runs)) if manifest is None else (_same_manifest(cv, runs), [])
     if data_root is not None:
         root: Root | None = find_root(dataset, data_root)
@@ -187,13 +188,15 @@ def _runs(folder: Path, stage: str) -> list[RunFiles]:
     ]
 
 
-def _classes(runs: Sequence[RunFiles]) -> dict[str, dict[str, Any]]:
-    """The key of each stage that names the classes it tells apart, as its runs had it: maps lie in folders of those names."""
+def _decisive(runs: Sequence[RunFiles]) -> dict[str, dict[str, Any]]:
+    """Keys of each stage as its runs had them that decide what its maps are.
+
+    That are the classes it tells apart, in folders of whose names maps lie, and which lesions it was asked about.
+    """
     found: dict[str, dict[str, Any]] = {}
     for run in runs:
-        key = find_stage(run.stage)[1].classes
-        if key in run.config:
-            found.setdefault(run.stage, {key: run.config[key]})
+        keys = (find_stage(run.stage)[1].classes, PROMPT_SOURCE)
+        found.setdefault(run.stage, {key: run.config[key] for key in keys if key in run.config})
     return found
 
 

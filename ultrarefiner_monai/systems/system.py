@@ -12,6 +12,7 @@ from ultrarefiner_monai.systems.key import Key
 
 Fold = Literal["same", "all"]
 
+PROMPT_SOURCE = "prompt_source"  # configuration key: which lesions a network is asked about in validation and test
 PROMPT_MAPS = "prompt_maps"  # configuration key: a folder of any model's maps, as a cross-validation leaves them
 
 
@@ -65,7 +66,7 @@ class Stage:
     @property
     def own_keys(self) -> tuple[str, ...]:
         """Configuration keys that mean something to this stage alone."""
-        prompts = ("prompt_source", PROMPT_MAPS) if self.prompted else ()
+        prompts = (PROMPT_SOURCE, PROMPT_MAPS) if self.prompted else ()
         return (*self.settings, *self.weights, *self.starts, *self.feeds, *prompts)
 
     @property

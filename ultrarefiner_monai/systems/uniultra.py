@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from ultrarefiner_monai.systems.key import Key
 from ultrarefiner_monai.systems.sam_keys import CHECKPOINT, IMAGE_SIZE, VARIANT
-from ultrarefiner_monai.systems.system import PROMPT_MAPS, Stage, System
+from ultrarefiner_monai.systems.system import PROMPT_MAPS, PROMPT_SOURCE, Stage, System
 
 SAMS = ("large", "base_plus", "small", "tiny", "mini", "lite_medsam")
 KEYS = (
@@ -26,7 +26,7 @@ KEYS = (
         choices=("used", "all_outside"),
     ),
     Key(
-        "prompt_source",
+        PROMPT_SOURCE,
         "choice",
         "lesions that are asked about in validation and test: the true ones by a box, a box moved by up to 10 % of its side, or "
         "a point; those of `prompt_maps`, by a box",

@@ -1,0 +1,63 @@
+"""A stage that is asked about lesions: its evaluations by prompt source, and requests that ask about nothing."""
+
+import pytest
+
+from ultrarefiner_monai.cross_validation.tasks import run_bundle
+from ultrarefiner_monai.metrics.scores_file import read_rows
+
+
+@pytest.fixture
+def keys(prompted_cv, small_release):
+    """Keys of an evaluation of the first fold's model."""
+    settings = {**prompted_cv.settings["adapt"], **small_release, "output_dir": str(prompted_cv.folder("adapt", 0))}
+    return settings | {"tracking_uri": prompted_cv.shared["tracking_uri"], "overwrite": True}
+
+
+def evaluate(keys, **asked):
+    done = run_bundle("uniultra", "evaluate", **keys, **asked)
+    return done.parser.get_parsed_content("validate#evaluator").state.metrics
+
+
+def test_each_prompt_source_has_scores_of_its_own(keys, prompted_cv, small_cv):
+    """Another stage's maps of several outputs are those of its last one."""
+    folder = prompted_cv.folder("adapt", 0)
+    metrics = evaluate(keys, prompt_source="truth_box")
+    rows = read_rows(folder / "test_truth_box" / "per_image.csv")
+    assert {row["prompts"] for row in rows} == {"truth_box"} and all(0.5 < row["ellipse"] < 1 for row in rows)
+    assert metrics["ellipse"] == pytest.approx(sum(row["ellipse"] for row in rows) / len(rows))
+    automatic = evaluate(keys, prompt_source="auto", prompt_maps=str(small_cv.out / "phase3"))
+    rows = read_rows(folder / "test_auto" / "per_image.csv")
+    assert {row["prompts"] for row in rows} == {"auto"} and "ellipse" not in automatic
+
+
+def test_moved_boxes_are_the_same_whatever_the_batch(keys, prompted_cv):
+    scores = [
+        [row["mask_dice"] for row in read_rows(prompted_cv.folder("adapt", 0) / "val_truth_box_10" / "per_image.csv")]
+        for size in (1, 4)
+        if evaluate({**keys, "batch_size": size}, split="val")
+    ]
+    assert scores[0] == pytest.approx(scores[1], abs=0.02, nan_ok=True)  # bf16
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"prompt_source": "auto"}, "'auto' asks about the lesions of maps, --prompt_source auto --prompt_maps FOLDER"),
+        ({"prompt_maps": "maps"}, "prompt_source truth_box_10 with prompt_maps maps: 'auto' asks"),
+        ({"prompt_source": "truth"}, "prompt_source: expected"),
+        ({"prompt_source": "auto", "prompt_maps": "nowhere"}, "nowhere"),
+        ({"image_size": 66, "prompt_source": "truth_box"}, "image_size 66: expected a positive multiple of 4"),
+        ({"variant": "tiny", "image_size": 48}, "image_size 48: expected a positive multiple of 32"),
+    ],
+)
+def test_a_request_that_asks_about_nothing_is_refused_in_one_line(asked, message, keys):
+    with pytest.raises(SystemExit, match=message):
+        evaluate({**keys, **asked})
+
+
+def test_single_images_need_the_verb_predict(keys, picture):
+    asked = {"images": str(picture), "variant": "lite_medsam", "image_size": 64}
+    with pytest.raises(
+        SystemExit, match="of single images use 'ultrarefiner predict' with --boxes FILE, --points FILE"
+    ):
+        run_bundle("uniultra", "inference", checkpoint=f"{keys['output_dir']}/model.pt", **asked)

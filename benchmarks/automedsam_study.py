@@ -29,7 +29,7 @@ Row = dict[str, Any]
 
 def rows_of(name: str, rows: Iterable[Row], output: str) -> list[Row]:
     """Names and scores of one output, as `method`'s rows."""
-    kept = ("id", "patient", "class", "fold")
+    kept = ("image", "patient", "class", "fold")
     return [
         {"method": name, **{key: row[key] for key in kept}}
         | {metric: row[f"{output}_{metric}"] for metric in ("dice", "hd95")}
@@ -41,7 +41,9 @@ def table(rows: Sequence[Row], methods: Sequence[str]) -> list[str]:
     """Dice and HD95 of each method over the folds and on the test images, and its change against the first."""
     lines = ["| method | images | Dice | HD95 (px) | against " + methods[0] + " | p |", "| --- " * 6 + "|"]
     for place, belongs in PLACES.items():
-        by_method = {name: {r["id"]: r for r in rows if r["method"] == name and belongs(r["fold"])} for name in methods}
+        by_method = {
+            name: {r["image"]: r for r in rows if r["method"] == name and belongs(r["fold"])} for name in methods
+        }
         shared = sorted(set.intersection(*(set(found) for found in by_method.values())))
         patients = [by_method[methods[0]][name]["patient"] for name in shared]
         first = np.array([by_method[methods[0]][name]["dice"] for name in shared])
@@ -65,9 +67,9 @@ def missed(rows: Sequence[Row], methods: Sequence[str]) -> list[str]:
     coarse = [row for row in rows if row["method"] == "phase 1" and row["dice"] < MISSED]
     lines = [f"| method | missed by phase 1 | Dice >= {MISSED} | Dice >= {FOUND} | mean Dice |", "| --- " * 5 + "|"]
     for place, belongs in PLACES.items():
-        names = {row["id"] for row in coarse if belongs(row["fold"])}
+        names = {row["image"] for row in coarse if belongs(row["fold"])}
         for method in methods:
-            dice = np.array([r["dice"] for r in rows if r["method"] == method and r["id"] in names])
+            dice = np.array([r["dice"] for r in rows if r["method"] == method and r["image"] in names])
             counts = (
                 f"{(dice >= MISSED).sum()} | {(dice >= FOUND).sum()} | {dice.mean() if len(dice) else float('nan'):.3f}"
             )

@@ -158,3 +158,17 @@ def test_learning_all_classes_does_not_collapse():
         found = network.eval()(images, return_parts=True).lesion > 0
     dice = 2 * (found & (target > 0)).sum((1, 2, 3)) / (found.sum((1, 2, 3)) + (target > 0).sum((1, 2, 3)))
     assert dice.mean() > 0.5
+
+
+def test_a_tuned_image_encoder_learns_and_keeps_the_statistics_of_its_norms():
+    sam = build_sam("lite_medsam", 64)
+    network = AutoMedSam(sam, freeze_image_encoder=False).train()
+    before = {name: buffer.clone() for name, buffer in sam.image_encoder.named_buffers()}
+    optimizer = torch.optim.SGD(network.parameters(), 1e-3)
+    for _ in range(2):  # in the first step the prompts, whose last layers are zero, tell the encoder nothing
+        optimizer.zero_grad()
+        network(torch.rand(2, 1, 64, 64)).square().mean().backward()
+        optimizer.step()
+    assert all(p.grad is not None and p.grad.any() for p in sam.image_encoder.neck.parameters())
+    assert any("running_mean" in name for name in before)
+    assert all(torch.equal(buffer, before[name]) for name, buffer in sam.image_encoder.named_buffers())

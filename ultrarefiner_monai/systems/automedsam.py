@@ -9,6 +9,12 @@ KEYS = (
     IMAGE_SIZE,
     CHECKPOINT,
     LORA_RANK,
+    Key(
+        "encoder",
+        "choice",
+        "SAM's image encoder: as it is (or with LoRA), or tuned at `decoder_rate`, its embeddings not cached",
+        choices=("frozen", "tuned"),
+    ),
     Key("classes", "classes", "all as one, or the classes of the manifest that are told apart"),
     Key(
         "class_mode",

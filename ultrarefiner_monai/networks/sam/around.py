@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 if TYPE_CHECKING:
     from ultrarefiner_monai.networks.sam import Sam
@@ -15,7 +16,7 @@ class AroundSam(nn.Module):
     """A network that holds a Segment Anything model.
 
     A frozen image encoder has no trainable weights but LoRA's and adapters', stays in eval mode in `train()` and builds no
-    graph unless those need it.
+    graph unless those need it. In one that is tuned BatchNorms keep the statistics that they came with: batches are small.
 
     Args:
         sam: the Segment Anything model.
@@ -32,10 +33,13 @@ class AroundSam(nn.Module):
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Self:
-        """Set the training mode; a frozen image encoder stays in eval mode (dropout and BatchNorm would drift)."""
+        """Set the training mode; a frozen image encoder, and BatchNorm in a tuned one, stay in eval mode."""
         super().train(mode)
         if self.freeze_image_encoder:
             self.sam.image_encoder.eval()
+        for module in self.sam.image_encoder.modules():
+            if isinstance(module, _BatchNorm):
+                module.eval()
         return self
 
     def embed(self, image: Tensor) -> Any:

@@ -29,6 +29,7 @@ SLOW = {
     "python -m monai.bundle run --config_file bundles/phase3/configs/train.json",
     "ultrarefiner cv BUSBRA --data_root data/BUSBRA --settings docs/examples/two_cores.json",
     "ultrarefiner quickstart --system automedsam --out runs/quickstart_automedsam",
+    "ultrarefiner quickstart --system uniultra --out runs/quickstart_uniultra",
     "ultrarefiner report runs/BUSBRA --out BUSBRA.html",  # of the cross-validation that the command before it has made
 }
 

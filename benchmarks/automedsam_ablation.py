@@ -2,9 +2,8 @@
 
     OMP_NUM_THREADS=1 python benchmarks/automedsam_ablation.py RELEASE OUT [VARIANT ...] [--fold 3] [--image_size 128]
 
-A variant that is done is left out, one that was interrupted goes on. "all" is the system as it is. "random_class" asks each
-image in training for one class at random, with an empty mask as the answer where it is the wrong one. Validation images alone
-are scored. The table goes to OUT/ablation.csv.
+"all" is the system as it is. "random_class" asks each image in training for one class at random, with an empty mask as the
+answer where it is the wrong one. Validation images alone are scored. The table goes to OUT/ablation.csv.
 """
 
 import argparse
@@ -12,14 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from ablation import train_and_score, write_table
 from torch import Tensor
 
-from ultrarefiner_monai.cross_validation.tasks import run_bundle
-from ultrarefiner_monai.files import read_json, write_atomically, write_json
 from ultrarefiner_monai.losses import ClassMaskLoss
 from ultrarefiner_monai.networks import AutoMedSam
 from ultrarefiner_monai.networks.automedsam import ClassMasks
-from ultrarefiner_monai.texts import csv_text
 
 WITH_DECODER, EPOCHS = 6, 20  # the first 14 are of the prompts alone
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -36,6 +33,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no_prompts_first": {"prompt_share": 0.0, "epochs": WITH_DECODER},
     "stride_2": {"stride": 2},
     "one_view": {"views": 1},
+    "tuned_encoder": {"encoder": "tuned", "prompt_share": 0.0, "epochs": WITH_DECODER, "views": 1000},
     "random_class": {
         "network_def#_target_": "automedsam_ablation.RandomClass",
         "loss#_target_": "automedsam_ablation.RandomClassLoss",
@@ -68,19 +66,6 @@ class RandomClassLoss(ClassMaskLoss):
         return super().forward(parts, (target == parts.iou[:, 1].view(-1, 1, 1, 1)).float())
 
 
-def scores(variant: str, out: Path, keys: dict[str, Any]) -> dict[str, float]:
-    """Train a variant, or go on with it, and score its best epoch on the validation images."""
-    done = out / f"{variant}.json"
-    if not done.is_file():
-        folder = {"output_dir": str(out / variant), "tracking_uri": f"sqlite:///{out / variant}.db"}
-        own = {**keys, **folder, "log_model": False, **VARIANTS[variant]}
-        run_bundle("automedsam", "train", **own, resume=(out / variant).is_dir())
-        run_bundle("automedsam", "evaluate", **own, split="val", overwrite=True)
-        metrics = read_json(out / variant / "val" / "metrics.json", dict, "run it again")["metrics"]
-        write_json(done, {name: entry["value"] for name, entry in metrics.items()})
-    return read_json(done, dict, "remove it")
-
-
 def main() -> None:
     """Do the variants in turn, and write the table of all that are done."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -92,17 +77,12 @@ def main() -> None:
     asked = parser.parse_args()
     keys = {"dataset": "BUSBRA", "data_root": asked.release, "allow_missing": True, "classes": "benign+malignant"}
     keys |= {"variant": "lite_medsam", "batch_size": 8, "fold": asked.fold, "epochs": EPOCHS, "views": 10}
-    keys |= {"prompt_share": 1 - WITH_DECODER / EPOCHS}
-    keys |= {"image_size": asked.image_size}
-    asked.out.mkdir(parents=True, exist_ok=True)
+    keys |= {"prompt_share": 1 - WITH_DECODER / EPOCHS, "image_size": asked.image_size}
+    out = asked.out.resolve()
+    out.mkdir(parents=True, exist_ok=True)
     for variant in asked.variants or VARIANTS:
-        scores(variant, asked.out.resolve(), keys)
-    rows = [
-        {"variant": variant, **{name: found.get(name) for name in COLUMNS}}
-        for variant in VARIANTS
-        if (asked.out / f"{variant}.json").is_file() and (found := scores(variant, asked.out, keys))
-    ]
-    write_atomically(asked.out / "ablation.csv", csv_text(rows, ["variant", *COLUMNS]).encode())
+        train_and_score("automedsam", variant, {**keys, **VARIANTS[variant]}, out, {"": {}}, {"": "val"})
+    write_table(out, VARIANTS, COLUMNS)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,53 @@
+"""What choices of a training are worth: variants of one fold, trained and scored on its validation images, as a table.
+
+A variant that is done is left out when a script runs again, one that was interrupted goes on; several processes can do
+different variants in one folder.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ultrarefiner_monai.cross_validation.tasks import run_bundle
+from ultrarefiner_monai.files import read_json, write_atomically, write_json
+from ultrarefiner_monai.texts import csv_text
+
+Keys = Mapping[str, Any]
+
+
+def train_and_score(
+    bundle: str, name: str, keys: Keys, out: Path, ways: Mapping[str, Keys], folders: Mapping[str, str]
+) -> None:
+    """Train a variant into `out/name`, and write the scores of its best epoch to `out/name.json`, by way of asking.
+
+    Args:
+        bundle: folder below `bundles/`.
+        name: of the variant.
+        keys: of its configuration.
+        out: folder of the study.
+        ways: name -> further keys of an evaluation.
+        folders: name -> folder of the evaluation's scores in the training's own.
+    """
+    done = out / f"{name}.json"
+    if done.is_file():
+        return
+    places = {"output_dir": str(out / name), "tracking_uri": f"sqlite:///{out / name}.db"}
+    own = {**keys, **places, "log_model": False}
+    run_bundle(bundle, "train", **own, resume=(out / name).is_dir())
+    scores = {}
+    for way, more in ways.items():
+        run_bundle(bundle, "evaluate", **{**own, **more}, split="val", overwrite=True)
+        found = read_json(out / name / folders[way] / "metrics.json", dict, "run it again")["metrics"]
+        scores[way] = {metric: entry["value"] for metric, entry in found.items()}
+    write_json(done, scores)
+
+
+def write_table(out: Path, variants: Iterable[str], columns: Sequence[str]) -> None:
+    """Write `out/ablation.csv`: a row a variant and way of asking, of the variants that are done."""
+    rows = [
+        {"variant": name, "asked": way, **{column: scores.get(column) for column in columns}}
+        for name in variants
+        if (out / f"{name}.json").is_file()
+        for way, scores in read_json(out / f"{name}.json", dict, "remove it").items()
+    ]
+    write_atomically(out / "ablation.csv", csv_text(rows, ["variant", "asked", *columns]).encode())

@@ -7,7 +7,7 @@ import sys
 import pytest
 from command_line import options
 
-from ultrarefiner_monai.bundle.paths import BUNDLES
+from ultrarefiner_monai.cross_validation.tasks import config_files
 from ultrarefiner_monai.systems import all_stages, find_stage
 from ultrarefiner_monai.systems.keys import configuration
 
@@ -23,8 +23,8 @@ def test_weights_of_losses_that_are_learned_are_the_same_in_all_processes(stage)
 @pytest.mark.slow
 @pytest.mark.parametrize("phase", all_stages())
 def test_two_processes_train(phase, cv_of, small_release, tmp_path):
-    configs = [str(BUNDLES / phase / "configs" / f"{name}.json") for name in ("train", "multi_gpu_train")]
     cv, stage = cv_of(phase), find_stage(phase)[1]
+    configs = config_files(stage.bundle, *stage.configs, "multi_gpu_train")
     keys = {**small_release, **cv.settings[phase], "batch_size": 2}
     keys |= {"output_dir": str(tmp_path / "out"), "tracking_uri": f"sqlite:///{tmp_path}/m.db"}
     keys |= {key: str(cv.out / name) for key, name in stage.feeds.items()}
@@ -34,7 +34,7 @@ def test_two_processes_train(phase, cv_of, small_release, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
     if phase == "phase1":  # and one goes on alone, with twice the iterations an epoch
-        config = str(BUNDLES / phase / "configs" / "train.json")
+        (config,) = config_files(stage.bundle, "train")
         command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", config]
         command += options(keys | {"epochs": 2, "resume": "true"})
         alone = subprocess.run(command, capture_output=True, text=True, timeout=300)

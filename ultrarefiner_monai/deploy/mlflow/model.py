@@ -47,10 +47,11 @@ class SegmentationModel(PythonModel):
     """Images in, masks out: a table with a column `image` of PNG or JPEG files as base64 text.
 
     A stage that another one feeds, such as phase 2, needs a column `coarse` too: the probability map that it refines, or of one
-    that is asked about lesions the map that shows them, as a grey PNG of the image's size (with 16 bits 65535 is 1). The answer has a line an image: `mask`, a PNG (0 and 255) and
-    `probability`, a 16-bit PNG (65535 is 1), both as base64 text at the image's own size, `lesion_pixels`, and of a model that
-    tells classes apart `class` and `class_probability` of the image. The parameter `threshold` is the probability from which a
-    pixel is lesion.
+    that is asked about lesions the map that shows them, as a grey PNG of the image's size (with 16 bits 65535 is 1).
+
+    The answer has a line an image: `mask`, a PNG (0 and 255) and `probability`, a 16-bit PNG (65535 is 1), both as base64 text
+    at the image's own size, `lesion_pixels`, and of a model that tells classes apart `class` and `class_probability` of the
+    image. The parameter `threshold` is the probability from which a pixel is lesion.
     """
 
     def load_context(self, context: Any) -> None:

@@ -102,13 +102,13 @@ def test_a_training_can_leave_the_model_out(training, store, tmp_path):
     assert not store.search_logged_models(["1"], filter_string=f"source_run_id = '{run_id}'")
 
 
-@pytest.mark.parametrize("phase", ["phase2", "phase3"])
+@pytest.mark.parametrize("phase", ["phase2", "phase3", "adapt"])
 def test_the_example_of_every_phase_is_understood_by_its_model(phase, make_model, tmp_path):
     path, _ = make_model(phase)
     save(path, tmp_path / "saved")
     model = mlflow.pyfunc.load_model(str(tmp_path / "saved"))
     example = model.metadata.load_input_example(str(tmp_path / "saved"))
-    assert list(example) == (["image", "coarse"] if phase == "phase2" else ["image"])
+    assert list(example) == (["image"] if phase == "phase3" else ["image", "coarse"])
     (answer,) = model.predict(example).to_dict("records")
     assert pixels(answer["mask"]).shape == pixels(example["image"][0]).shape
 

@@ -16,6 +16,7 @@ from ultrarefiner_monai.networks.adapters import (
     tiny_vit_places,
 )
 from ultrarefiner_monai.networks.export_parts import Part, made_samples
+from ultrarefiner_monai.networks.prompts import mask_logits
 from ultrarefiner_monai.networks.prompts.lesions import LesionPrompts, lesion_prompts, merge_masks
 from ultrarefiner_monai.networks.sam import Sam, build_sam
 from ultrarefiner_monai.networks.sam.around import AroundSam
@@ -140,6 +141,7 @@ class UniUltra(AroundSam):
             prompts: all or some of theirs.
         """
         asked = {name: getattr(prompts, name) for name in ("points", "labels", "boxes")}
+        asked["masks"] = None if prompts.masks is None else mask_logits(prompts.masks)
         if isinstance(features, Tensor):
             return self.sam.decode(features[prompts.image], **asked, tokens=SINGLE)
         found = self.sam.decode(features, **asked, image=prompts.image)

@@ -16,7 +16,7 @@ from scipy.ndimage import distance_transform_edt, label
 from ultrarefiner_monai.deploy.monailabel.labels import read_label
 from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.networks.prompts.components import EIGHT, component_boxes
-from ultrarefiner_monai.networks.prompts.corrections import with_clicks, within_box
+from ultrarefiner_monai.networks.prompts.corrections import LESION, with_clicks, within_box
 from ultrarefiner_monai.networks.prompts.lesions import NO_POINT, LesionPrompts
 from ultrarefiner_monai.systems.key import Key
 
@@ -161,11 +161,11 @@ def asked_lesions(points: np.ndarray, labels: np.ndarray, box: np.ndarray | None
         box: (4,) or None.
         mask: probability, blank if nothing is known.
     """
-    if not (mask >= 0.5).any():
+    if not (mask >= LESION).any() and (box is not None or labels.any()):
         return one_prompt(points, labels, box)
     if box is not None:
         mask = within_box(mask, box)
-    parts, count = label(with_clicks(mask, points, labels) >= 0.5, EIGHT)
+    parts, count = label(with_clicks(mask, points, labels) >= LESION, EIGHT)
     mine = np.isin(parts, _touched(parts, points, labels)) & (parts > 0) if box is None else parts > 0
     others = [parts == number for number in range(1, count + 1) if not (mine & (parts == number)).any()]
     lesions = [part for part in (mine, *others) if part.any()]
@@ -188,7 +188,7 @@ def asked_lesions(points: np.ndarray, labels: np.ndarray, box: np.ndarray | None
 
 
 def _touched(parts: np.ndarray, points: np.ndarray, labels: np.ndarray) -> list[int]:
-    """Numbers in `parts` (H, W), 0 for none, of what clicks on lesion touch; without any, of what is nearest to the first click."""
+    """Numbers in `parts` (H, W), 0 for none, that clicks on lesion touch; without any, of what is nearest to the first click."""
     columns, rows = points.round().astype(int).T
     found = [int(number) for number in parts[rows, columns][labels == 1] if number]
     if found or not parts.any():

@@ -20,8 +20,8 @@ SLACK = 0.1  # share of a box' sides by which it may be too small
 def click_discs(mask: np.ndarray, points: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """What clicks say of the pixels of `mask` (H, W) bool: int8 (H, W), 1 lesion, 0 background, -1 nothing.
 
-    A click speaks for the disc around it that touches the mask's outline, for its pixel at least: where it contradicts the mask
-    the outline moves past it, where it agrees nothing changes. Of two clicks the nearer one speaks for a pixel.
+    A click speaks for the disc around it that ends at the mask's outline: where it contradicts the mask the outline moves past it,
+    where it agrees nothing changes. Of two clicks the nearer one speaks for a pixel.
 
     Args:
         mask: see above; without lesion, or full of it, discs have the largest radius.
@@ -29,7 +29,7 @@ def click_discs(mask: np.ndarray, points: np.ndarray, labels: np.ndarray) -> np.
         labels: (N,): 1 lesion, 0 background, -1 no click.
     """
     rows, columns = np.ogrid[: mask.shape[0], : mask.shape[1]]
-    most = REACH * max(mask.shape)
+    most = max(1.0, REACH * max(mask.shape))
     depth = np.full(mask.shape, most)
     if 0 < mask.sum() < mask.size:
         depth = np.where(mask, distance_transform_edt(mask), distance_transform_edt(~mask)).clip(max=most)
@@ -37,7 +37,7 @@ def click_discs(mask: np.ndarray, points: np.ndarray, labels: np.ndarray) -> np.
     last = np.array(mask.shape[::-1]) - 1
     for (x, y), label in zip(points.round().clip(0, last).astype(int), labels, strict=True):
         distance = np.hypot(rows - y, columns - x)
-        mine = (distance <= max(depth[y, x], 0.5)) & (distance < nearest) & (label >= 0)
+        mine = (distance < depth[y, x]) & (distance < nearest) & (label >= 0)
         said[mine], nearest[mine] = label, distance[mine]
     return said
 

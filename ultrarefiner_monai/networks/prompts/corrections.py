@@ -20,8 +20,8 @@ SLACK = 0.1  # share of a box' sides by which it may be too small
 def click_discs(mask: np.ndarray, points: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """What clicks say of the pixels of `mask` (H, W) bool: int8 (H, W), 1 lesion, 0 background, -1 nothing.
 
-    A click speaks for the disc around it that ends at the mask's outline: where it contradicts the mask the outline moves past it,
-    where it agrees nothing changes. Of two clicks the nearer one speaks for a pixel.
+    A click speaks for the disc around it that ends at the mask's outline: where it contradicts the mask the outline moves past
+    it, where it agrees nothing changes. Of two clicks the nearer one speaks for a pixel.
 
     Args:
         mask: see above; without lesion, or full of it, discs have the largest radius.

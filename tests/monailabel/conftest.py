@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import requests
-from label_server import CLASSES, Server, until
+from label_server import ASKED, CLASSES, Server, until
 from PIL import Image
 from untrained import save_untrained
 
@@ -59,7 +59,8 @@ def server(models, classes_model, tmp_path_factory):
     for phase, model in models.items():
         export_monailabel(model, root / "apps", coarse=models["phase1"] if phase in FED else None)
     export_monailabel(classes_model, root / "apps", name=CLASSES)
-    models = models | {CLASSES: classes_model}
+    export_monailabel(models["adapt"], root / "apps", name=ASKED)
+    models = models | {CLASSES: classes_model, ASKED: models["adapt"]}
     app, pictures = root / "apps" / "monaibundle", root / "phantom" / "images"
     for path, suffix in zip(sorted(pictures.iterdir())[-len(KINDS) :], KINDS, strict=True):
         Image.open(path).save(path.with_suffix(suffix), quality=95)

@@ -83,9 +83,10 @@ class Segmenter:
         Raises:
             DataError: map and prompts are missing, not expected, or the map is of another size than the image.
         """
-        asked_of = self.stage.prompted and prompts is not None
-        unexpected = prompts is not None and not self.stage.clickable
-        if unexpected or (coarse is not None) + asked_of != self.stage.reads_map:
+        if prompts is not None and not self.stage.clickable:
+            raise DataError(f"{self.stage.name}: takes no prompts; leave clicks and boxes out")
+        in_place_of_map = self.stage.prompted and prompts is not None
+        if (coarse is not None) + in_place_of_map != self.stage.reads_map:
             raise DataError(f"{self.stage.name}: expected {self._expected} beside the image")
         if coarse is not None and coarse.shape != grey.shape:
             raise DataError(f"coarse map: expected the image's size {grey.shape}, found {coarse.shape}")

@@ -3,7 +3,6 @@
 Coordinates are (x, y) in pixels of the picture as it is displayed, the centre of the first being (0, 0).
 """
 
-import math
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +20,7 @@ from ultrarefiner_monai.networks.prompts.lesions import NO_POINT, LesionPrompts
 from ultrarefiner_monai.systems.key import Key
 
 MOST = 100  # clicks of a kind
+FARTHEST = 1_000_000  # pixel; no picture is larger
 SIGNS = {"foreground": 1, "background": 0}  # a click's label
 BOX = "roi"
 
@@ -60,9 +60,12 @@ class Box(Key):
 
 
 def _numbers(value: Any, lengths: tuple[int, ...]) -> bool:
-    """Whether it is a list of so many finite numbers."""
-    numbers = isinstance(value, list) and len(value) in lengths and all(type(one) in (int, float) for one in value)
-    return numbers and all(map(math.isfinite, value))
+    """Whether it is a list of so many numbers that can be pixels; NaN is none."""
+    return (
+        isinstance(value, list)
+        and len(value) in lengths
+        and all(type(one) in (int, float) and abs(one) <= FARTHEST for one in value)
+    )
 
 
 KEYS = (

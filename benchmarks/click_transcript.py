@@ -61,13 +61,15 @@ class App:
 
     def __init__(self, bundle: Path) -> None:
         self.network = load_segmenter(bundle / MODEL, device="cpu").network
-        self.before = preprocessing(bundle)
+        self.before = preprocessing(bundle).transforms
         self.inferer = AdjustedInferer(bundle, {})
         self.after = MaskForClientd("pred", stage_of(bundle).outputs, classes_of(bundle))
 
     def __call__(self, request: dict) -> np.ndarray:
         """The mask (H, W) bool that answers a request."""
-        item = self.before(request)
+        item = request
+        for transform in self.before:
+            item = transform(item)
         with torch.no_grad():
             item["pred"] = self.inferer(item["image"][None], self.network)[0]
         return self.after(item)["pred"].T.astype(bool)

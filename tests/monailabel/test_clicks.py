@@ -2,11 +2,13 @@
 
 import json
 import shutil
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.ndimage import distance_transform_edt
 
 from ultrarefiner_monai.data.images import read_grey
 from ultrarefiner_monai.deploy.monailabel.clicks import asked_lesions
@@ -14,6 +16,7 @@ from ultrarefiner_monai.deploy.monailabel.parts import (
     MODEL,
     AdjustedInferer,
     MaskForClientd,
+    card_of,
     preprocessing,
     stage_of,
 )
@@ -42,9 +45,17 @@ def served(models, tmp_path_factory):
     return folder
 
 
+class Answer(NamedTuple):
+    """The mask (H, W) that a client gets, what is told with it, and the network's logits (outputs, S, S)."""
+
+    mask: np.ndarray
+    told: dict
+    logits: torch.Tensor
+
+
 @pytest.fixture(scope="module")
 def ask(served, picture):
-    """The answer to a request: the mask (H, W) and what is told with it, by the transforms of the exported configurations."""
+    """The answer to a request, by the transforms of the exported configurations."""
     networks = {
         phase: load_segmenter(served / phase / MODEL, device="cpu").network for phase in ("phase2", "phase3", "adapt")
     }
@@ -54,13 +65,21 @@ def ask(served, picture):
         if label is not None:
             Image.fromarray(label.astype(np.uint8)).save(picture.with_name("label.png"))
             request["label"] = str(picture.with_name("label.png"))
-        item = preprocessing(bundle)({"image": str(picture), **request})
+        asked = checked(request, click_keys(card_of(bundle)), own={"label"})
+        item = prepared(bundle, image=str(picture), **asked)
         with torch.no_grad():
-            item["pred"] = AdjustedInferer(bundle, {})(item["image"][None], networks[phase])[0]
+            logits = item["pred"] = AdjustedInferer(bundle, {})(item["image"][None], networks[phase])[0]
         item = MaskForClientd("pred", stage_of(bundle).outputs)(item)
-        return item["pred"].T.astype(bool), item["result"]
+        return Answer(item["pred"].T.astype(bool), item["result"], logits)
 
     return answer
+
+
+def prepared(bundle, **request):
+    """A request after the transforms, called one after the other as the server does, which lets errors through."""
+    for transform in preprocessing(bundle).transforms:
+        request = transform(request)
+    return request
 
 
 def rectangles(*corners):
@@ -151,16 +170,16 @@ def test_models_that_clicks_change_nothing_of_know_none(phase, models):
 @pytest.mark.parametrize("phase", ["phase3", "adapt"])
 def test_what_lies_outside_of_the_picture_is_refused(phase, request_, served, picture):
     with pytest.raises(DataError, match="lies outside of the picture, which has 96x60 pixels"):
-        preprocessing(served / phase)({"image": str(picture), **request_})
+        prepared(served / phase, image=str(picture), **request_)
 
 
 def test_a_model_that_is_asked_about_lesions_asks_for_a_click(served, picture):
     with pytest.raises(
         DataError, match=r"click on one .'foreground'., draw a box .* or export the model with --coarse MODEL"
     ):
-        preprocessing(served / "adapt")({"image": str(picture), "foreground": [], "roi": []})
+        prepared(served / "adapt", image=str(picture), foreground=[], roi=[])
     with pytest.raises(DataError, match=r"a background click corrects a mask, and there is none"):
-        preprocessing(served / "adapt")({"image": str(picture), "background": [[5, 5]]})
+        prepared(served / "adapt", image=str(picture), background=[[5, 5]])
 
 
 def points(*clicks):
@@ -202,52 +221,48 @@ def test_a_box_says_which_lesion_is_meant_and_how_large_it_is():
 @pytest.mark.parametrize("phase", ["phase2", "phase3", "adapt"])
 def test_a_background_click_removes_pixels_around_it_and_a_foreground_click_adds_some(phase, ask):
     before = rectangles((20, 15, 60, 45))
-    usual, told = ask(phase, label=before, foreground=[[40, 30]])
+    usual, told, _ = ask(phase, label=before, foreground=[[40, 30]])
     assert told["prompts"] == ["label", "clicks"] and usual[30, 40]
-    outside, inside = farthest(~usual), farthest(usual)
-    more, _ = ask(phase, label=before, foreground=[[40, 30], outside])
-    less, _ = ask(phase, label=before, foreground=[[40, 30]], background=[inside])
-    assert around(more, outside).all() and not around(less, inside).any()
-    assert not around(usual, outside).any() and around(usual, inside).all()
+    outside, inside = deepest(~usual), deepest(usual)
+    more = ask(phase, label=before, foreground=[[40, 30], outside]).mask
+    less = ask(phase, label=before, foreground=[[40, 30]], background=[inside]).mask
+    reach = 0 if phase == "adapt" else 1  # the mask of a network that has learnt nothing is full of holes
+    assert around(more, outside, reach).all() and not around(less, inside, reach).any()
+    assert not around(usual, outside, reach).any() and around(usual, inside, reach).all()
 
 
-def farthest(part):
+def deepest(part):
     """The place in `part` that is deepest inside it, as [x, y]; not that of the click which is there already."""
-    from scipy.ndimage import distance_transform_edt
-
     depth = distance_transform_edt(np.pad(part, 1))[1:-1, 1:-1]
     depth[24:37, 34:47] = 0
     row, column = np.unravel_index(depth.argmax(), depth.shape)
     return [int(column), int(row)]
 
 
-def around(mask, place):
+def around(mask, place, reach):
     x, y = place
-    return mask[max(0, y - 1) : y + 2, max(0, x - 1) : x + 2]
+    return mask[max(0, y - reach) : y + reach + 1, max(0, x - reach) : x + reach + 1]
 
 
 @pytest.mark.parametrize("phase", ["phase3", "adapt"])
 def test_the_answer_tells_what_was_used(phase, ask):
-    _, told = ask(phase, foreground=[[40, 30]], roi=[20, 60, 15, 45])
-    assert told["prompts"] == ["clicks", "box"]
-    _, told = ask("phase2", label=rectangles((20, 15, 60, 45)))
-    assert told["prompts"] == ["label"]
+    assert ask(phase, foreground=[[40, 30]], roi=[20, 60, 15, 45]).told["prompts"] == ["clicks", "box"]
+    assert ask("phase2", label=rectangles((20, 15, 60, 45))).told["prompts"] == ["label"]
 
 
 def test_without_clicks_a_mask_is_what_it_was(ask, served, picture):
-    mask, told = ask("phase3", foreground=[], background=[], roi=[])
+    mask, told, _ = ask("phase3", foreground=[], background=[], roi=[])
     assert told["prompts"] == []
     assert np.array_equal(mask, load_segmenter(served / "phase3" / MODEL)(read_grey(picture)) >= 0.5)
 
 
 def test_masks_of_several_lesions_are_merged(ask):
-    two = rectangles((5, 5, 30, 30), (60, 20, 85, 50))
-    merged, _ = ask("adapt", label=two, foreground=[[70, 35]])
-    alone, _ = ask("adapt", label=two & rectangles((60, 20, 85, 50)), foreground=[[70, 35]])
-    assert (merged >= alone).all()
+    two, one = rectangles((5, 5, 30, 30), (60, 20, 85, 50)), rectangles((60, 20, 85, 50))
+    merged, alone = (ask("adapt", label=label, foreground=[[70, 35]]).logits for label in (two, one))
+    assert (merged >= alone - 0.1).all() and (merged > alone + 0.1).any()  # bf16
 
 
 def test_clicks_do_not_stay_with_the_next_request(ask):
-    first, _ = ask("phase3")
+    first = ask("phase3").mask
     ask("phase3", foreground=[[3, 3]], roi=[0, 9, 0, 9])
-    assert np.array_equal(ask("phase3")[0], first)
+    assert np.array_equal(ask("phase3").mask, first)

@@ -41,17 +41,17 @@ def test_a_click_that_agrees_with_the_mask_changes_nothing():
     assert np.array_equal(with_clicks(soft, points, labels) >= 0.5, soft >= 0.5)
 
 
-def test_a_disc_reaches_a_tenth_of_the_longer_side_at_most_and_its_pixel_at_least():
+def test_a_disc_reaches_a_fifth_of_the_longer_side_at_most_and_its_pixel_at_least():
     blank = np.zeros((50, 100), bool)
-    assert (click_discs(blank, *clicks((40, 25, 1))) == 1).sum(0).max() == 19
-    assert (click_discs(~blank, *clicks((40, 25, 0))) == 0).sum(1).max() == 19
+    assert (click_discs(blank, *clicks((40, 25, 1))) == 1).sum(0).max() == 39
+    assert (click_discs(~blank, *clicks((40, 25, 0))) == 0).sum(1).max() == 39
     assert (click_discs(square(), *clicks((50, 30, 1))) == 1).sum() == 1  # beside the outline
     assert (click_discs(blank, *clicks((99.4, 49.4, 1))) == 1)[49, 99]
 
 
 def test_of_two_clicks_the_nearer_one_speaks():
     said = click_discs(np.zeros((100, 100), bool), *clicks((40, 50, 1), (48, 50, 0), (70, 50, -1)))
-    assert said[50, 30:60].tolist() == [-1] + [1] * 14 + [0] * 13 + [-1] * 2
+    assert said[50, 20:70].tolist() == [-1] + [1] * 24 + [0] * 23 + [-1] * 2
     assert said[50, 70] == -1
 
 

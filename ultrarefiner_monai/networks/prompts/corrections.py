@@ -13,7 +13,7 @@ from ultrarefiner_monai.networks.prompts.components import inscribed_ellipses
 from ultrarefiner_monai.networks.prompts.lesions import LesionPrompts
 
 LESION = 0.5  # probability from which a pixel of a map is lesion
-REACH = 0.1  # radius of a click's disc at most, as a share of the map's longer side
+REACH = 0.2  # radius of a click's disc at most, as a share of the map's longer side
 SLACK = 0.1  # share of a box' sides by which it may be too small
 
 

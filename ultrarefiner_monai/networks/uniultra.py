@@ -141,10 +141,10 @@ class UniUltra(AroundSam):
             prompts: all or some of theirs.
         """
         asked = {name: getattr(prompts, name) for name in ("points", "labels", "boxes")}
-        asked["masks"] = None if prompts.masks is None else mask_logits(prompts.masks)
-        if isinstance(features, Tensor):
+        if isinstance(features, Tensor):  # LiteMedSAM has not learnt to read masks, they lead it astray
             return self.sam.decode(features[prompts.image], **asked, tokens=SINGLE)
-        found = self.sam.decode(features, **asked, image=prompts.image)
+        masks = None if prompts.masks is None else mask_logits(prompts.masks)
+        found = self.sam.decode(features, **asked, masks=masks, image=prompts.image)
         return found.logits, found.iou
 
     def _freeze_unreached(self) -> None:

@@ -256,6 +256,15 @@ def test_without_clicks_a_mask_is_what_it_was(ask, served, picture):
     assert np.array_equal(mask, load_segmenter(served / "phase3" / MODEL)(read_grey(picture)) >= 0.5)
 
 
+def test_a_network_that_knows_boxes_alone_gets_points_where_there_is_no_box():
+    mask, box = rectangles((10, 10, 29, 29)).astype(np.float32), np.array([5, 5, 35, 35], np.float32)
+    click = points((15, 15, 1))
+    for asked in ((*click, None, mask), (*click, box, mask), (*click, box, 0 * mask)):
+        assert asked_lesions(*asked).points is not None
+        assert asked_lesions(*asked, points_beside_box=False).points is None
+    assert asked_lesions(*click, None, 0 * mask, points_beside_box=False).points is not None
+
+
 def test_masks_of_several_lesions_are_merged(ask):
     two, one = rectangles((5, 5, 30, 30), (60, 20, 85, 50)), rectangles((60, 20, 85, 50))
     merged, alone = (ask("adapt", label=label, foreground=[[70, 35]]).logits for label in (two, one))

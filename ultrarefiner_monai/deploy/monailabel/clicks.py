@@ -87,14 +87,16 @@ class PromptsOfRequest(Transform):
         size: side in pixels of the square that the network sees.
         lesions: whether the network is asked about lesions, each by a prompt of its own; others get one prompt, which corrects
             their map.
+        points_beside_box: see `asked_lesions`.
 
     Raises:
         DataError: one lies outside of the picture, or there is no mask that background clicks could correct.
     """
 
-    def __init__(self, size: int, lesions: bool) -> None:
+    def __init__(self, size: int, lesions: bool, points_beside_box: bool = True) -> None:
         self.size = size
         self.lesions = lesions
+        self.points_beside_box = points_beside_box
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return a copy of `data` with the names of what is `used` and the `clicks`.
@@ -115,7 +117,8 @@ class PromptsOfRequest(Transform):
                 "or send a mask as 'label'"
             )
         if self.lesions:
-            prompts = asked_lesions(points, labels, box, data["coarse"][0].numpy())
+            mask = data["coarse"][0].numpy()
+            prompts = asked_lesions(points, labels, box, mask, points_beside_box=self.points_beside_box)
         else:
             prompts = one_prompt(points, labels, box)
         if "coarse" not in data and isinstance(data.get("label"), str):
@@ -151,7 +154,13 @@ def one_prompt(points: np.ndarray, labels: np.ndarray, box: np.ndarray | None) -
     )
 
 
-def asked_lesions(points: np.ndarray, labels: np.ndarray, box: np.ndarray | None, mask: np.ndarray) -> LesionPrompts:
+def asked_lesions(
+    points: np.ndarray,
+    labels: np.ndarray,
+    box: np.ndarray | None,
+    mask: np.ndarray,
+    points_beside_box: bool = True,
+) -> LesionPrompts:
     """The lesions that a network is asked about: that of the clicks and the box, then what else `mask` (H, W) holds.
 
     The mask is corrected first (see `corrections`). What clicks on lesion touch is theirs, and where there are none what lies
@@ -163,9 +172,11 @@ def asked_lesions(points: np.ndarray, labels: np.ndarray, box: np.ndarray | None
         labels: see above.
         box: (4,) or None.
         mask: probability, blank if nothing is known.
+        points_beside_box: whether clicks are points of a prompt that has a box, too: LiteMedSAM gets worse with them.
     """
     if not (mask >= LESION).any() and (box is not None or labels.any()):
-        return one_prompt(points, labels, box)
+        prompt = one_prompt(points, labels, box)
+        return prompt if box is None or points_beside_box else prompt._replace(points=None, labels=None)
     if box is not None:
         mask = within_box(mask, box)
     parts, count = label(with_clicks(mask, points, labels) >= LESION, EIGHT)
@@ -185,7 +196,7 @@ def asked_lesions(points: np.ndarray, labels: np.ndarray, box: np.ndarray | None
     return LesionPrompts(
         torch.zeros(len(lesions), dtype=torch.long),
         torch.from_numpy(boxes),
-        *((torch.from_numpy(places), torch.from_numpy(signs)) if len(points) else (None, None)),
+        *((torch.from_numpy(places), torch.from_numpy(signs)) if len(points) and points_beside_box else (None, None)),
         torch.from_numpy(np.stack(lesions)[:, None].astype(np.float32)),
     )
 

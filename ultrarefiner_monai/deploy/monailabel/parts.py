@@ -33,6 +33,7 @@ from ultrarefiner_monai.transforms.letterboxd import Letterboxd
 from ultrarefiner_monai.transforms.load import LoadGreyd
 
 MODEL = Path("models", "model.pt")
+BOXES_ALONE = "lite_medsam"  # the one SAM whose weights know no points
 FINDER = "finder"  # folder of the model whose lesions a network is asked about; of any stage
 
 
@@ -91,7 +92,8 @@ def preprocessing(bundle: str | Path, labelled: bool = False) -> Compose:
     if labelled:
         steps.append(LoadLabeld("label"))
     elif stage.clickable:
-        steps.append(PromptsOfRequest(size, lesions=stage.prompted))
+        variant = value_at(card_of(bundle)["network"], stage.settings["variant"])
+        steps.append(PromptsOfRequest(size, stage.prompted, points_beside_box=variant != BOXES_ALONE))
     steps.append(Letterboxd([*keys, "label"] if labelled else keys, size, binary_keys="label"))
     return Compose([*steps, ConcatItemsd(keys, "image")] if coarse is not None else steps)
 

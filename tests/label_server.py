@@ -13,6 +13,7 @@ from PIL import Image
 
 TRAINED_S = 300
 CLASSES = "classes"  # under which name the server has a model that tells some apart
+ASKED = "asked"  # and one that is asked about lesions, without a model that finds them
 
 
 @dataclass

@@ -12,6 +12,7 @@ from untrained import card_of, old_form
 from ultrarefiner_monai.data.images import read_grey
 from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.models import CheckpointError, load_model, load_segmenter, read_card
+from ultrarefiner_monai.networks.prompts.lesions import LesionPrompts
 
 COARSE = {"coarse_variant": "tiny", "coarse_size": 64, "fusion": "learned"}
 
@@ -94,8 +95,27 @@ def test_phase_2_refines_the_coarse_map_it_is_given(make_model):
         segment(grey, coarse[0, :, :59])
 
 
-def test_phase_1_takes_no_coarse_map(make_model):
+@pytest.mark.parametrize("phase", ["phase2", "phase3"])
+def test_clicks_and_a_box_in_pixels_of_the_image_correct_what_is_refined(phase, make_model):
+    segmenter = load_segmenter(make_model(phase)[0], amp=False, device="cpu")
+    grey = np.random.default_rng(0).random((80, 120), dtype=np.float32)
+    coarse = (np.zeros((80, 120), dtype=np.float32),) if phase == "phase2" else ()
+    blank = LesionPrompts(torch.tensor([0]), masks=torch.zeros(1, 1, 80, 120))
+    clicks = blank._replace(points=torch.tensor([[[100.0, 20.0], [20.0, 60.0]]]), labels=torch.tensor([[1, 0]]))
+    box = blank._replace(boxes=torch.tensor([[85.0, 5.0, 115.0, 35.0]]))
+    usual = segmenter.predict(grey, *coarse).probability
+    for prompts in (clicks, box):
+        told = segmenter.predict(grey, *coarse, prompts=prompts).probability
+        assert told[20, 100] > 0.5 > told[60, 20]  # fusion by the mean
+    np.testing.assert_array_equal(segmenter.predict(grey, *coarse).probability, usual)
+
+
+def test_phase_1_takes_no_coarse_map_and_no_clicks(make_model):
     grey = np.zeros((40, 60), dtype=np.float32)
+    with pytest.raises(DataError, match="phase1: takes no prompts"):
+        load_segmenter(make_model("phase1")[0]).predict(
+            grey, prompts=LesionPrompts(torch.tensor([0]), torch.ones(1, 4))
+        )
     with pytest.raises(DataError, match="phase1: expected no coarse map beside the image"):
         load_segmenter(make_model("phase1")[0])(grey, grey)
 

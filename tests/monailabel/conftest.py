@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import requests
-from label_server import CLASSES, Server, until
+from label_server import ASKED, CLASSES, Server, until
 from PIL import Image
 from untrained import save_untrained
 
@@ -20,7 +20,8 @@ from ultrarefiner_monai.deploy.monailabel.export import export_monailabel
 PYTHON = "MONAILABEL_PYTHON"  # the interpreter of the server's environment, set by `make monailabel-test`
 START_S = 300
 KINDS = (".bmp", ".jpeg", ".tiff", ".PNG")  # of the last pictures of the server; the others are .png
-LORA_RANK = {"phase1": 0, "phase2": 2, "phase3": 0, "automedsam": 0}
+LORA_RANK = {"phase1": 0, "phase2": 2, "phase3": 0, "automedsam": 0, "adapt": 0}
+FED = ("phase2", "adapt")  # exported with phase 1, which proposes what they refine or are asked about
 TOLD = {
     "version": "0.1.0",
     "dataset": "PHANTOM",
@@ -56,9 +57,10 @@ def server(models, classes_model, tmp_path_factory):
     settings = PhantomSettings(normal=0, lesions=1, size=(96, 120))
     generate_phantom(root / "phantom", count=16, seed=3, settings=settings)
     for phase, model in models.items():
-        export_monailabel(model, root / "apps", coarse=models["phase1"] if phase == "phase2" else None)
+        export_monailabel(model, root / "apps", coarse=models["phase1"] if phase in FED else None)
     export_monailabel(classes_model, root / "apps", name=CLASSES)
-    models = models | {CLASSES: classes_model}
+    export_monailabel(models["adapt"], root / "apps", name=ASKED)
+    models = models | {CLASSES: classes_model, ASKED: models["adapt"]}
     app, pictures = root / "apps" / "monaibundle", root / "phantom" / "images"
     for path, suffix in zip(sorted(pictures.iterdir())[-len(KINDS) :], KINDS, strict=True):
         Image.open(path).save(path.with_suffix(suffix), quality=95)

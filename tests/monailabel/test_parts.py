@@ -142,7 +142,7 @@ def test_what_a_server_shows_of_a_model_is_what_the_model_finds(classes_model, t
 
 def test_phase_2_without_a_mask_and_without_a_network_says_what_it_needs(models, tmp_path):
     coarse = CoarseMapd("coarse", str(tmp_path / "phase1" / "model.pt"), request=True)
-    with pytest.raises(DataError, match="send one as 'label', or export with a phase1 model"):
+    with pytest.raises(DataError, match=r"send a mask as 'label', or export the model with --coarse MODEL .phase1."):
         coarse({"image": torch.zeros(1, 4, 5)})
 
 

@@ -139,6 +139,8 @@ def test_a_picture_outside_the_folder_is_not_read(how, server, outside):
 
 def test_a_mask_is_only_read_from_the_request(server, outside):
     answer = server.ask("phase2", next(iter(server.images())), label=str(outside))
+    assert (answer.status_code, "label: expected a name" in answer.json()["detail"]) == (400, True)
+    answer = server.ask("phase1", next(iter(server.images())), label="lesion")
     assert (answer.status_code, "unknown key 'label'" in answer.json()["detail"]) == (400, True)
 
 

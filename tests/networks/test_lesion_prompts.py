@@ -197,3 +197,8 @@ def test_prompts_of_a_picture_on_its_square():
     """A picture of 100 x 200 pixels on a square of 100: the outer edges of its pixels stay where they are."""
     prompts = LesionPrompts(torch.zeros(1, dtype=torch.long), torch.tensor([[0.0, 10.0, 199.0, 99.0]]))
     assert prompts.on_square((100, 200), 100).boxes.tolist() == [[-0.25, 4.75, 99.25, 49.25]]
+    masks = torch.zeros(1, 1, 100, 200)
+    masks[..., 20:60, 40:80] = 1
+    square = prompts._replace(masks=masks).on_square((100, 200), 100).masks
+    assert square.shape == (1, 1, 100, 100)
+    assert square[0, 0, 10:30, 20:40].mean() > 0.95 and square.sum() == pytest.approx(400, rel=0.01)

@@ -151,6 +151,24 @@ def test_points_ask_too(network, scene):
     assert len(found.lesions) == len(both.lesions) == 4 and not torch.equal(found.lesions, both.lesions)
 
 
+def test_the_mask_so_far_is_a_prompt_of_certain_logits_for_sam_2_alone(network, variant, scene, monkeypatch):
+    images, masks = scene
+    seen = {}
+    decode = network.sam.decode
+    monkeypatch.setattr(network.sam, "decode", lambda *args, **asked: seen.update(asked) or decode(*args, **asked))
+    prompts = lesion_prompts(masks)
+    lesions = torch.zeros(4, 1, SIZE, SIZE)
+    lesions[:, :, 10:40, 10:40] = 1
+    with torch.no_grad():
+        usual, found = network(images, prompts), network(images, prompts._replace(masks=lesions))
+    assert torch.equal(found[2], usual[2])
+    assert torch.equal(found[:2], usual[:2]) == (variant == "lite_medsam")
+    if variant == "lite_medsam":
+        assert "masks" not in seen
+    else:
+        assert seen["masks"].unique().tolist() == pytest.approx([-6.907, 6.907], abs=1e-3)
+
+
 def test_a_sam_without_known_places_is_refused():
     with pytest.raises(ValueError, match=r"adapters go into lite_medsam or SAM 2 .*found SAM tiny"):
         UniUltra(build_sam("tiny", SIZE))

@@ -77,13 +77,16 @@ class Segmenter:
             grey: (H, W) float32 in [0, 1].
             coarse: (H, W) probability by the stage that feeds this one, or for a network that is asked about lesions by any
                 model; None where none is read.
-            prompts: lesions that it is asked about, in pixels of the image, in place of a map.
+            prompts: lesions that it is asked about, in pixels of the image, in place of a map; of a network that refines a map,
+                clicks and a box of a user, which correct it.
 
         Raises:
             DataError: map and prompts are missing, not expected, or the map is of another size than the image.
         """
-        given = sum(one is not None for one in (coarse, prompts))
-        if given != self.stage.reads_map or (prompts is not None and not self.stage.prompted):
+        if prompts is not None and not self.stage.clickable:
+            raise DataError(f"{self.stage.name}: takes no prompts; leave clicks and boxes out")
+        in_place_of_map = self.stage.prompted and prompts is not None
+        if (coarse is not None) + in_place_of_map != self.stage.reads_map:
             raise DataError(f"{self.stage.name}: expected {self._expected} beside the image")
         if coarse is not None and coarse.shape != grey.shape:
             raise DataError(f"coarse map: expected the image's size {grey.shape}, found {coarse.shape}")

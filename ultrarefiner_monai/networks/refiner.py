@@ -1,6 +1,6 @@
 """The refinement stage: coarse probability -> prompts -> Segment Anything -> fused mask."""
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +10,9 @@ from ultrarefiner_monai.networks.fusion import Fusion, FusionMode, safe_logit
 from ultrarefiner_monai.networks.prompts import PromptGenerator, Prompts, scale_gradient
 from ultrarefiner_monai.networks.sam import Sam
 from ultrarefiner_monai.networks.sam.around import AroundSam
+
+if TYPE_CHECKING:
+    from ultrarefiner_monai.networks.prompts.lesions import LesionPrompts
 
 # Candidates are weighted by softmax(predicted IoU / 0.1): nearly the best one where they differ, differentiable always.
 CANDIDATE_TEMPERATURE = 0.1
@@ -78,7 +81,12 @@ class SamRefiner(AroundSam):
         return {"sam_variant": self.sam.variant, "image_size": self.sam.image_size, **prompts, **fusion}
 
     def refine(
-        self, image: Tensor, coarse: Tensor, embedding: Tensor | None = None, prompt_gradient_scale: float = 1.0
+        self,
+        image: Tensor,
+        coarse: Tensor,
+        embedding: Tensor | None = None,
+        prompt_gradient_scale: float = 1.0,
+        corrections: "LesionPrompts | None" = None,
     ) -> Refinement:
         """Refine `coarse` (B, 1, S, S) probability of `image` (B, 1, S, S).
 
@@ -87,13 +95,21 @@ class SamRefiner(AroundSam):
             coarse: probability on the image's grid.
             embedding: the image's embedding where it is already known (a cache).
             prompt_gradient_scale: factor on the gradient that reaches `coarse` through the prompts.
+            corrections: clicks and boxes of a user, at most one prompt an image; they correct `coarse` (see
+                `prompts.corrections`), a box is SAM's as well, and clicks are where points are among its prompts.
 
         Raises:
             ValueError: when image or coarse is not (B, 1, S, S).
         """
         self._check(image, coarse)
+        if corrections is not None:
+            from ultrarefiner_monai.networks.prompts.corrections import corrected
+
+            coarse = corrected(coarse, corrections)
         embedding = self.embed(image) if embedding is None else embedding
         prompts = self.prompts(scale_gradient(coarse, prompt_gradient_scale), self._mask_size)
+        if corrections is not None:
+            prompts = with_corrections(prompts, corrections)
         candidates, iou = self.sam.decode(embedding, prompts.points, prompts.labels, prompts.boxes, prompts.masks)
         weights = (iou / CANDIDATE_TEMPERATURE).softmax(1)[:, :, None, None]
         low = (weights * candidates).sum(1, keepdim=True)
@@ -103,11 +119,20 @@ class SamRefiner(AroundSam):
         fused = torch.where(prompts.empty.view(-1, 1, 1, 1), coarse_logits, self.fusion(coarse, mask))
         return Refinement(fused, mask, coarse_logits, candidates, iou, prompts)
 
-    def forward(self, x: Tensor, embedding: Tensor | None = None, return_parts: bool = False) -> Tensor | Refinement:
-        """Fused logits (B, 1, S, S), or the whole Refinement, of `x` (B, 2, S, S) = image, coarse probability."""
+    def forward(
+        self,
+        x: Tensor,
+        embedding: Tensor | None = None,
+        return_parts: bool = False,
+        prompts: "LesionPrompts | None" = None,
+    ) -> Tensor | Refinement:
+        """Fused logits (B, 1, S, S), or the whole Refinement, of `x` (B, 2, S, S) = image, coarse probability.
+
+        `prompts` of a user correct the map, see `refine`.
+        """
         if x.ndim != 4 or x.shape[1] != 2:
             raise ValueError(f"the refiner needs two channels (image, coarse probability), found {tuple(x.shape)}")
-        parts = self.refine(x[:, :1], x[:, 1:], embedding)
+        parts = self.refine(x[:, :1], x[:, 1:], embedding, corrections=prompts)
         return parts if return_parts else parts.logits
 
     @property
@@ -124,3 +149,19 @@ class SamRefiner(AroundSam):
                     f"the refiner's {name} must be (B, 1, {size}, {size}) for this SAM, found {tuple(value.shape)}; "
                     "letterbox the images to the SAM input size"
                 )
+
+
+def with_corrections(prompts: Prompts, corrections: "LesionPrompts") -> Prompts:
+    """A generator's prompts with the boxes of `corrections` in place of its own, and their clicks behind its own points.
+
+    A kind of prompts that it does not give stays away: SAM was trained without it.
+    """
+    image, boxes, points, labels = corrections.image, prompts.boxes, prompts.points, prompts.labels
+    if boxes is not None and corrections.boxes is not None:
+        boxes = boxes.index_copy(0, image, corrections.boxes.to(boxes))
+    if points is not None and labels is not None and corrections.points is not None and corrections.labels is not None:
+        clicks = points.new_zeros(len(points), *corrections.points.shape[1:])
+        signs = labels.new_full(clicks.shape[:2], -1)
+        points = torch.cat([points, clicks.index_copy(0, image, corrections.points.to(points))], 1)
+        labels = torch.cat([labels, signs.index_copy(0, image, corrections.labels.to(labels))], 1)
+    return prompts._replace(boxes=boxes, points=points, labels=labels)

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,9 @@ from ultrarefiner_monai.networks.prompts import PromptGenerator
 from ultrarefiner_monai.networks.refiner import Refinement, SamRefiner
 from ultrarefiner_monai.networks.sam import build_sam, lora_rank
 from ultrarefiner_monai.networks.transunet import TransUNet, build_transunet
+
+if TYPE_CHECKING:
+    from ultrarefiner_monai.networks.prompts.lesions import LesionPrompts
 
 
 class UltraRefiner(nn.Module):
@@ -51,21 +54,25 @@ class UltraRefiner(nn.Module):
         return self.refiner.settings
 
     def forward(
-        self, image: Tensor, embedding: Tensor | None = None, return_parts: bool = False
+        self,
+        image: Tensor,
+        embedding: Tensor | None = None,
+        return_parts: bool = False,
+        prompts: "LesionPrompts | None" = None,
     ) -> Tensor | Refinement:
-        """Segment `image` (B, 1, S, S) in [0, 1].
+        """Segment `image` (B, 1, S, S) in [0, 1]; `prompts` of a user correct the coarse mask, see `SamRefiner.refine`.
 
         Returns:
             fused logits (B, 1, S, S), coarse and fused logits (B, 2, S, S), or with `return_parts` the Refinement,
-            whose `coarse_logits` are the coarse network's own (they carry its graph).
+            whose `coarse_logits` are the coarse network's own (they carry its graph), unless a user has corrected them.
         """
         coarse_logits = self.coarse(image)
         if coarse_logits.shape[1] != 1:
             raise ValueError(f"the coarse network must give one channel, found {coarse_logits.shape[1]}")
         probability = coarse_logits.float().sigmoid()
-        parts = self.refiner.refine(image, probability, embedding, self.prompt_gradient_scale)
+        parts = self.refiner.refine(image, probability, embedding, self.prompt_gradient_scale, prompts)
         if return_parts:
-            return parts._replace(coarse_logits=coarse_logits)
+            return parts._replace(coarse_logits=coarse_logits) if prompts is None else parts
         return torch.cat([coarse_logits, parts.logits], 1) if self.outputs == "both" else parts.logits
 
 

@@ -16,6 +16,7 @@ from ultrarefiner_monai.networks.adapters import (
     tiny_vit_places,
 )
 from ultrarefiner_monai.networks.export_parts import Part, made_samples
+from ultrarefiner_monai.networks.prompts import mask_logits
 from ultrarefiner_monai.networks.prompts.lesions import LesionPrompts, lesion_prompts, merge_masks
 from ultrarefiner_monai.networks.sam import Sam, build_sam
 from ultrarefiner_monai.networks.sam.around import AroundSam
@@ -140,9 +141,10 @@ class UniUltra(AroundSam):
             prompts: all or some of theirs.
         """
         asked = {name: getattr(prompts, name) for name in ("points", "labels", "boxes")}
-        if isinstance(features, Tensor):
+        if isinstance(features, Tensor):  # LiteMedSAM has not learnt to read masks, they lead it astray
             return self.sam.decode(features[prompts.image], **asked, tokens=SINGLE)
-        found = self.sam.decode(features, **asked, image=prompts.image)
+        masks = None if prompts.masks is None else mask_logits(prompts.masks)
+        found = self.sam.decode(features, **asked, masks=masks, image=prompts.image)
         return found.logits, found.iou
 
     def _freeze_unreached(self) -> None:

@@ -22,6 +22,7 @@ EXPECTED = {
     "classes": f"{LESION}, or two or more names such as benign+malignant",
 }
 JSON_TYPES = {"whole number": "integer", "number": "number", "truth value": "boolean"}  # the others are texts
+SHOWN = 200  # letters of a value that is none
 BOUNDS: dict[str, tuple[Callable[[float, float], bool], str, str]] = {  # check, words, keyword of JSON Schema
     "above": (operator.gt, "above", "exclusiveMinimum"),
     "least": (operator.ge, "of at least", "minimum"),
@@ -91,7 +92,7 @@ class Key:
                 return found
         except (ValueError, OverflowError):
             pass
-        raise DataError(f"{self.name}: expected {self.expected}, found {value!r}")
+        raise DataError(f"{self.name}: expected {self.expected}, found {value!r:.{SHOWN}}")
 
     def _read(self, value: Any) -> Any:
         match self.kind, value:

@@ -39,6 +39,7 @@ class Stage:
             where it tells none.
         prompted: whether its network is asked about lesions. The keys `prompt_source` and `prompt_maps` say which, and a map
             beside the image whose lesions they are may be any model's.
+        corrected: whether clicks and a box of a user correct the map that its network refines.
         weights: configuration keys that name files of published weights.
         short_schedule: epochs that suffice on the embedded synthetic data set.
         rate: AdamW's learning rate where a trained model learns from the labels of a MONAI Label server.
@@ -58,6 +59,7 @@ class Stage:
     settings: Mapping[str, str] = field(default_factory=dict)
     classes: str = ""
     prompted: bool = False
+    corrected: bool = False
     weights: tuple[str, ...] = ()
     short_schedule: int = 3
     rate: float = 1e-5
@@ -83,6 +85,11 @@ class Stage:
     def reads_map(self) -> bool:
         """Whether its network takes a map beside the image: to refine, or with the lesions that it is asked about."""
         return bool(self.feeds) or self.prompted
+
+    @property
+    def clickable(self) -> bool:
+        """Whether clicks and a box of a user change what its network gives."""
+        return self.prompted or self.corrected
 
     def classes_of(self, network: Mapping[str, Any]) -> tuple[str, ...]:
         """The classes told apart by a network of this stage, as the `network` of its card describes it.

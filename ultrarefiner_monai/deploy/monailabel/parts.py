@@ -18,6 +18,7 @@ from monai.transforms import Compose, ConcatItemsd, MapTransform, Transform
 from torch import Tensor, nn
 
 from ultrarefiner_monai.data.images import read_grey
+from ultrarefiner_monai.deploy.monailabel.clicks import PromptsOfRequest, is_asked
 from ultrarefiner_monai.deploy.monailabel.labels import read_label
 from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.masks import THRESHOLD, check_threshold
@@ -26,11 +27,13 @@ from ultrarefiner_monai.models.card import build_network, read_card, value_at
 from ultrarefiner_monai.models.ensemble import Ensemble, entropy
 from ultrarefiner_monai.models.inferers import AutocastInferer, OutputsInferer
 from ultrarefiner_monai.networks.letterbox import undo_letterbox
+from ultrarefiner_monai.networks.prompts.corrections import with_clicks
 from ultrarefiner_monai.systems import Stage, find_stage
 from ultrarefiner_monai.transforms.letterboxd import Letterboxd
 from ultrarefiner_monai.transforms.load import LoadGreyd
 
 MODEL = Path("models", "model.pt")
+BOXES_ALONE = "lite_medsam"  # the one SAM whose weights know no points
 FINDER = "finder"  # folder of the model whose lesions a network is asked about; of any stage
 
 
@@ -79,15 +82,19 @@ def preprocessing(bundle: str | Path, labelled: bool = False) -> Compose:
     Paths under `image` and `label` become what the network takes, (C, S, S), C = 2 where another stage feeds it, and the
     mask (1, S, S).
     """
-    keys, coarse = ["image"], proposer(bundle, stage_of(bundle))
+    stage, size = stage_of(bundle), card_of(bundle)["image_size"]
+    keys, coarse = ["image"], proposer(bundle, stage)
     steps: list[Transform] = [LoadGreyd("image")]
     if coarse is not None:
         # A network that is asked about lesions learns from those of the label; one that refines never sees the truth.
-        steps.append(CoarseMapd("coarse", str(coarse), request=not labelled or stage_of(bundle).prompted))
+        steps.append(CoarseMapd("coarse", str(coarse), request=not labelled or stage.prompted))
         keys.append("coarse")
     if labelled:
         steps.append(LoadLabeld("label"))
-    steps.append(Letterboxd([*keys, "label"] if labelled else keys, card_of(bundle)["image_size"], binary_keys="label"))
+    elif stage.clickable:
+        variant = value_at(card_of(bundle)["network"], stage.settings["variant"])
+        steps.append(PromptsOfRequest(size, stage.prompted, points_beside_box=variant != BOXES_ALONE))
+    steps.append(Letterboxd([*keys, "label"] if labelled else keys, size, binary_keys="label"))
     return Compose([*steps, ConcatItemsd(keys, "image")] if coarse is not None else steps)
 
 
@@ -106,7 +113,10 @@ class LoadLabeld(MapTransform):
 
 
 class CoarseMapd(MapTransform):
-    """Write the map (1, H, W) that is refined: the mask that came with the request, or the network's proposal.
+    """Write the map (1, H, W) that is refined, or whose lesions a network is asked about.
+
+    It is the mask that came with the request (`used` says `label`), the network's proposal (`finder`), or blank where clicks
+    and a box say all.
 
     Args:
         keys: the key to write.
@@ -114,7 +124,7 @@ class CoarseMapd(MapTransform):
         request: whether a path under `label` is the map; in the training of what is refined it is the truth.
 
     Raises:
-        DataError: no mask came and there is no network, or the mask is of no use.
+        DataError: no mask, click or box came and there is no network, or the mask is of no use.
     """
 
     def __init__(self, keys: KeysCollection, model: str, request: bool) -> None:
@@ -124,18 +134,20 @@ class CoarseMapd(MapTransform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return a copy of `data` with the map; the image, (1, H, W), is under `image`."""
-        image = data["image"]
+        image, used = data["image"], []
+        height, width = image.shape[1:]
         if self.request and isinstance(data.get("label"), str):
-            height, width = image.shape[1:]
-            coarse = read_label(data["label"], (width, height)).astype(np.float32)
+            coarse, used = read_label(data["label"], (width, height)).astype(np.float32), ["label"]
         elif self.model.is_file():
-            coarse = _ensemble(self.model)(image[0].as_subclass(Tensor).numpy()).probability
+            coarse, used = _ensemble(self.model)(image[0].as_subclass(Tensor).numpy()).probability, ["finder"]
+        elif self.request and is_asked(data):
+            coarse = np.zeros((height, width), np.float32)
         else:
             raise DataError(
-                "this model needs a mask that it refines, or whose lesions it is asked about: send one as 'label', or export it "
-                f"with --coarse MODEL ({self.model.parent.name})"
+                "this model does not find lesions by itself: click on one ('foreground'), draw a box around it ('roi'), send a "
+                f"mask as 'label', or export the model with --coarse MODEL ({self.model.parent.name})"
             )
-        return {**data, self.keys[0]: MetaTensor(torch.from_numpy(coarse)[None], meta=dict(image.meta))}
+        return {**data, "used": used, self.keys[0]: MetaTensor(torch.from_numpy(coarse)[None], meta=dict(image.meta))}
 
 
 class AdjustedInferer(OutputsInferer):
@@ -152,7 +164,7 @@ class AdjustedInferer(OutputsInferer):
         self.options = {name: options[name] for name in self.stage.options if name in options}
 
     def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Tensor:
-        """Call `network`, which is left as it is.
+        """Call `network`, which is left as it is, with the `prompts` that `inputs` may bring in their meta.
 
         Raises:
             DataError: options that the network refuses.
@@ -162,6 +174,8 @@ class AdjustedInferer(OutputsInferer):
                 network = self.system.function("adjuster")(network, self.options)
             except (TypeError, ValueError) as error:
                 raise DataError(f"options {self.options}: {error}") from error
+        if (prompts := getattr(inputs, "meta", {}).get("prompts")) is not None:
+            kwargs["prompts"] = prompts.to(inputs.device)
         return super().__call__(inputs, network, *args, **kwargs)
 
     def _whole(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Tensor:
@@ -173,7 +187,8 @@ class MaskForClientd(MapTransform):
     """Turn logits (C, S, S) into the mask that the server's writer takes: uint8 (W, H) at the image's own size, lesion 1.
 
     `threshold` and `show`, an output or a class, of the request decide; `result` tells the client what came of it. Of a class
-    the lesion's pixels are shown that it is likeliest in. The writer transposes, as for all of MONAI, whose readers give (W, H).
+    the lesion's pixels are shown that it is likeliest in. Where the network does not follow a click, the click's disc is put into
+    the mask. The writer transposes, as for all of MONAI, whose readers give (W, H).
 
     Args:
         keys: the logits.
@@ -204,10 +219,13 @@ class MaskForClientd(MapTransform):
             mask = probability >= threshold
             if show in self.classes:
                 mask = class_mask(probability, classes, threshold) == 1 + self.classes.index(show)
+            if "clicks" in item:
+                mask = with_clicks(mask, *item["clicks"])
             item[key] = mask.T.astype(np.uint8)
             item["result"] = {
                 "lesion_pixels": int(mask.sum()),
                 "uncertainty": uncertainty(probability),
+                **({"prompts": item["used"]} if "used" in item else {}),
                 **image_class(outputs[-1], dict(zip(self.classes, classes, strict=True))),
             }
         image.meta["spatial_shape"] = (width, height)

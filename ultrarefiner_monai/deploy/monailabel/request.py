@@ -12,9 +12,11 @@ from tempfile import gettempdir
 from typing import Any
 
 from ultrarefiner_monai.data.releases.roots import unsafe
+from ultrarefiner_monai.deploy.monailabel.clicks import KEYS as CLICKS
 from ultrarefiner_monai.deploy.monailabel.labels import NIFTIS, NRRDS
 from ultrarefiner_monai.deploy.monailabel.parts import options_of
 from ultrarefiner_monai.errors import DataError, did_you_mean, one_line, raise_problems
+from ultrarefiner_monai.systems import find_stage
 from ultrarefiner_monai.systems.key import Key
 
 MASK = ".png"  # masks are PNG unless a client wants another kind without loss
@@ -44,6 +46,7 @@ TRAIN = (
     Key("max_epochs", "whole number", "length of the training", above=0, most=10_000),
     Key("val_split", "number", "share of the images to validate on, -1 for none", least=-1, below=1),
 )
+SEGMENT = "label"  # in the options; the field `label` of a form is a file
 UPLOAD = COMMON[:1]  # with an image or a label
 OWN = frozenset({"image", "label", "bundle_path", "_id", "_image_id"})  # what the server adds to a request
 PLAIN = re.compile(r"[^./\\$@%][^/\\]*")  # a file's name in its folder
@@ -55,6 +58,13 @@ UPLOADED = re.compile(r"tmp[a-z0-9_]{8}(\..*)?")  # as Python's tempfile names w
 def option_keys(card: Mapping[str, Any]) -> list[Key]:
     """The options of a model, as `options_of` lists them with their defaults."""
     return [_option(name, default) for name, default in options_of(card).items()]
+
+
+def click_keys(card: Mapping[str, Any]) -> list[Key]:
+    """What a request for the mask of one image may have where clicks change it: clicks, a box, and the segment's name."""
+    if not find_stage(card["stage"])[1].clickable:
+        return []
+    return [*CLICKS, Key(SEGMENT, "text", "name of the segment that is drawn, without effect")]
 
 
 def _option(name: str, default: Any) -> Key:

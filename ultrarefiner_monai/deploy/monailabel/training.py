@@ -56,11 +56,14 @@ def check_labels_suffice(bundle: str | Path) -> None:
 def prepare_batch(bundle: str | Path, training: bool) -> Callable[..., tuple]:
     """What takes a batch apart for the network and the loss, which in training wants the parts of a network that has some.
 
+    The loss of a network that is asked about lesions wants their masks as one.
+
     Raises:
         DataError: as `check_labels_suffice`.
     """
     check_labels_suffice(bundle)
-    extra = {"return_parts": True} if training and stage_of(bundle).in_parts else {}
+    stage = stage_of(bundle)
+    extra = {"return_parts": True} if training and stage.in_parts and not stage.prompted else {}
 
     def prepare(batch: Mapping[str, Any], device: Any = None, non_blocking: bool = False, **_: Any) -> tuple:
         image, label = (batch[key].to(device, non_blocking=non_blocking) for key in ("image", "label"))

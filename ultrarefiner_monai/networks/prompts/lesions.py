@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ultrarefiner_monai.networks.letterbox import fitted_shape
+from ultrarefiner_monai.networks.letterbox import fitted_shape, letterbox
 from ultrarefiner_monai.networks.prompts.components import component_boxes, component_points, jittered
 
 PromptKind = Literal["box", "points", "box_and_point"]
@@ -19,16 +19,18 @@ NO_POINT = -1
 
 
 class LesionPrompts(NamedTuple):
-    """M prompts, those of one image together; boxes or points may be None.
+    """M prompts, those of one image together; all but `image` may be None.
 
     `image` (M,): the image each belongs to; `boxes` (M, 4) x1, y1, x2, y2; `points` (M, N, 2) x, y with `labels` (M, N): 1
-    lesion, -1 no point. Coordinates are pixels of the mask, centres at integers.
+    lesion, 0 background, -1 no point; `masks` (M, 1, H, W) in [0, 1]: what each lesion was so far. Coordinates are pixels of the
+    mask, centres at integers.
     """
 
     image: Tensor
     boxes: Tensor | None = None
     points: Tensor | None = None
     labels: Tensor | None = None
+    masks: Tensor | None = None
 
     def split(self, size: int) -> list[Self]:
         """The prompts in parts of at most `size`, in their order; one part where there are none."""
@@ -45,7 +47,8 @@ class LesionPrompts(NamedTuple):
         scale = torch.tensor([width / shape[1], height / shape[0]])
         boxes = None if self.boxes is None else (self.boxes + 0.5) * scale.repeat(2) - 0.5
         points = None if self.points is None else (self.points + 0.5) * scale - 0.5
-        return self._replace(boxes=boxes, points=points)
+        masks = None if self.masks is None else torch.stack([letterbox(mask, size) for mask in self.masks])
+        return self._replace(boxes=boxes, points=points, masks=masks)
 
     def of_images(self, cut: slice) -> Self:
         """Those of the images from `cut.start` to below `cut.stop`, which are counted from 0 then."""

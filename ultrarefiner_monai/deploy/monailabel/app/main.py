@@ -1,5 +1,6 @@
 """MONAI Label app that serves exported UltraRefiner bundles: inference, training, and the most uncertain image next."""
 
+import copy
 import inspect
 import json
 import logging
@@ -7,14 +8,14 @@ import os
 from collections.abc import Collection, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import monailabel
 import requests
 from monailabel.config import settings
 from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.datastore import Datastore
-from monailabel.interfaces.tasks.infer_v2 import InferTask
+from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 from monailabel.interfaces.tasks.scoring import ScoringMethod
 from monailabel.interfaces.tasks.strategy import Strategy
 from monailabel.interfaces.tasks.train import TrainTask
@@ -29,7 +30,7 @@ from studies import Studies, told
 from web import check_forms, guard
 
 from ultrarefiner_monai.deploy.monailabel.gate import UPLOAD_MIB, origins_of, password, upload_bytes
-from ultrarefiner_monai.deploy.monailabel.parts import card_of, predict_file, uncertainty
+from ultrarefiner_monai.deploy.monailabel.parts import card_of, predict_file, stage_of, uncertainty
 from ultrarefiner_monai.deploy.monailabel.request import (
     BATCH,
     COMMON,
@@ -37,6 +38,7 @@ from ultrarefiner_monai.deploy.monailabel.request import (
     OWN,
     TRAIN,
     checked,
+    click_keys,
     device_key,
     is_upload,
     option_keys,
@@ -48,6 +50,7 @@ logger = logging.getLogger(__name__)
 
 KEYS = {"infer": BATCH, "batch_infer": BATCH, "train": TRAIN}
 ADDED = {"gpus", "local_rank"}  # to the request of a task, by MONAI Label on the task's way into a process of its own
+CLICKED = "_clicks"  # behind the name of a model that also works without: programs list one with clicks apart
 LOCAL_S = 30  # a task's process waits that long for its server
 SCORED_AT_ONCE = 32  # images that a request for the next one scores by itself; the rest is left to the scoring task
 
@@ -103,12 +106,22 @@ class UncertaintyScoring(ScoringMethod):
 
 
 class Inference(BundleInferTask):
-    """A bundle's masks; no client chooses another file of weights."""
+    """A bundle's masks; no client chooses another file of weights.
+
+    MONAI Label calls what takes `foreground` and `background` "deepgrow"; programs offer that with their tools for clicks.
+    """
 
     def __init__(self, bundle: str, conf: dict[str, str]) -> None:
-        super().__init__(bundle, conf)
+        self.stage = stage_of(bundle)
+        super().__init__(bundle, conf, type=InferType.DEEPGROW if self.stage.prompted else "")
         if self.is_valid():
             del self._config["model_filename"]
+
+    def clicked(self) -> Self:
+        """The same model for programs' tools for clicks; its network is in memory once."""
+        twin = copy.copy(self)
+        twin.type = InferType.DEEPGROW
+        return twin
 
 
 class Training(BundleTrainTask):
@@ -187,8 +200,9 @@ class MyApp(MONAILabelApp):
         return answer.json() if answer.ok else None
 
     def init_infers(self) -> dict[str, InferTask]:
-        """One task a bundle."""
-        return {name: Inference(path, self.conf) for name, path in self.bundles.items()}
+        """One task a bundle, and one more where clicks correct what it gives without them."""
+        tasks = {name: Inference(path, self.conf) for name, path in self.bundles.items()}
+        return {f"{name}{CLICKED}": task.clicked() for name, task in tasks.items() if task.stage.corrected} | tasks
 
     def init_trainers(self) -> dict[str, TrainTask]:
         """One task a bundle."""
@@ -228,7 +242,8 @@ class MyApp(MONAILabelApp):
         if kind == "model":
             keys.append(device_key([*device_map(), *device_map().values()]))
         if known is self._infers:
-            keys += option_keys(card_of(self.bundles[name]))
+            card = card_of(self._infers[name].bundle_path)
+            keys += [*option_keys(card), *(click_keys(card) if method == "infer" else [])]
         return {kind: name, **checked({key: value for key, value in request.items() if key != kind}, keys, own)}
 
     def infer(self, request: dict[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """MONAI Label's web server with the gate before it and its forms checked before they are used."""
 
 import inspect
+import json
 import logging
 from collections.abc import Callable, Mapping
 from functools import wraps
@@ -16,7 +17,7 @@ from studies import told
 from ultrarefiner_monai.data.releases.readers import IMAGE_SUFFIXES
 from ultrarefiner_monai.deploy.monailabel.gate import TOKEN, Gate
 from ultrarefiner_monai.deploy.monailabel.labels import LABEL_SUFFIXES, suffix_of
-from ultrarefiner_monai.deploy.monailabel.request import UPLOAD, checked, is_plain, is_text, sent
+from ultrarefiner_monai.deploy.monailabel.request import SEGMENT, UPLOAD, checked, is_plain, is_text, sent
 from ultrarefiner_monai.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -52,13 +53,17 @@ def _checked(function: Callable[..., Any], check: Callable[[dict[str, Any]], Any
 
     @wraps(original)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
-        values = signature.bind(*args, **kwargs).arguments
+        form = signature.bind(*args, **kwargs)
+        values = form.arguments
         with told():
             for field, suffixes in SUFFIXES.items():
                 if (file := values.get(field)) is not None:
                     _check_name(file.filename or "", field, suffixes)
-            check({**sent(values.get("params", "")), **_asked(values)})
-        return original(*args, **kwargs)
+            params, asked = sent(values.get("params", "")), _asked(values)
+            check({**params, **asked})
+            if asked and params.pop(SEGMENT, None):  # which would take the place of the file `label`
+                values["params"] = json.dumps(params)
+        return original(*form.args, **form.kwargs)
 
     return wrapped
 

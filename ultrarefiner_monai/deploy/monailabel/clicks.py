@@ -185,20 +185,26 @@ def asked_lesions(
     lesions = [part for part in (mine, *others) if part.any()]
     if not lesions:  # the clicks have removed all of it
         return LesionPrompts(torch.zeros(0, dtype=torch.long), torch.zeros(0, 4))
-    boxes = np.stack(
-        [np.concatenate([(found := component_boxes(part))[:, :2].min(0), found[:, 2:].max(0)]) for part in lesions]
-    )
+    boxes = np.stack([_box_around(part) for part in lesions])
     if box is not None:
         boxes[0] = box
     places = np.tile(points, (len(lesions), 1, 1))
     signs = np.full((len(lesions), len(points)), NO_POINT)
     signs[0] = labels if mine.any() else NO_POINT
+    with_points = len(points) > 0 and points_beside_box
     return LesionPrompts(
         torch.zeros(len(lesions), dtype=torch.long),
         torch.from_numpy(boxes),
-        *((torch.from_numpy(places), torch.from_numpy(signs)) if len(points) and points_beside_box else (None, None)),
+        torch.from_numpy(places) if with_points else None,
+        torch.from_numpy(signs) if with_points else None,
         torch.from_numpy(np.stack(lesions)[:, None].astype(np.float32)),
     )
+
+
+def _box_around(part: np.ndarray) -> np.ndarray:
+    """The tight box (4,) around all components of a part (H, W)."""
+    boxes = component_boxes(part)
+    return np.concatenate([boxes[:, :2].min(0), boxes[:, 2:].max(0)])
 
 
 def _touched(parts: np.ndarray, points: np.ndarray, labels: np.ndarray) -> list[int]:

@@ -12,6 +12,9 @@ from ultrarefiner_monai.systems.key import Key
 
 Fold = Literal["same", "all"]
 
+TEACHER = (
+    "teacher_checkpoint"  # configuration key: a model that a stage learns from, and that is no part of its network
+)
 PROMPT_MAPS = "prompt_maps"  # configuration key: a folder of any model's maps, as a cross-validation leaves them
 
 
@@ -39,6 +42,7 @@ class Stage:
         prompted: whether its network is asked about lesions. The keys `prompt_source` and `prompt_maps` say which, and a map
             beside the image whose lesions they are may be any model's.
         weights: configuration keys that name files of published weights.
+        completed: further configuration keys of its training that the system's resolver completes or checks.
         short_schedule: epochs that suffice on the embedded synthetic data set.
         rate: AdamW's learning rate where a trained model learns from the labels of a MONAI Label server.
         loss: the loss there, as a component of a configuration.
@@ -58,6 +62,7 @@ class Stage:
     classes: str = ""
     prompted: bool = False
     weights: tuple[str, ...] = ()
+    completed: tuple[str, ...] = ()
     short_schedule: int = 3
     rate: float = 1e-5
     loss: Mapping[str, Any] = field(default_factory=lambda: {"_target_": "ultrarefiner_monai.losses.DiceCELoss"})
@@ -66,7 +71,12 @@ class Stage:
     def own_keys(self) -> tuple[str, ...]:
         """Configuration keys that mean something to this stage alone."""
         prompts = ("prompt_source", PROMPT_MAPS) if self.prompted else ()
-        return (*self.settings, *self.weights, *self.starts, *self.feeds, *prompts)
+        return (*self.settings, *self.weights, *self.starts, *self.feeds, *prompts, *self.completed)
+
+    @property
+    def folder(self) -> str:
+        """Folder of its bundle that its models are in: stages that share a bundle have one each."""
+        return "_".join(("models", *self.configs[1:]))
 
     @property
     def parts(self) -> tuple[str, ...]:

@@ -23,8 +23,9 @@ def test_weights_of_losses_that_are_learned_are_the_same_in_all_processes(stage)
 @pytest.mark.slow
 @pytest.mark.parametrize("phase", all_stages())
 def test_two_processes_train(phase, cv_of, small_release, tmp_path):
-    configs = [str(BUNDLES / phase / "configs" / f"{name}.json") for name in ("train", "multi_gpu_train")]
     cv, stage = cv_of(phase), find_stage(phase)[1]
+    names = (*stage.configs, "multi_gpu_train")
+    configs = [str(BUNDLES / stage.bundle / "configs" / f"{name}.json") for name in names]
     keys = {**small_release, **cv.settings[phase], "batch_size": 2}
     keys |= {"output_dir": str(tmp_path / "out"), "tracking_uri": f"sqlite:///{tmp_path}/m.db"}
     keys |= {key: str(cv.out / name) for key, name in stage.feeds.items()}

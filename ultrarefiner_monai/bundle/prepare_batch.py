@@ -48,7 +48,7 @@ def balanced(items: list[dict[str, Any]], balance: Literal["image", "dataset"]) 
         return items
     parts: dict[str, list[dict[str, Any]]] = {}
     for item in items:
-        parts.setdefault(item["dataset"], []).append(item)
+        parts.setdefault(item.get("dataset", ""), []).append(item)  # of a single data set they name none
     most = max(map(len, parts.values()))
     return [part[number % len(part)] for part in parts.values() for number in range(most)]
 

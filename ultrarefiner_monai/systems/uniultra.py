@@ -18,7 +18,14 @@ KEYS = (
         stages=("distill",),
         meaning="the teacher's, or its student's own: `lite_mini` of LiteMedSAM, else `mini`; null: as the teacher's card says",
     ),
-    IMAGE_SIZE,
+    replace(IMAGE_SIZE, stages=("adapt",)),
+    replace(IMAGE_SIZE, stages=("distill",), meaning="side of the network's input in pixels; null: the teacher's"),
+    Key(
+        "output_dir",
+        "path",
+        "where the run writes; null: `models_distill/<dataset>/fold<k>` in the bundle",
+        ("distill",),
+    ),
     replace(
         CHECKPOINT,
         stages=("adapt",),

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ultrarefiner_monai.networks.adapters import AdapterPlaces, EncoderFeatures, add_adapters, watch
-from ultrarefiner_monai.networks.adapters.places import BlockPlace, StageEnd
+from ultrarefiner_monai.networks.adapters import AdapterPlaces, BlockFeatures, EncoderFeatures, add_adapters, watch
+from ultrarefiner_monai.networks.adapters.places import BlockPlace
 
 
 class SmallBlock(nn.Module):
@@ -47,11 +47,10 @@ class SmallEncoder(nn.Module):
         return maps
 
     def features(self, image: Tensor) -> EncoderFeatures:
-        with watch(
-            [StageEnd(*end) for end in zip(self.blocks, self.adapters.blocks, self.laterals, strict=True)]
-        ) as ends:
+        with watch(list(self.adapters.blocks)) as terms:
             maps = self(image)
-        return EncoderFeatures(maps[0], tuple(maps), tuple(ends))
+        blocks = [BlockFeatures(*stage) for stage in zip(maps, terms, self.laterals, strict=True)]
+        return EncoderFeatures(maps[0], tuple(maps), tuple(blocks))
 
 
 def randomised(module: nn.Module, seed: int = 0) -> nn.Module:

@@ -25,6 +25,7 @@ TINY = {
 TINY_OF_OTHERS = {  # stages that the small study is not made of
     "automedsam": {**SMALL, "classes": "benign+malignant", "cache_embeddings": False},
     "adapt": {**SMALL, "variant": "lite_medsam", "sam_checkpoint": "random"},
+    "distill": {**SMALL, "variant": "lite_medsam"},
 }
 BUSI = [
     f"{kind}/{kind} ({n})" for kind, count in (("benign", 4), ("malignant", 4), ("normal", 8)) for n in range(count)
@@ -78,7 +79,7 @@ def class_cv(small_release, tmp_path_factory, migrated_database):
 
 @pytest.fixture(scope="session")
 def prompted_cv(small_release, tmp_path_factory, migrated_database):
-    """The same release, two folds through the stage that is asked about lesions."""
+    """The same release, two folds through the stages that are asked about lesions, a teacher and its student."""
     return _cross_validated_other(small_release, tmp_path_factory.mktemp("prompted"), migrated_database, "uniultra")
 
 

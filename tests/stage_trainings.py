@@ -22,9 +22,9 @@ def stage(request) -> str:
 def stage_keys(stage, request, small_release, tmp_path) -> dict[str, Any]:
     """Keys of a training of one epoch of four steps of `stage` into `tmp_path / "out"`, which starts from the small study."""
     _, found = find_stage(stage)
-    small_cv = request.getfixturevalue("small_cv") if found.starts or found.feeds else None
-    starts = {key: str(small_cv.folder(name, 0) / "model.pt") for key, name in found.starts.items()}
-    feeds = {key: str(small_cv.out / name) for key, name in found.feeds.items()}
+    cv = request.getfixturevalue("cv_of")(stage) if found.starts or found.feeds else None
+    starts = {key: str(cv.folder(name, 0) / "model.pt") for key, name in found.starts.items()}
+    feeds = {key: str(cv.out / name) for key, name in found.feeds.items()}
     folders = {"output_dir": str(tmp_path / "out"), "tracking_uri": f"sqlite:///{tmp_path / 'mlruns.db'}"}
     return {**small_release, **(TINY | TINY_OF_OTHERS)[stage], "batch_size": 2, **starts, **feeds, **folders}
 

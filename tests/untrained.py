@@ -19,6 +19,7 @@ ASKED = {"classes": "benign+malignant", "stride": 1, "class_mode": "embedding", 
 PARTS["automedsam"] = {"sam": {"variant": "tiny", "image_size": SIZE, "lora_rank": 0, **ASKED, "residual": True}}
 ADAPTED = {"version": None, "adapter_ratio": 0.25, "adapter_scale": 0.5, "edge": "directions"}
 PARTS["adapt"] = {"sam": {"variant": "lite_medsam", "image_size": SIZE, **ADAPTED}}
+PARTS["distill"] = {"sam": {"variant": "lite_mini", "image_size": SIZE, **ADAPTED}}
 
 
 def card_of(phase: str, **facts: object) -> dict:

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from monai.bundle import ConfigWorkflow, verify_net_in_out
 from PIL import Image
-from small_releases import TINY, TINY_OF_OTHERS
 
 from ultrarefiner_monai.bundle.paths import BUNDLES
 from ultrarefiner_monai.cross_validation.tasks import run_bundle
@@ -21,13 +20,20 @@ KINDS = (("train",), ("train", "evaluate"), ("train", "multi_gpu_train"), ("infe
 FORMAT = Path(__file__).parent / "network_data_format.schema.json"
 
 
-def bundle_of(stage):
-    return BUNDLES / find_stage(stage)[1].bundle
+def configs_of(stage):
+    """The folder of a stage's configurations, which some stages share."""
+    return BUNDLES / find_stage(stage)[1].bundle / "configs"
 
 
-def workflow(stage, names, **overrides):
-    files = [str(bundle_of(stage) / "configs" / f"{name}.json") for name in names]
-    return ConfigWorkflow(files, workflow_type="infer" if names == ("inference",) else "train", **overrides)
+def whole(stage, names):
+    """The names, `train` as all files that train the stage."""
+    return [part for name in names for part in (find_stage(stage)[1].configs if name == "train" else (name,))]
+
+
+def workflow(phase, names, **overrides):
+    files = [str(configs_of(phase) / f"{name}.json") for name in whole(phase, names)]
+    kind, stage = ("infer", {"plan#stage": phase}) if names == ("inference",) else ("train", {})
+    return ConfigWorkflow(files, workflow_type=kind, **stage, **overrides)
 
 
 def one_process_group():
@@ -42,13 +48,15 @@ def one_process_group():
 @pytest.mark.parametrize("names", KINDS, ids="+".join)
 def test_no_required_property_is_missing(stage, names, cv_of, small_release, monkeypatch, tmp_path):
     """Properties are resolved for the check: every network, loader and engine of the configuration is built."""
-    known = set().union(*(json.loads((bundle_of(stage) / "configs" / f"{name}.json").read_text()) for name in names))
+    files = [configs_of(stage) / f"{name}.json" for name in whole(stage, names)]
+    known = set().union(*(json.loads(file.read_text()) for file in files))
     cv, found = cv_of(stage), find_stage(stage)[1]
     trained = {"evaluate", "inference"} & set(names)
     keys = cv.settings[stage] | small_release | {"output_dir": str(cv.folder(stage, 0) if trained else tmp_path)}
     keys |= {"dataset_name": "PHANTOM"} if names == ("inference",) else {"dataset": "PHANTOM"}
     keys |= {key: str(cv.out / name) for key, name in found.feeds.items()}
-    keys |= {key: str(cv.folder(name, 0) / "model.pt") for key, name in found.starts.items()}
+    if not trained:
+        keys |= {key: str(cv.folder(name, 0) / "model.pt") for key, name in found.starts.items()}
     if names == ("inference",):
         del keys["dataset"]
     run = workflow(stage, names, **{key: value for key, value in keys.items() if key in known})
@@ -62,22 +70,21 @@ def test_no_required_property_is_missing(stage, names, cv_of, small_release, mon
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_metadata_follows_the_format_and_its_own_version(stage):
-    metadata = json.loads((bundle_of(stage) / "configs" / "metadata.json").read_text(encoding="utf-8"))
+    metadata = json.loads((configs_of(stage) / "metadata.json").read_text(encoding="utf-8"))
     assert metadata["version"] in metadata["changelog"]
     jsonschema.validate(metadata["network_data_format"], json.loads(FORMAT.read_text(encoding="utf-8")))
-    assert (bundle_of(stage) / "LICENSE").read_text(encoding="utf-8").lstrip().startswith("Apache License")
+    assert (configs_of(stage).parent / "LICENSE").read_text(encoding="utf-8").lstrip().startswith("Apache License")
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_network_keeps_what_the_metadata_say(stage, tmp_path):
     """At a small size: MONAI's own check feeds one picture and compares shape and type of the output."""
-    configs = bundle_of(stage) / "configs"
+    configs = configs_of(stage)
     metadata = json.loads((configs / "metadata.json").read_text(encoding="utf-8"))
     for part in ("inputs", "outputs"):
         next(iter(metadata["network_data_format"][part].values()))["spatial_shape"] = [64, 64]
     (tmp_path / "metadata.json").write_text(json.dumps(metadata))
-    variant = (TINY | TINY_OF_OTHERS)[stage]["variant"]
-    keys = {"variant": variant, "image_size": 64, "images": str(tmp_path)}
+    keys = {"variant": "tiny", "image_size": 64, "images": str(tmp_path), "plan#stage": stage}
     if stage == "phase3":
         keys |= {"coarse_variant": "tiny", "coarse_size": 64}
     verify_net_in_out(
@@ -191,12 +198,12 @@ def test_evaluate_scores_the_test_split(stage, cv_of, small_release):
     keys = cv.settings[stage] | small_release | {"output_dir": str(cv.folder(stage, 0))}
     keys |= {key: str(cv.out / name) for key, name in found.feeds.items()}
     keys["tracking_uri"] = cv.shared["tracking_uri"]
-    done = run_bundle(found.bundle, "evaluate", **keys)
+    done = run_bundle(found.bundle, *found.configs, "evaluate", **keys)
     metrics = done.parser.get_parsed_content("validate#evaluator").state.metrics
     assert {f"{output}_{name}" for output in found.outputs for name in ("dice", "hd95")} <= metrics.keys()
     assert ("refined_dice" in metrics) == ("refined" in found.outputs)
-    (table,) = cv.folder(stage, 0).glob("test*/per_image.csv")  # what is asked about lesions says how
-    rows = table.read_text().splitlines()
+    folder = f"test_{keys.get('prompt_source', 'truth_box_10')}" if found.prompted else "test"
+    rows = (cv.folder(stage, 0) / folder / "per_image.csv").read_text().splitlines()
     assert len(rows) == 1 + len(cv.manifest.testing)
 
 

@@ -33,17 +33,12 @@ def test_nine_terms_by_hand():
     expected = {}
     for number, (found, taught) in enumerate(zip(student.blocks, features.blocks, strict=True), 1):
 
-        def mapped(block, value, bias):
-            kernel = block.lateral.weight[:, :, 0, 0]
-            return torch.einsum("cd,bhwd->bchw", kernel, value) + bias * block.lateral.bias[:, None, None]
+        def adapter(block):
+            return torch.einsum("cd,bhwd->bchw", block.lateral.weight[:, :, 0, 0], block.adapted)
 
-        pairs = {
-            "sum": lambda b: (b.output, 1),
-            "block": lambda b: (b.output - b.adapted, 1),
-            "adapter": lambda b: (b.adapted, 0),
-        }
-        for name, pick in pairs.items():
-            expected[f"{name}_{number}"] = F.mse_loss(mapped(found, *pick(found)), mapped(taught, *pick(taught)))
+        pairs = {"sum": lambda b: b.map, "block": lambda b: b.map - adapter(b), "adapter": adapter}
+        for name, mapped in pairs.items():
+            expected[f"{name}_{number}"] = F.mse_loss(mapped(found), mapped(taught))
     assert list(loss.components) == list(expected) and len(expected) == 9
     for name, value in expected.items():
         torch.testing.assert_close(loss.components[name], value.detach(), rtol=1e-4, atol=1e-5)

@@ -139,12 +139,16 @@ def test_the_stages_of_sam2_end_where_its_neck_reads():
     encoder = vision_encoder("mini").eval()
     adapt(encoder)
     randomised(encoder.adapters)
-    with torch.no_grad(), watch(hiera_stage_ends(encoder)) as ends:
+    ends = hiera_stage_ends(encoder)
+    blocks = [encoder.backbone.blocks[number] for number in (0, 2, 9)]
+    modules = [end.adapter for end in ends] + blocks
+    with torch.no_grad(), watch(modules) as found:
         maps = encoder(torch.rand(1, 3, 64, 96)).fpn_hidden_states
-    shapes = [tuple(end.compared()["sum"].shape) for end in ends]
-    assert shapes == [(1, 256, 16, 24), (1, 256, 8, 12), (1, 256, 4, 6)] == [tuple(found.shape) for found in maps]
-    for end, found in zip(ends[:2], maps, strict=False):  # the two levels whose maps no coarser one is added to
-        torch.testing.assert_close(end.compared()["sum"], found)
+    assert [tuple(plane.shape) for plane in maps] == [(1, 256, 16, 24), (1, 256, 8, 12), (1, 256, 4, 6)]
+    terms, outputs = found[:3], found[3:]
+    assert [term.shape for term in terms] == [output.shape for output in outputs]
+    for end, output, plane in zip(ends[:2], outputs, maps, strict=False):  # levels that no coarser one is added to
+        torch.testing.assert_close(end.lateral(output.permute(0, 3, 1, 2)), plane)
 
 
 @pytest.mark.parametrize("channels_last", [True, False])

@@ -22,11 +22,14 @@ from ultrarefiner_monai.bundle.starting_weights import (
     load_prompted,
     load_sam,
     load_starts,
+    load_student,
+    load_teacher,
     model_card,
 )
 from ultrarefiner_monai.bundle.training import begin_training, train
 from ultrarefiner_monai.devices import default_device
 from ultrarefiner_monai.handlers.steps import TrainingStep
+from ultrarefiner_monai.handlers.steps.student import StudentInferer
 from ultrarefiner_monai.models.inferers import AutocastInferer, OutputsInferer
 from ultrarefiner_monai.systems.classes import told_apart
 
@@ -36,6 +39,7 @@ __all__ = [
     "Plan",
     "PreparePrompts",
     "PrepareRefinement",
+    "StudentInferer",
     "TrainingStep",
     "average_gradients",
     "balanced",
@@ -53,6 +57,8 @@ __all__ = [
     "load_prompted",
     "load_sam",
     "load_starts",
+    "load_student",
+    "load_teacher",
     "make_plan",
     "make_tracker",
     "model_card",

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
@@ -9,13 +10,17 @@ from torch import nn
 from ultrarefiner_monai import __version__
 from ultrarefiner_monai.bundle.preflight import Plan
 from ultrarefiner_monai.errors import DataError, one_line_errors
-from ultrarefiner_monai.models.weights import bare, load_model
+from ultrarefiner_monai.files import file_sha256
+from ultrarefiner_monai.models.card import build_network, read_card
+from ultrarefiner_monai.models.weights import bare, compare_card, load_model
 from ultrarefiner_monai.networks import Sam, TransUNet, build_sam
 from ultrarefiner_monai.systems import DEFAULT
 from ultrarefiner_monai.systems.classes import LESION
+from ultrarefiner_monai.systems.system import TEACHER
 
 if TYPE_CHECKING:
     from ultrarefiner_monai.networks.sam2 import Sam2
+    from ultrarefiner_monai.networks.uniultra import UniUltra
 
 
 def model_card(plan: Plan, network: nn.Module) -> dict[str, Any]:
@@ -23,6 +28,7 @@ def model_card(plan: Plan, network: nn.Module) -> dict[str, Any]:
     system, stage = plan.request.system, plan.stage
     return {
         **_identity(plan, stage.name),
+        **({"teacher_sha256": file_sha256(Path(teacher))} if (teacher := plan.starts.get(TEACHER)) else {}),
         "version": __version__,
         **plan.trained_on,
         "outputs": list(stage.outputs),
@@ -82,6 +88,38 @@ def load_prompted(variant: str, image_size: int | None = None, checkpoint: str |
 
     with _named_by_the_user():
         return build_prompted(variant, image_size, checkpoint)
+
+
+@one_line_errors
+def load_teacher(plan: Plan) -> "UniUltra | None":
+    """The trained model that the stage learns from, in eval mode and without gradients; None where nothing is learnt.
+
+    Raises:
+        SystemExit: it is of another stage, data set or fold, or does not load.
+    """
+    if plan.starts[TEACHER] is None:
+        return None
+    path = Path(str(plan.starts[TEACHER]))
+    card = read_card(path)
+    compare_card(path, card, {"stage": plan.stage.starts[TEACHER], **plan.trained_on})
+    teacher: Any = build_network(card)
+    load_model(teacher, path)
+    return teacher.eval().requires_grad_(False)
+
+
+@one_line_errors
+def load_student(variant: str, image_size: int, teacher: "UniUltra | None") -> "Sam | Sam2":
+    """A student's SAM: a new image encoder, and what is behind it from the teacher, where there is one.
+
+    Raises:
+        SystemExit: an unknown variant, or a size that cannot be.
+    """
+    from ultrarefiner_monai.networks.sam2.students import copy_decoder
+
+    sam = load_prompted(variant, image_size)
+    if teacher is not None:
+        copy_decoder(teacher.sam, sam)
+    return sam
 
 
 @contextmanager

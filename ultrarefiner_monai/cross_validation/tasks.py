@@ -192,7 +192,8 @@ class CrossValidation:
         starts = {key: str(self.folder(name, fold) / "model.pt") for key, name in found.starts.items()}
         run_bundle(found.bundle, *found.configs, **overrides, resume=True, **starts)
         known = configuration(found, "inference").keys() - {"dataset"}
-        keys = {"dataset_name": self.dataset} | {key: value for key, value in overrides.items() if key in known}
+        keys = {"dataset_name": self.dataset, "plan#stage": stage}
+        keys |= {key: value for key, value in overrides.items() if key in known}
         for split in ("val", "test"):
             run_bundle(found.bundle, "inference", **keys, split=split, overwrite=True)
         write_json(folder / DONE, {"model_sha256": self._model(stage, fold)})

@@ -6,6 +6,7 @@ from ultrarefiner_monai.handlers.panels import SavePanels
 from ultrarefiner_monai.handlers.progress import Progress
 from ultrarefiner_monai.handlers.run_report import RunReport
 from ultrarefiner_monai.handlers.steps.prompts_first import PromptsFirst
+from ultrarefiner_monai.handlers.steps.student import DecoderLast
 from ultrarefiner_monai.handlers.tracking import TrackTraining, TrackValidation
 from ultrarefiner_monai.tracking.tracker import Tracker
 
@@ -13,6 +14,7 @@ __all__ = [
     "CheckpointError",
     "CheckpointHandler",
     "CompareMasks",
+    "DecoderLast",
     "Progress",
     "PromptsFirst",
     "RunReport",

@@ -46,6 +46,7 @@ FIELDS = {
     "dataset": TEXT,
     "fold": or_null(COUNT),
     "manifest_sha256": or_null(SHA256),
+    "teacher_sha256": SHA256,
     "outputs": TEXTS,
     "labels": TEXT,
     "prompts": TEXT,

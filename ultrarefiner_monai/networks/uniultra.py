@@ -10,20 +10,24 @@ from torch.nn import functional as F
 
 from ultrarefiner_monai.networks.adapters import (
     AdapterPlaces,
+    BlockFeatures,
     EdgeMode,
+    EncoderFeatures,
     add_adapters,
     hiera_places,
+    hiera_stage_ends,
     tiny_vit_places,
+    watch,
 )
 from ultrarefiner_monai.networks.export_parts import Part, made_samples
 from ultrarefiner_monai.networks.prompts import mask_logits
 from ultrarefiner_monai.networks.prompts.lesions import LesionPrompts, lesion_prompts, merge_masks
-from ultrarefiner_monai.networks.sam import Sam, build_sam
+from ultrarefiner_monai.networks.sam import Sam
 from ultrarefiner_monai.networks.sam.around import AroundSam
-from ultrarefiner_monai.networks.sam2 import Features, Sam2, build_sam2
-from ultrarefiner_monai.networks.sam2.variants import IMAGE_SIZE, VARIANTS
+from ultrarefiner_monai.networks.sam2 import Features, Sam2
+from ultrarefiner_monai.networks.sam2.students import LITE_MEDSAM, LITE_MINI, build_prompted
+from ultrarefiner_monai.networks.sam2.variants import VARIANTS
 
-LITE_MEDSAM = "lite_medsam"  # the one SAM 1 that adapters are known for
 CHANNELS, STRIDES = 256, (4, 8, 16)  # of the maps that SAM 2's encoder gives
 SINGLE = slice(0, 1)  # SAM's token for a prompt that is not ambiguous
 LESION = 0.5  # probability from which a pixel of another model's map is lesion
@@ -59,14 +63,16 @@ class UniUltra(AroundSam):
     """Masks of the lesions that prompts point at, by a Segment Anything model that adapters have taught ultrasound.
 
     The image encoder stays frozen; beside each of its blocks an adapter learns, and so does what lies behind it. Untrained,
-    the network is the SAM that it is made of. Still images alone: SAM 2's memory is not used.
+    the network is the SAM that it is made of. Still images alone: SAM 2's memory is not used. A student has a small encoder,
+    which learns as a whole, before its teacher's decoder.
 
     Args:
-        sam: LiteMedSAM or a SAM 2, without adapters.
+        sam: LiteMedSAM, a SAM 2 or a student's, see `build_prompted`, without adapters.
         adapter_ratio: width of an adapter's bottleneck as a share of its block's; 0: no adapters.
         adapter_scale: factor of what an adapter adds.
         edge: what adapters see of edges, see `EdgeStem`; "none": nothing.
         used_only: freeze what no gradient of a mask reaches (SAM 2's memory, the heads of other masks), too.
+        freeze_encoder: keep the image encoder as it is, but for its adapters.
 
     Raises:
         ValueError: a SAM whose encoder no adapters are known for, or as `add_adapters`.
@@ -80,12 +86,15 @@ class UniUltra(AroundSam):
         adapter_scale: float = 0.5,
         edge: EdgeMode = "directions",
         used_only: bool = True,
+        freeze_encoder: bool = True,
     ) -> None:
-        super().__init__(sam, freeze_image_encoder=True)
+        super().__init__(sam, freeze_image_encoder=freeze_encoder)
         self.adapted = {"adapter_ratio": adapter_ratio, "adapter_scale": adapter_scale, "edge": edge}
         if adapter_ratio:
             add_adapters(sam.image_encoder, _places(sam), ratio=adapter_ratio, scale=adapter_scale, edge=edge)
-        if used_only:
+        if not freeze_encoder:
+            sam.image_encoder.requires_grad_(True)
+        if used_only and not next(sam.parameters()).is_meta:  # the meta device has no gradients to look for
             self._freeze_unreached()
 
     @property
@@ -96,8 +105,8 @@ class UniUltra(AroundSam):
         return about | self.adapted
 
     def forward(
-        self, image: Tensor, prompts: LesionPrompts | None = None, return_parts: bool = False
-    ) -> Tensor | LesionMasks:
+        self, image: Tensor, prompts: LesionPrompts | None = None, return_parts: bool = False, compare: bool = False
+    ) -> Any:
         """Segment the lesions of `image` that it is asked about.
 
         Args:
@@ -105,18 +114,26 @@ class UniUltra(AroundSam):
                 probability, each of whose lesions is asked about by its box.
             prompts: in pixels of the S x S image.
             return_parts: give the LesionMasks.
+            compare: give what a distillation compares, and logits where there are prompts.
 
         Returns:
-            Logits (B, 1, S, S), or the LesionMasks.
+            Logits (B, 1, S, S), or the LesionMasks; with `compare` the EncoderFeatures and logits, or None.
 
         Raises:
             ValueError: neither prompts nor a second channel.
         """
+        if compare:
+            encoded, features = self.encode(image)
+            return encoded, None if prompts is None else self._masks(features, prompts, image).logits
         if prompts is None:
             if image.shape[1] != 2:
                 raise ValueError(NEEDS_PROMPTS)
             prompts = lesion_prompts(image[:, 1:] >= LESION)
-        features = self.features(image[:, :1])
+        found = self._masks(self.features(image[:, :1]), prompts, image)
+        return found if return_parts else found.logits
+
+    def _masks(self, features: Tensor | Features, prompts: LesionPrompts, image: Tensor) -> LesionMasks:
+        """Masks of all lesions of a batch; of `image` the shape and device are used."""
         some = (
             prompts if len(prompts.image) else _corner_box(image)
         )  # SAM 2 takes no empty batch, and losses need a graph
@@ -124,7 +141,24 @@ class UniUltra(AroundSam):
         lesions, iou = (torch.cat(found)[: len(prompts.image)] for found in zip(*asked, strict=True))
         low = merge_masks(lesions, prompts.image, len(image))
         logits = F.interpolate(low, image.shape[2:], mode="bilinear", align_corners=False)
-        return LesionMasks(logits, lesions, iou[:, 0], prompts.image) if return_parts else logits
+        return LesionMasks(logits, lesions, iou[:, 0], prompts.image)
+
+    def encode(self, image: Tensor) -> tuple[EncoderFeatures, Tensor | Features]:
+        """What a distillation compares of images (B, 1, S, S), and their `features`, which the same pass gives.
+
+        Blocks are those of a SAM 2 with adapters, maps those of a SAM 2.
+        """
+        if isinstance(self.sam, Sam):
+            embedding = self.embed(image)
+            return EncoderFeatures(embedding), embedding
+        encoder = self.sam.image_encoder
+        ends = hiera_stage_ends(encoder) if hasattr(encoder, "adapters") else []
+        with watch([end.adapter for end in ends]) as terms:
+            maps = self.embed(image)
+        features = self.sam.project(maps)
+        blocks = [BlockFeatures(plane, term, end.lateral) for plane, term, end in zip(maps, terms, ends, strict=False)]
+        embedding = torch.cat([level.flatten(1) for level in features], dim=1)
+        return EncoderFeatures(embedding, tuple(maps), tuple(blocks)), features
 
     def features(self, image: Tensor) -> Tensor | Features:
         """What lesions of images (B, 1, S, S) are asked with: LiteMedSAM's embedding, of SAM 2 the features of three levels."""
@@ -148,14 +182,9 @@ class UniUltra(AroundSam):
         return found.logits, found.iou
 
     def _freeze_unreached(self) -> None:
-        """Leave trainable what a mask depends on: found by asking about a box, and about a point, of drawn features.
-
-        On the meta device, where nothing has a value, all of it stays.
-        """
+        """Leave trainable what a mask depends on: found by asking about a box, and about a point, of drawn features."""
         sam = self.sam
         like = next(sam.parameters())
-        if like.is_meta:
-            return
         encoder = {id(parameter) for parameter in sam.image_encoder.parameters()}
         outside = [parameter for parameter in sam.parameters() if id(parameter) not in encoder]
         box = _corner_box(like)
@@ -183,25 +212,11 @@ def _drawn_maps(sam: Sam | Sam2, like: Tensor) -> Any:
 
 
 def _places(sam: Sam | Sam2) -> AdapterPlaces:
-    if isinstance(sam, Sam2):
+    if isinstance(sam, Sam2) or sam.variant == LITE_MINI:
         return hiera_places(sam.image_encoder.backbone)
     if sam.variant != LITE_MEDSAM:
         raise ValueError(f"adapters go into {LITE_MEDSAM} or SAM 2 ({', '.join(VARIANTS)}), found SAM {sam.variant}")
     return tiny_vit_places(sam.image_encoder)
-
-
-def build_prompted(
-    variant: str, image_size: int | None = None, checkpoint: str | None = None, version: str | None = None
-) -> Sam | Sam2:
-    """LiteMedSAM or a SAM 2 by name, see `build_sam` and `build_sam2`.
-
-    Raises:
-        ValueError: as these.
-        FileNotFoundError: no such checkpoint.
-    """
-    if variant == LITE_MEDSAM:
-        return build_sam(variant, image_size, checkpoint)
-    return build_sam2(variant, image_size or IMAGE_SIZE, checkpoint, version)
 
 
 def describe(network: UniUltra, settings: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -13,6 +13,7 @@ from ultrarefiner_monai.systems.key import Key
 Fold = Literal["same", "all"]
 
 PROMPT_SOURCE = "prompt_source"  # configuration key: which lesions a network is asked about in validation and test
+TEACHER = "teacher_checkpoint"  # configuration key: a model that a stage learns from and that is no part of its network
 PROMPT_MAPS = "prompt_maps"  # configuration key: a folder of any model's maps, as a cross-validation leaves them
 
 
@@ -41,6 +42,7 @@ class Stage:
             beside the image whose lesions they are may be any model's.
         corrected: whether clicks and a box of a user correct the map that its network refines.
         weights: configuration keys that name files of published weights.
+        completed: further configuration keys of its training that the system's resolver completes or checks.
         short_schedule: epochs that suffice on the embedded synthetic data set.
         rate: AdamW's learning rate where a trained model learns from the labels of a MONAI Label server.
         loss: the loss there, as a component of a configuration.
@@ -61,6 +63,7 @@ class Stage:
     prompted: bool = False
     corrected: bool = False
     weights: tuple[str, ...] = ()
+    completed: tuple[str, ...] = ()
     short_schedule: int = 3
     rate: float = 1e-5
     loss: Mapping[str, Any] = field(default_factory=lambda: {"_target_": "ultrarefiner_monai.losses.DiceCELoss"})
@@ -69,7 +72,12 @@ class Stage:
     def own_keys(self) -> tuple[str, ...]:
         """Configuration keys that mean something to this stage alone."""
         prompts = (PROMPT_SOURCE, PROMPT_MAPS) if self.prompted else ()
-        return (*self.settings, *self.weights, *self.starts, *self.feeds, *prompts)
+        return (*self.settings, *self.weights, *self.starts, *self.feeds, *prompts, *self.completed)
+
+    @property
+    def folder(self) -> str:
+        """Folder of its bundle that its models are in: stages that share a bundle have one each."""
+        return "_".join(("models", *self.configs[1:]))
 
     @property
     def parts(self) -> tuple[str, ...]:

@@ -58,7 +58,7 @@ def decide(request: Request) -> Plan:
     origin = external_origin(request) if request.split == EXTERNAL else {}
     data = None if request.images is not None else find_data(request, 0 if origin else request.fold, substitutions)
     dataset = origin.get("dataset", request.dataset if data is None else data.name)
-    models = f"models/{dataset}/fold{origin.get('fold', request.fold)}"
+    models = f"{stage.folder}/{dataset}/fold{origin.get('fold', request.fold)}"
     output_dir = request.output_dir or f"{results_root(request.bundle_root)}/{models}"
     if request.mode == "train":
         refuse_work(Path(output_dir), request.resume, request.overwrite)

@@ -1,25 +1,34 @@
 """Which networks the systems build: variants, input sizes and the weights at hand. Sizes and strides are the networks' own."""
 
+import math
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, get_args
 
 from ultrarefiner_monai.bundle.preflight.request import Networks, Request, Substitutions
 from ultrarefiner_monai.errors import DataError
+from ultrarefiner_monai.losses.distillation import Levels
+from ultrarefiner_monai.models.card import card_or_empty
 from ultrarefiner_monai.networks import lite_medsam_weights
 from ultrarefiner_monai.networks.sam.build import VARIANTS as SAMS
+from ultrarefiner_monai.networks.sam2.students import LITE_MEDSAM, LITE_MINI, MINI, student_of
 from ultrarefiner_monai.networks.sam2.variants import IMAGE_SIZE as SAM2_SIZE
 from ultrarefiner_monai.networks.sam2.variants import STRIDE as SAM2_STRIDE
 from ultrarefiner_monai.networks.sam2.variants import VARIANTS as SAM2S
 from ultrarefiner_monai.networks.transunet import STRIDE
 from ultrarefiner_monai.networks.transunet import VARIANTS as TRANSUNETS
 from ultrarefiner_monai.systems.classes import told_apart
-from ultrarefiner_monai.systems.system import PROMPT_MAPS
+from ultrarefiner_monai.systems.system import PROMPT_MAPS, TEACHER
 
 COARSE_SIZES = {
     name: (settings["img_size"], STRIDE) for name, settings in TRANSUNETS.items()
 }  # px: default side, stride
 SAM_SIZES = {name: (variant.image_size, variant.patch) for name, variant in SAMS.items()}
-PROMPTED_SIZES = {**dict.fromkeys(SAM2S, (SAM2_SIZE, SAM2_STRIDE)), "lite_medsam": SAM_SIZES["lite_medsam"]}
+PROMPTED_SIZES = {
+    **dict.fromkeys(SAM2S, (SAM2_SIZE, SAM2_STRIDE)),
+    LITE_MEDSAM: SAM_SIZES[LITE_MEDSAM],
+    LITE_MINI: (SAM_SIZES[LITE_MEDSAM][0], SAM2_STRIDE),
+}
 
 PROMPT_CELLS = 32  # along a side: at 64 (LiteMedSAM, 256 px) AutoMedSAM's prompts see too little around them
 
@@ -88,9 +97,65 @@ def resolve_uniultra(
             f"prompt_source {own['prompt_source']} with {PROMPT_MAPS} {own[PROMPT_MAPS]}: 'auto' asks about the lesions of "
             f"maps, --prompt_source auto --{PROMPT_MAPS} FOLDER with fold*/predictions in it; the others need none"
         )
-    _resolve_sam(own, not demonstration and request.mode == "evaluate", substitutions, PROMPTED_SIZES, "mini")
-    parameters = {key: own[key] for key in request.stage.settings if key in own}
+    if TEACHER in request.stage.starts:
+        _resolve_student(own, request, demonstration, substitutions, (starts or {}).get(TEACHER))
+    else:
+        _resolve_sam(own, not demonstration and request.mode == "evaluate", substitutions, PROMPTED_SIZES, "mini")
+    parameters = {key: own[key] for key in (*request.stage.settings, *request.stage.completed) if key in own}
     return Networks(own, own["image_size"], parameters, _weights(own))
+
+
+def _resolve_student(
+    own: dict[str, Any], request: Request, demonstration: bool, substitutions: Substitutions, teacher: str | None
+) -> None:
+    """Variant, size and levels of a student, as its teacher's card says; a teacher that is still to be trained has none.
+
+    Raises:
+        DataError: an evaluation with a teacher, or what does not go with the teacher.
+    """
+    if request.mode == "evaluate" and own.get(TEACHER) is not None:
+        raise DataError(f"{TEACHER} is what a student learns from; an evaluation scores the student: --checkpoint FILE")
+    card = Path(teacher).with_suffix(".json") if teacher else None
+    taught = card_or_empty(card).get("network", {}).get("sam", {}) if card else {}
+    given = own["variant"]
+    if taught and given is not None and student_of(given) != student_of(taught["variant"]):
+        raise DataError(
+            f"variant {given}: its student is {student_of(given)}, and that of the teacher {teacher}, {taught['variant']}, is "
+            f"{student_of(taught['variant'])}; leave --variant out, or name another --{TEACHER}"
+        )
+    own["variant"] = taught.get("variant", given or MINI)
+    own["image_size"] = own["image_size"] or taught.get("image_size")
+    if taught and own["image_size"] != taught["image_size"]:
+        raise DataError(
+            f"image_size {own['image_size']}: a student sees images as its teacher does, {taught['image_size']}; leave it out"
+        )
+    if demonstration and not teacher and own["variant"] != student_of(own["variant"]):
+        demonstrated = {"variant": own["variant"], "image_size": None}
+        _resolve_sam(demonstrated, False, substitutions, PROMPTED_SIZES, MINI)  # as for the teacher's own training
+        own["variant"] = demonstrated["variant"]
+    own["variant"] = student_of(own["variant"])
+    _check("variant", own["variant"], PROMPTED_SIZES, "image_size", own["image_size"])
+    own["image_size"] = own["image_size"] or PROMPTED_SIZES[own["variant"]][0]
+    _resolve_levels(own, min(own["adapter_ratio"], taught.get("adapter_ratio", math.inf)))
+    if request.mode == "train" and own["finetune_epochs"] >= request.epochs:
+        raise DataError(
+            f"finetune_epochs {own['finetune_epochs']}: expected fewer than all {request.epochs} epochs, whose first are "
+            "the encoder's"
+        )
+
+
+def _resolve_levels(own: dict[str, Any], adapter_ratio: float) -> None:
+    """The features that student and teacher have in common; `adapter_ratio`: the smaller one of both."""
+    allowed: tuple[str, ...]
+    if own["variant"] == LITE_MINI:
+        allowed, reason = ("embedding",), "a LiteMedSAM teacher has no stages like its student's"
+    elif adapter_ratio == 0:
+        allowed, reason = ("fpn", "embedding"), "without adapters there is nothing to compare of them"
+    else:
+        allowed, reason = get_args(Levels), ""
+    if own.get("levels") not in (None, *allowed):
+        raise DataError(f"levels {own['levels']}: {reason}; choose {' or '.join(allowed)}")
+    own["levels"] = own.get("levels") or allowed[0]
 
 
 def _weights(own: Mapping[str, Any]) -> dict[str, str]:

@@ -26,7 +26,7 @@ class Request:
         data_root: folder of the release, or of all releases of a combined data set ("BUSI+BUSBRA"); None looks in
             `data/<dataset>` of the project, or in `data`.
         manifest: manifest file; None takes the shipped one.
-        output_dir: where the run writes; None is `models/<dataset>/fold<k>` in the bundle's `results_root`.
+        output_dir: where the run writes; None is `<stage's folder>/<dataset>/fold<k>` in the bundle's `results_root`.
         checkpoint: trained model to evaluate or predict with; None is `model.pt` in `output_dir`.
         strict: refuse substitutions; naming a file or folder does so, too.
         allow_missing: accept a release of which files are absent.
@@ -98,7 +98,8 @@ class Request:
 
     def results_of(self, stage: str) -> Path:
         """Folder in which the bundle of another stage of the system keeps its models, by data set and fold."""
-        return results_root(self.bundle_root).parent / self.system.stage(stage).bundle / "models"
+        found = self.system.stage(stage)
+        return results_root(self.bundle_root).parent / found.bundle / found.folder
 
 
 @dataclass(frozen=True)

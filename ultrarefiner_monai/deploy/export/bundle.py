@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from monai.bundle import ConfigParser
+
 from ultrarefiner_monai.bundle.paths import BUNDLES
 from ultrarefiner_monai.data.datasets import parts_of
 from ultrarefiner_monai.data.manifests.manifest import shipped_manifest
@@ -93,7 +95,8 @@ def _write_bundle(folder: Path, model: Path, card: Mapping[str, Any]) -> None:
         path.stem: read_json(path, dict, "install the package anew", code=True)
         for path in source.glob("configs/*.json")
     }
-    configs = _stand_alone({name: found[name] for name in (*CONFIGS, *stage.configs) if name in found}, stage, card)
+    found["train"] = ConfigParser.load_config_files([source / "configs" / f"{name}.json" for name in stage.configs])
+    configs = _stand_alone({name: found[name] for name in CONFIGS if name in found}, stage, card)
     metadata = _metadata(found["metadata"], card, stage.classes_of(card["network"]))
     for name, config in {**configs, "metadata": metadata}.items():
         write_json(folder / "configs" / f"{name}.json", config, indent=4)
@@ -123,6 +126,7 @@ def _stand_alone(configs: Mapping[str, dict[str, Any]], stage: Stage, card: Mapp
         "inference": own | {"dataset_name": name, "checkpoint": WEIGHTS},
     }
     made = {name: config | changes.get(name, {}) for name, config in configs.items()}
+    made["inference"]["plan"] |= {"stage": stage.name}
     # Its components take the keys as they are, not as a plan completes them: nothing is left to complete, and tools that
     # build only the network or the transforms name no data for a plan to check.
     text = re.sub(r"\"\$@plan\.network\['(\w+)'\]\"", r'"@\1"', json.dumps(made["inference"]))

@@ -7,34 +7,33 @@ from typing import Any, NamedTuple
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ultrarefiner_monai.networks.adapters.places import StageEnd
-
 
 class BlockFeatures(NamedTuple):
-    """Of a stage's last block what it gives, y (B, h, w, D), and the term a (B, h, w, D) its adapter adds to it.
+    """Of a stage its `map` (B, C, h, w) behind the neck, and the term a (B, h, w, D) that its last block's adapter adds.
 
-    `lateral`: the neck's 1 x 1 convolution from D to a width that student and teacher share.
+    `lateral`: the neck's 1 x 1 convolution from D to a width C that student and teacher share.
     """
 
-    output: Tensor
+    map: Tensor
     adapted: Tensor
     lateral: nn.Conv2d
 
     def compared(self) -> dict[str, Tensor]:
-        """Maps (B, C, h, w) of the lateral convolution, weight W and bias b.
+        """Maps (B, C, h, w) behind the neck, whose convolution has the weight W and the bias b.
 
-        `sum` W y + b, of it `block` W (y - a) + b without the adapter, and `adapter` W a: sum = block + adapter.
+        `sum`: the neck's own map, W y + b of the block's output y and what the neck adds of a coarser stage, so that all
+        stages learn. Of it `adapter` W a, and `block` without the adapter: sum = block + adapter.
         """
-        whole = self.lateral(self.output.permute(0, 3, 1, 2))
-        adapter = F.conv2d(self.adapted.permute(0, 3, 1, 2), self.lateral.weight)
-        return {"sum": whole, "block": whole - adapter, "adapter": adapter}
+        weight = self.lateral.weight
+        adapter = F.conv2d(self.adapted.permute(0, 3, 1, 2).to(weight.dtype), weight)  # autocast may be over
+        return {"sum": self.map, "block": self.map - adapter, "adapter": adapter}
 
 
 class EncoderFeatures(NamedTuple):
     """What an image encoder makes of a batch: a loss reads one of the three, the others may be absent.
 
-    `embedding` (B, C, h, w), what the decoder reads; `maps`, those of the neck, the finest first, each (B, C, h, w);
-    `blocks`, the stages' last blocks.
+    `embedding` (B, ...), what the decoder reads, of several maps one after the other, flattened; `maps`, those of the neck,
+    the finest first, each (B, C, h, w); `blocks`, the stages' last blocks.
     """
 
     embedding: Tensor | None = None
@@ -43,17 +42,16 @@ class EncoderFeatures(NamedTuple):
 
 
 @contextmanager
-def watch(ends: Sequence[StageEnd]) -> Iterator[list[BlockFeatures]]:
-    """Record the stages' ends of the encoder's next forward; the list is filled when the context is left."""
+def watch(modules: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
+    """Record what modules give in the next forward; the list is filled, in their order, when the context is left."""
     outputs: dict[nn.Module, Tensor] = {}
 
     def keep(module: nn.Module, args: Any, output: Tensor) -> None:
         outputs[module] = output
 
-    found: list[BlockFeatures] = []
+    found: list[Tensor] = []
     with ExitStack() as stack:
-        for end in ends:
-            for module in (end.block, end.adapter):
-                stack.enter_context(module.register_forward_hook(keep))
+        for module in modules:
+            stack.enter_context(module.register_forward_hook(keep))
         yield found
-    found += [BlockFeatures(outputs[end.block], outputs[end.adapter], end.lateral) for end in ends]
+    found += [outputs[module] for module in modules]

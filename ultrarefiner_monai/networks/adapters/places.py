@@ -30,9 +30,8 @@ class AdapterPlaces(NamedTuple):
 
 
 class StageEnd(NamedTuple):
-    """The last `block` of a stage, (B, h, w, D), its `adapter`, and the neck's 1 x 1 convolution `lateral` of D channels."""
+    """The `adapter` of a stage's last block, of D channels, and the neck's 1 x 1 convolution `lateral` of that stage."""
 
-    block: nn.Module
     adapter: nn.Module
     lateral: nn.Conv2d
 
@@ -55,6 +54,6 @@ def hiera_stage_ends(vision_encoder: Any) -> list[StageEnd]:
     """The ends of the first three stages of an adapted SAM 2 `vision_encoder`, whose neck counts from the last stage."""
     backbone, laterals = vision_encoder.backbone, list(vision_encoder.neck.convs)[::-1]
     return [
-        StageEnd(backbone.blocks[end], vision_encoder.adapters.blocks[end], lateral)
+        StageEnd(vision_encoder.adapters.blocks[end], lateral)
         for end, lateral in zip(backbone.stage_ends[:DEEP_STAGES], laterals, strict=False)
     ]

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from ultrarefiner_monai.networks.sam.weights import read_state
+from ultrarefiner_monai.networks.sam2.hiera import vision_config
 from ultrarefiner_monai.networks.sam2.model import Sam2
 from ultrarefiner_monai.networks.sam2.variants import IMAGE_SIZE, STRIDE, VARIANTS, VERSIONS, Variant
 from ultrarefiner_monai.networks.sam2.weights import load_official, version_of
@@ -43,27 +44,10 @@ def build_sam2(
 
 def _network(variant: Variant, image_size: int, version: str) -> Any:
     """Transformers' `Sam2VideoModel` with random weights; its import takes seconds, so it waits until here."""
-    from transformers import Sam2HieraDetConfig, Sam2VideoConfig, Sam2VideoModel, Sam2VisionConfig
+    from transformers import Sam2VideoConfig, Sam2VideoModel
 
-    widths = [variant.width * 2**stage for stage in range(4)]
-    backbone = Sam2HieraDetConfig(
-        hidden_size=variant.width,
-        num_attention_heads=variant.heads,
-        image_size=[image_size, image_size],
-        window_positional_embedding_background_size=[variant.background, variant.background],
-        blocks_per_stage=list(variant.blocks),
-        embed_dim_per_stage=widths,
-        num_attention_heads_per_stage=[variant.heads * 2**stage for stage in range(4)],
-        window_size_per_stage=list(variant.windows),
-        global_attention_blocks=list(variant.global_blocks),
-    )
-    vision = Sam2VisionConfig(
-        backbone_config=backbone,
-        backbone_channel_list=widths[::-1],
-        backbone_feature_sizes=[[image_size // stride] * 2 for stride in (4, 8, 16)],
-    )
     config = Sam2VideoConfig(
-        vision_config=vision,
+        vision_config=vision_config(variant, image_size),
         prompt_encoder_config={"image_size": image_size},
         mask_decoder_config={"dynamic_multimask_via_stability": False},  # training and evaluation take the same mask
         image_size=image_size,

@@ -29,7 +29,8 @@ class StudentInferer(AutocastInferer):
         self.task = task
 
     def _whole(self, inputs: Tensor, network: nn.Module, prompts: Any, **kwargs: Any) -> StudentParts:  # type: ignore[override]
-        encoder: Any = bare(network).sam.image_encoder
+        bare_network: Any = bare(network)
+        encoder = bare_network.sam.image_encoder
         if not any(parameter.requires_grad for parameter in encoder.parameters()):
             return StudentParts(logits=super()._whole(inputs, network, prompts, **kwargs))
         student, logits = super()._whole(inputs, network, prompts if self.task else None, compare=True, **kwargs)

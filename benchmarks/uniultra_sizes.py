@@ -36,7 +36,7 @@ def milliseconds(call: Callable[[], object], repeats: int) -> float:
 @torch.inference_mode()
 def row(variant: str, image_size: int, repeats: int) -> str:
     """A line of the table: one image, one box."""
-    network = UniUltra(build_prompted(variant, image_size)).eval()
+    network = UniUltra(build_prompted(variant, image_size), used_only=False).eval()
     image = torch.rand(1, 1, image_size, image_size)
     mask = torch.zeros_like(image)
     mask[..., image_size // 4 : image_size // 2, image_size // 4 : image_size // 2] = 1

@@ -117,7 +117,7 @@ def test_nine_maps_of_sam_2_are_compared_and_all_stages_learn():
 
 def phantoms(folder):
     """Eight phantom images and masks (8, 1, S, S)."""
-    generate_phantom(folder, count=8, settings=PhantomSettings(normal=0, size=(SIZE, SIZE)))
+    generate_phantom(folder, count=8, settings=PhantomSettings(normal=0, size=(96, 120)))
 
     def read(kind, mode):
         paths = sorted((folder / kind).glob("*.png"))[:8]

@@ -1,9 +1,16 @@
 """A stage that is asked about lesions: its evaluations by prompt source, and requests that ask about nothing."""
 
+import json
+
 import pytest
+import torch
 
 from ultrarefiner_monai.cross_validation.tasks import run_bundle
 from ultrarefiner_monai.metrics.scores_file import read_rows
+from ultrarefiner_monai.networks.sam2 import build_sam2
+from ultrarefiner_monai.networks.sam2.official_names import official_state
+from ultrarefiner_monai.systems import find_stage
+from ultrarefiner_monai.systems.keys import configuration
 
 
 @pytest.fixture
@@ -61,3 +68,40 @@ def test_single_images_need_the_verb_predict(keys, picture):
         SystemExit, match="of single images use 'ultrarefiner predict' with --boxes FILE, --points FILE"
     ):
         run_bundle("uniultra", "inference", checkpoint=f"{keys['output_dir']}/model.pt", **asked)
+
+
+def test_maps_that_were_asked_for_with_the_truth_do_not_pass_as_automatic(keys, prompted_cv):
+    with pytest.raises(SystemExit, match="maps of adapt, which was itself asked about lesions"):
+        evaluate(keys, prompt_source="auto", prompt_maps=str(prompted_cv.out / "adapt"))
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"split": "normal"}, "split 'normal': adapt is asked about lesions, and these images have none"),
+        ({"split": "external", "prompt_source": "auto", "prompt_maps": "maps"}, "split 'external' with prompt_maps"),
+        ({"adapter_ratio": 0.001}, r"adapter_ratio 0.001: expected 0, or at least 0.0625"),
+        ({"prompt_mix": [0.5, 0.5, 0.5]}, r"prompt_mix \[0.5, 0.5, 0.5\]: expected three chances"),
+        ({"prompt_mix": {"box": 1}}, "prompt_mix .*: expected three chances"),
+    ],
+)
+def test_settings_that_cannot_be_end_in_one_line(asked, message, keys):
+    with pytest.raises(SystemExit, match=message):
+        evaluate({**keys, **asked})
+
+
+@pytest.mark.slow
+def test_a_model_of_sam_2_0_is_evaluated_and_predicted_with_as_such(small_release, tmp_path):
+    """Its version is in no key: the weights tell it in training, the model's card afterwards."""
+    sam = build_sam2("mini", 64, version="2.0")
+    torch.save({"model": official_state(sam.network)}, tmp_path / "sam2.pt")
+    places = {"output_dir": str(tmp_path / "out"), "tracking_uri": f"sqlite:///{tmp_path}/m.db", "log_model": False}
+    keys = {**small_release, **places, "variant": "mini", "image_size": 64, "batch_size": 4}
+    run_bundle("uniultra", "train", **keys, epochs=1, sam_checkpoint=str(tmp_path / "sam2.pt"))
+    card = json.loads((tmp_path / "out" / "model.json").read_text())
+    assert card["network"]["sam"]["version"] == "2.0"
+    run_bundle("uniultra", "evaluate", **keys)
+    known = configuration(find_stage("adapt")[1], "inference").keys() - {"dataset"}
+    asked = {key: value for key, value in keys.items() if key in known} | {"dataset_name": small_release["dataset"]}
+    run_bundle("uniultra", "inference", **asked)
+    assert (tmp_path / "out" / "predictions" / "predictions.json").is_file()

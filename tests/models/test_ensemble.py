@@ -81,7 +81,7 @@ def test_models_that_do_not_fit_together_are_refused(make_model, tmp_path):
         DataError, match=r"phase2 refines the map of phase1 .*name a model of phase1, too \(--coarse MODEL\)"
     ):
         Ensemble(two)
-    with pytest.raises(DataError, match="phase3 needs no coarse model; leave --coarse out"):
+    with pytest.raises(DataError, match="phase3 needs no coarse model; leave --coarse or --auto out"):
         Ensemble(three, one)
     with pytest.raises(DataError, match="expected a model of phase1 as the coarse one, found phase3"):
         Ensemble(two, three)

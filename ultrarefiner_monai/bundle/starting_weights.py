@@ -82,12 +82,14 @@ def load_sam(variant: str, image_size: int | None = None, checkpoint: str | None
 
 
 @one_line_errors
-def load_prompted(variant: str, image_size: int | None = None, checkpoint: str | None = None) -> "Sam | Sam2":
+def load_prompted(
+    variant: str, image_size: int | None = None, checkpoint: str | None = None, version: str | None = None
+) -> "Sam | Sam2":
     """`build_prompted`, LiteMedSAM or a SAM 2, for a configuration: a wrong weights file ends in one line."""
     from ultrarefiner_monai.networks.uniultra import build_prompted
 
     with _named_by_the_user():
-        return build_prompted(variant, image_size, checkpoint)
+        return build_prompted(variant, image_size, checkpoint, version)
 
 
 @one_line_errors
@@ -108,7 +110,7 @@ def load_teacher(plan: Plan) -> "UniUltra | None":
 
 
 @one_line_errors
-def load_student(variant: str, image_size: int, teacher: "UniUltra | None") -> "Sam | Sam2":
+def load_student(variant: str, image_size: int, teacher: "UniUltra | None", version: str | None = None) -> "Sam | Sam2":
     """A student's SAM: a new image encoder, and what is behind it from the teacher, where there is one.
 
     Raises:
@@ -116,7 +118,7 @@ def load_student(variant: str, image_size: int, teacher: "UniUltra | None") -> "
     """
     from ultrarefiner_monai.networks.sam2.students import copy_decoder
 
-    sam = load_prompted(variant, image_size)
+    sam = load_prompted(variant, image_size, version=version)
     if teacher is not None:
         copy_decoder(teacher.sam, sam)
     return sam

@@ -120,7 +120,7 @@ def _line(rows: Sequence[Row], phase: str, fold: int | str) -> dict[str, Any]:
     chosen = [row for row in rows if row["fold"] == fold]
     metrics = summarise_rows(chosen)
     line = {"phase": phase, "fold": fold, "images": len(chosen)} | {name: metrics[name] for name in columns_of(rows)}
-    return line | ({ELLIPSE: float(column(chosen, ELLIPSE).mean())} if ELLIPSE in rows[0] else {})
+    return line | ({ELLIPSE: float(np.nanmean(column(chosen, ELLIPSE)))} if ELLIPSE in rows[0] else {})
 
 
 def columns_of(rows: Sequence[Row]) -> list[str]:

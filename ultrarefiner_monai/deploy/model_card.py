@@ -41,13 +41,17 @@ WEIGHTS_LICENCES = {
     "vit_b": "SAM (github.com/facebookresearch/segment-anything) or MedSAM (github.com/bowang-lab/MedSAM): Apache-2.0",
     "vit_l": "SAM (github.com/facebookresearch/segment-anything): Apache-2.0",
     "vit_h": "SAM (github.com/facebookresearch/segment-anything): Apache-2.0",
+    **dict.fromkeys(
+        ("large", "base_plus", "small"), "SAM 2 (github.com/facebookresearch/sam2), where it was used: Apache-2.0"
+    ),
     "r50_vit_b16": "R50+ViT-B_16.npz (github.com/google-research/vision_transformer), where it was used: Apache-2.0",
 }
 # Keys of a training's configuration that tell how the weights came about, of those that it has, beside its stage's weights.
 TRAINING_KEYS = (
     *("seed", "batch_size", "learning_rate", "coarse_rate", "refiner_rate", "weighting"),
     *("change_penalty", "prompt_gradient_scale", "normal_share"),
-    *("prompt_rate", "decoder_rate", "train_decoder", "transfer"),
+    *("prompt_rate", "decoder_rate", "train_decoder", "transfer", "encoder"),
+    *("prompt_source", "prompt_mix", "trainable", "rate_decay", "balance", "levels", "task_weight", "finetune_epochs"),
 )
 # Letterboxd, read_grey and Segmenter in words, for those who feed the network by themselves.
 PREPARATION = {
@@ -155,7 +159,8 @@ def _metrics(folder: Path, stage: Stage, best: Mapping[str, float | None]) -> di
     """
     found: dict[str, dict[str, Any]] = {"validation": {"images": None, "means": dict(best)}} if best else {}
     prefixes = tuple(f"{output}_" for output in stage.outputs)
-    for name, split in TABLES.items():
+    asked = {found.name: found.name for found in sorted(folder.glob("*_*")) if stage.prompted and found.is_dir()}
+    for name, split in (TABLES | asked).items():  # each prompt source has scores of its own
         try:
             rows = read_rows(folder / split / PER_IMAGE)
         except DataError:
@@ -166,6 +171,9 @@ def _metrics(folder: Path, stage: Stage, best: Mapping[str, float | None]) -> di
         columns = _over_same_images({key: np.array([row[key] for row in rows]) for key in scores}, stage.outputs)
         means = {key: float(np.nanmean(column)) for key, column in columns.items() if not np.isnan(column).all()}
         counts = {key: int(np.isfinite(columns[key]).sum()) for key in means}
+        if "ellipse" in names:  # the line that scores with true prompts stand beside
+            means["ellipse"] = float(np.nanmean([row["ellipse"] for row in rows]))
+            counts["ellipse"] = sum(math.isfinite(row["ellipse"]) for row in rows)
         of_classes = summarise_classes(rows)
         means |= {key: one for key, one in of_classes.items() if not key.startswith("n_") and not math.isnan(one)}
         counts |= {key: int(of_classes[f"n_{key.removeprefix(prefixes[-1])}"]) for key in means if key in of_classes}

@@ -111,7 +111,7 @@ class Ensemble:
                 f"of {feeding[0]}, too (--coarse MODEL), or predict with a stage that needs none"
             )
         if self._coarse and not self._segmenters[0].stage.reads_map:
-            raise DataError(f"{self.paths[0]}: {self.stage} needs no coarse model; leave --coarse out")
+            raise DataError(f"{self.paths[0]}: {self.stage} needs no coarse model; leave --coarse or --auto out")
         for path, segmenter in zip(self.coarse_paths, self._coarse, strict=True):
             if segmenter.stage.reads_map:
                 raise DataError(f"{path}: a model of {segmenter.stage.name} finds nothing by itself; name another")

@@ -150,6 +150,8 @@ class AutoMedSam(AroundSam):
         """
         embedding = self.embed(image) if embedding is None else embedding
         embedding = embedding.to(self.sam.prompt_encoder.no_mask_embed.weight.dtype)
+        if self.training and self.prompts_alone:
+            embedding = embedding.detach()
         noise = self.encoder.draw_noise(embedding).unbind(1) if self.training else [None] * self.encoder.classes
         asked = [self._prompts(embedding, number, own) for number, own in enumerate(noise, 1)]
         read = self._read if self.training and self.prompts_alone else self._decode

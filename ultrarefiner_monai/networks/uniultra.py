@@ -260,7 +260,9 @@ class PromptedDecoder(nn.Module):
 
     def __init__(self, network: UniUltra, kind: Literal["boxes", "points"]) -> None:
         super().__init__()
-        self.network = deepcopy(network, {id(network.sam.image_encoder): nn.Identity()})
+        sam = network.sam
+        unused = [] if isinstance(sam, Sam) else [sam.network.memory_attention, sam.network.memory_encoder]
+        self.network = deepcopy(network, {id(module): nn.Identity() for module in (sam.image_encoder, *unused)})
         self.count = 1 if kind == "boxes" else 2
 
     def forward(self, *args: Tensor) -> Tensor:

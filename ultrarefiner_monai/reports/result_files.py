@@ -196,7 +196,8 @@ def _decisive(runs: Sequence[RunFiles]) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for run in runs:
         keys = (find_stage(run.stage)[1].classes, PROMPT_SOURCE)
-        found.setdefault(run.stage, {key: run.config[key] for key in keys if key in run.config})
+        if had := {key: run.config[key] for key in keys if key in run.config}:
+            found.setdefault(run.stage, had)
     return found
 
 

@@ -73,6 +73,7 @@ SYSTEM = System(
                 )
             },
             classes="classes",
+            completed=("encoder",),
             weights=("sam_checkpoint",),
             short_schedule=4,
             rate=1e-4,

@@ -8,6 +8,7 @@ from ultrarefiner_monai.systems.system import PROMPT_MAPS, PROMPT_SOURCE, TEACHE
 
 SAMS = ("large", "base_plus", "small", "tiny", "mini", "lite_medsam")
 NETWORK = {key: f"sam.{key}" for key in ("variant", "image_size", "adapter_ratio", "adapter_scale", "edge")}
+NETWORK["sam_version"] = "sam.version"
 KEYS = (
     replace(
         VARIANT, choices=SAMS, stages=("adapt",), meaning="SAM 2, or LiteMedSAM; `mini` has random weights, for tests"
@@ -30,6 +31,12 @@ KEYS = (
         CHECKPOINT,
         stages=("adapt",),
         meaning="official SAM 2 weights (.pt); null: LiteMedSAM's for that variant; `random`: none",
+    ),
+    Key(
+        "sam_version",
+        "choice",
+        "of SAM 2; null: that of the weights, or of the trained model, and 2.1 without either",
+        choices=("2.0", "2.1"),
     ),
     Key("adapter_ratio", "number", "width of an adapter as a share of its block's; 0: no adapters", least=0, most=4),
     Key("adapter_scale", "number", "factor of what an adapter adds", least=0),
@@ -95,6 +102,7 @@ SYSTEM = System(
             outputs=("mask",),
             settings=NETWORK,
             prompted=True,
+            completed=("prompt_mix",),
             weights=("sam_checkpoint",),
             short_schedule=3,
             rate=1e-5,
@@ -109,7 +117,7 @@ SYSTEM = System(
             starts={TEACHER: "adapt"},
             settings=NETWORK,
             prompted=True,
-            completed=("levels", "finetune_epochs"),
+            completed=("levels", "finetune_epochs", "prompt_mix"),
             short_schedule=12,
             rate=1e-5,
             loss={"_target_": "ultrarefiner_monai.losses.UltrasoundMaskLoss"},

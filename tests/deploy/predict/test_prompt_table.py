@@ -103,10 +103,12 @@ def test_other_models_are_asked_about_nothing(make_model, picture, tmp_path):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        (["file,x1,y1,x2", "b.png,1,2,3"], "expected columns file, x1, y1, x2, y2, found file, x1, y1, x2"),
-        ([], "expected columns file, x1, y1, x2, y2, found nothing"),
+        (["file,x1,y1,x2", "b.png,1,2,3"], "expected columns file, x1, y1, x2, y2, each once, found file, x1, y1, x2"),
+        ([], "expected columns file, x1, y1, x2, y2, each once, found nothing"),
         (["file,x1,y1,x2,y2", "c.png,1,2,3,4"], "row 2: 'c.png' is none of the files that are predicted"),
-        (["file,x1,y1,x2,y2", "b.png"], "row 2: expected numbers in pixels"),
+        (["file,x1,y1,x2,y2,x1", "b.png,1,2,3,4,9"], "each once, found"),
+        (["file,x1,y1,x2,y2", "b.png"], "row 2: expected 5 values, found 1"),
+        (["file,x1,y1,x2,y2", "b.png,10,5,20,7,30,40"], "row 2: expected 5 values, found 7"),
         (["file,x1,y1,x2,y2", "b.png,1,2,nan,4"], "row 2: expected numbers in pixels"),
         (["file,x1,y1,x2,y2", "b.png,1,2,$1+2,4"], "row 2: expected numbers in pixels"),
         (["file,x1,y1,x2,y2", "b.png,9,2,3,4"], "row 2: expected x1 <= x2 and y1 <= y2"),

@@ -18,6 +18,7 @@ from ultrarefiner_monai.bundle.preflight.request import Request, Substitutions
 from ultrarefiner_monai.data.predictions import CoarseMaps
 from ultrarefiner_monai.errors import DataError, one_line_errors
 from ultrarefiner_monai.handlers.earlier_run import refuse_work
+from ultrarefiner_monai.models.card import card_or_empty
 from ultrarefiner_monai.systems import find_stage
 from ultrarefiner_monai.systems.system import PROMPT_MAPS
 
@@ -50,6 +51,10 @@ def decide(request: Request) -> Plan:
         DataError: what is wrong with the request or the data.
     """
     system, stage = request.system, request.stage
+    if stage.prompted and request.split == "normal":
+        raise DataError(
+            f"split 'normal': {stage.name} is asked about lesions, and these images have none; score another stage"
+        )
     substitutions = Substitutions(request.is_strict)
     complete = system.function("resolver")
     complete(request, False, Substitutions(strict=False))  # a network that cannot be is told before the data are read
@@ -66,6 +71,7 @@ def decide(request: Request) -> Plan:
     networks = complete(request, data is not None and data.embedded, substitutions, starts)
     feeds = {} if data is None else {key: _feed(request, key, data, output_dir, substitutions) for key in stage.feeds}
     if data is not None and (maps := request.own.get(PROMPT_MAPS)) is not None:
+        _check_unprompted(Path(maps), request.fold)
         feeds[PROMPT_MAPS] = maps
     for line in substitutions.lines:
         logger.warning("substituted: %s", line)
@@ -87,6 +93,19 @@ def rehearse(request: Request) -> Plan:
     networks = request.system.function("resolver")(request, embedded, substitutions, starts)
     nothing = dict.fromkeys(starts)
     return Plan(request, None, networks, nothing, {}, {}, str(request.output_dir), tuple(substitutions.lines))
+
+
+def _check_unprompted(maps: Path, fold: int) -> None:
+    """Refuse maps of a model that was itself asked about lesions, which may have been the true ones.
+
+    Raises:
+        DataError: they are such.
+    """
+    stage = card_or_empty(maps / f"fold{fold}" / "model.json").get("stage")
+    if stage is not None and find_stage(stage)[1].prompted:
+        raise DataError(
+            f"{PROMPT_MAPS} {maps}: maps of {stage}, which was itself asked about lesions; name those of a stage that finds them"
+        )
 
 
 def _check_schedule(request: Request) -> None:

@@ -10,6 +10,7 @@ from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.losses.distillation import Levels
 from ultrarefiner_monai.models.card import card_or_empty
 from ultrarefiner_monai.networks import lite_medsam_weights
+from ultrarefiner_monai.networks.prompts.lesions import is_mix
 from ultrarefiner_monai.networks.sam.build import VARIANTS as SAMS
 from ultrarefiner_monai.networks.sam2.students import LITE_MEDSAM, LITE_MINI, MINI, student_of
 from ultrarefiner_monai.networks.sam2.variants import IMAGE_SIZE as SAM2_SIZE
@@ -30,6 +31,7 @@ PROMPTED_SIZES = {
     LITE_MINI: (SAM_SIZES[LITE_MEDSAM][0], SAM2_STRIDE),
 }
 
+LEAST_RATIO = 0.0625  # of an adapter: a channel of the 16 that the narrowest block has
 PROMPT_CELLS = 32  # along a side: at 64 (LiteMedSAM, 256 px) AutoMedSAM's prompts see too little around them
 
 
@@ -73,6 +75,10 @@ def resolve_automedsam(
     """
     own = dict(request.own)
     told_apart(own["classes"])
+    if own.get("encoder") == "tuned" and own["lora_rank"]:
+        raise DataError(
+            f"encoder tuned with lora_rank {own['lora_rank']}: LoRA is there to leave the encoder as it is; choose one"
+        )
     _resolve_sam(own, not demonstration and request.mode == "evaluate", substitutions)
     cells = own["image_size"] // SAM_SIZES[own["variant"]][1]
     if own["stride"] is None:
@@ -101,8 +107,28 @@ def resolve_uniultra(
         _resolve_student(own, request, demonstration, substitutions, (starts or {}).get(TEACHER))
     else:
         _resolve_sam(own, not demonstration and request.mode == "evaluate", substitutions, PROMPTED_SIZES, "mini")
+    if own["sam_version"] is None and request.mode == "evaluate":
+        own["sam_version"] = _trained_card(request).get("network", {}).get("sam", {}).get("version")
+    _check_prompting(own)
     parameters = {key: own[key] for key in (*request.stage.settings, *request.stage.completed) if key in own}
     return Networks(own, own["image_size"], parameters, _weights(own))
+
+
+def _trained_card(request: Request) -> Mapping[str, Any]:
+    """The card of the model that is evaluated or predicted with, empty where there is none."""
+    folder = request.output_dir or request.results_of(request.stage.name) / request.dataset / f"fold{request.fold}"
+    return card_or_empty(Path(request.checkpoint or Path(folder, "model.pt")).with_suffix(".json"))
+
+
+def _check_prompting(own: Mapping[str, Any]) -> None:
+    """Refuse adapters without a channel and chances of prompts that are none, before anything is removed or written."""
+    if 0 < own["adapter_ratio"] < LEAST_RATIO:
+        raise DataError(
+            f"adapter_ratio {own['adapter_ratio']}: expected 0, or at least {LEAST_RATIO}: a channel of the narrowest block"
+        )
+    mix = own.get("prompt_mix")
+    if mix is not None and not is_mix(mix):
+        raise DataError(f"prompt_mix {mix}: expected three chances, of box, points, box and point, that sum to 1")
 
 
 def _resolve_student(
@@ -203,7 +229,8 @@ def _find_weights(own: dict[str, Any], substitutions: Substitutions, untrained: 
         own["variant"] = untrained if missing else "lite_medsam"
         substitutions.add(
             f"{message}, SAM '{own['variant']}' takes its place",
-            f"{message}; or --variant lite_medsam (of a cross-validation --sam_variant), whose weights 'make install' brings",
+            f"{message}; or --variant lite_medsam (UltraRefiner's cross-validation: --sam_variant), whose weights 'make install' "
+            "brings",
         )
     elif missing:
         substitutions.add(f"{missing}; an untrained SAM '{untrained}' takes its place", missing)

@@ -12,6 +12,7 @@ from ultrarefiner_monai.data.releases.copies.perceptual_hashes import near_dupli
 from ultrarefiner_monai.errors import DataError, shown
 from ultrarefiner_monai.files import read_json
 from ultrarefiner_monai.models.card_schema import check_card
+from ultrarefiner_monai.systems.system import PROMPT_MAPS
 
 EXTERNAL = "external"  # the split of all images with a lesion of a data set that the models have not seen
 ORIGIN = ("dataset", "fold", "manifest_sha256")  # what a model's card says of its training data
@@ -43,6 +44,11 @@ def external_origin(request: Request) -> dict[str, Any]:
     Raises:
         DataError: no model is named, its card is missing, or it has learnt from the data set itself.
     """
+    if request.own.get(PROMPT_MAPS) is not None:
+        raise DataError(
+            f"split 'external' with {PROMPT_MAPS}: maps are those of a cross-validation of the same data set; use a true "
+            "prompt_source, or 'ultrarefiner predict' with --auto MODEL"
+        )
     if request.stage.feeds:
         later = [stage for stage in request.system.stages if request.stage.name in stage.starts.values()]
         cascade = "".join(f" --{key} FILE" for stage in later[:1] for key in stage.starts)

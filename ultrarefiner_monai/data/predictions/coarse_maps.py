@@ -67,8 +67,9 @@ class CoarseMaps:
             raise DataError("phase 2 has no coarse maps of normal images; evaluate them with phase 1 or 3")
         if split != "test":
             return [self._last(folder) for folder in self._of_folds("predictions")]
-        mean = self._last(self.folder / "test")
         folds = [self._last(folder) for folder in self._of_folds("predictions_test")]
+        several = folds[0].name != "predictions_test"
+        mean = self.folder / "test" / folds[0].name if several else self._last(self.folder / "test")
         if not (mean / INDEX_NAME).is_file() and all((folder / INDEX_NAME).is_file() for folder in folds):
             mean_of_maps(folds, mean)
         return [mean]

@@ -23,7 +23,7 @@ from ultrarefiner_monai.models.segmenter import load_segmenter
 from ultrarefiner_monai.schemas import as_data
 from ultrarefiner_monai.shipped import PACKAGE
 from ultrarefiner_monai.systems import Stage, System, find_stage
-from ultrarefiner_monai.systems.system import PROMPT_MAPS
+from ultrarefiner_monai.systems.system import PROMPT_MAPS, PROMPT_SOURCE
 
 CONFIGS = ("train", "multi_gpu_train", "evaluate", "inference")
 WEIGHTS = "$@bundle_root + '/models/model.pt'"
@@ -105,8 +105,9 @@ def _write_bundle(folder: Path, model: Path, card: Mapping[str, Any]) -> None:
     for name in ("LICENSE", "configs/logging.conf"):
         shutil.copyfile(source / name, folder / name)
     (folder / "docs").mkdir()
-    feeds = (*stage.feeds, *((PROMPT_MAPS,) if stage.prompted else ()))
-    command = " ".join(("--data_root FOLDER", *(f"--{key} FOLDER" for key in feeds))) if feeds else IMAGES
+    maps = (f"--{PROMPT_SOURCE} auto", f"--{PROMPT_MAPS} FOLDER") if stage.prompted else ()
+    feeds = (*(f"--{key} FOLDER" for key in stage.feeds), *maps)
+    command = " ".join(("--data_root FOLDER", *feeds)) if feeds else IMAGES
     (folder / "docs" / "README.md").write_text(to_markdown(card) + USE.format(command=command), encoding="utf-8")
     _copy_package(folder, configs, system, card["dataset"])
 

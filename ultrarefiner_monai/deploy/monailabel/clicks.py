@@ -191,21 +191,12 @@ def asked_lesions(
     places = np.tile(points, (len(lesions), 1, 1))
     signs = np.full((len(lesions), len(points)), NO_POINT)
     signs[0] = labels if mine.any() else NO_POINT
-<<<<<<< .merge_file_K0lEtu
     with_points = len(points) > 0 and points_beside_box
     return LesionPrompts(
         torch.zeros(len(lesions), dtype=torch.long),
         torch.from_numpy(boxes),
         torch.from_numpy(places) if with_points else None,
         torch.from_numpy(signs) if with_points else None,
-=======
-    beside = points_beside_box and len(points) > 0
-    return LesionPrompts(
-        torch.zeros(len(lesions), dtype=torch.long),
-        torch.from_numpy(boxes),
-        torch.from_numpy(places) if beside else None,
-        torch.from_numpy(signs) if beside else None,
->>>>>>> .merge_file_gJ3BLC
         torch.from_numpy(np.stack(lesions)[:, None].astype(np.float32)),
     )
 

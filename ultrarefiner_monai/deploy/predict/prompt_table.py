@@ -32,15 +32,18 @@ def read_prompts(path: Path, kind: PromptsOf, files: Sequence[Path]) -> dict[Pat
     """
     columns = COLUMNS[kind]
     header, *lines = read_lines(path) or [[]]
-    if not {"file", *columns} <= set(header):
+    if not {"file", *columns} <= set(header) or len(set(header)) < len(header):
         raise DataError(
-            f"--{kind} {path}: expected columns file, {', '.join(columns)}, found {shown(header, 8) or 'nothing'}"
+            f"--{kind} {path}: expected columns file, {', '.join(columns)}, each once, found {shown(header, 8) or 'nothing'}"
         )
     named = images_by_call(file.as_posix() for file in files)
     found: dict[Path, list[list[float]]] = defaultdict(list)
     problems = []
     for number, cells in enumerate(lines, start=2):
-        row = dict(zip(header, map(csv_value, cells), strict=False))
+        if len(cells) != len(header):
+            problems.append(f"row {number}: expected {len(header)} values, found {len(cells)}")
+            continue
+        row = dict(zip(header, map(csv_value, cells), strict=True))
         meant = named.get(PurePosixPath(row["file"].replace("\\", "/")).as_posix() if row.get("file") else "", [])
         if len(meant) != 1:
             problems.append(f"row {number}: {row.get('file', '')!r} is {_which(meant)}")

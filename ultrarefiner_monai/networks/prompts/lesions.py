@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from operator import itemgetter
-from typing import Literal, NamedTuple, Self, get_args
+from typing import Any, Literal, NamedTuple, Self, get_args
 
 import numpy as np
 import torch
@@ -109,6 +109,12 @@ def _padded(inside: Sequence[np.ndarray], count: int) -> tuple[Tensor, Tensor]:
     return places, labels
 
 
+def is_mix(mix: Any) -> bool:
+    """Whether a value is three chances that sum to 1."""
+    numbers = isinstance(mix, Sequence) and all(type(one) in (int, float) for one in mix)
+    return numbers and len(mix) == 3 and min(mix) >= 0 and abs(sum(mix) - 1) <= 1e-6
+
+
 def mixed_prompts(
     masks: Tensor,
     mix: Sequence[float] = (0.6, 0.2, 0.2),
@@ -127,7 +133,7 @@ def mixed_prompts(
     Raises:
         ValueError: chances that are not three that sum to 1, or as `lesion_prompts`.
     """
-    if len(mix) != 3 or min(mix) < 0 or abs(sum(mix) - 1) > 1e-6:
+    if not is_mix(mix):
         raise ValueError(f"prompt_mix: expected chances of box, points, box and point that sum to 1, found {list(mix)}")
     kinds = get_args(PromptKind)
     kind = kinds[int(torch.multinomial(torch.tensor(mix), 1, generator=generator))]

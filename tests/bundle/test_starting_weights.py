@@ -24,6 +24,7 @@ def test_a_card_says_whether_its_masks_are_of_lesions_or_of_classes(stage, class
         request=SimpleNamespace(system=system),
         stage=found,
         trained_on={},
+        starts={},
         networks=networks,
         classes=told_apart(classes) if classes else (),
     )

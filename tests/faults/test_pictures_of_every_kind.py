@@ -61,7 +61,7 @@ class Threshold:
     def __init__(self, *arguments):
         self.paths, self.coarse_paths, self.stage, self.device, self.name = [], [], "phase1", "cpu", "threshold"
 
-    def __call__(self, grey):
+    def __call__(self, grey, prompts=None):
         from ultrarefiner_monai.models.ensemble import Consensus
 
         return Consensus(grey, np.zeros_like(grey), float("nan"))

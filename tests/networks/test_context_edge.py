@@ -103,7 +103,7 @@ def test_an_adapter_is_half_of_context_plus_edge():
 
 
 def test_wrong_settings_are_named():
-    with pytest.raises(ValueError, match=r"edge must be one of directions, magnitude, found 'sobel'"):
+    with pytest.raises(ValueError, match=r"edge of a stem must be one of directions, magnitude, found 'sobel'"):
         EdgeStem(4, "sobel")
     with pytest.raises(ValueError, match=r"adapter ratio: expected at least 1/8 for 8 channels, found 0.1"):
         ContextEdgeAdapter(8, 0.1)

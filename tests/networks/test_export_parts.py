@@ -47,9 +47,9 @@ def test_what_is_exported_has_no_noise_and_no_image_encoder_in_its_decoder(make_
     segmenter.network.train()
     parts = parts_of(segmenter)
     assert [(name, part.inputs, part.outputs) for name, part in parts.items()] == [
-        ("model", ("image",), "logits"),
-        ("encoder", ("image",), "embedding"),
-        ("decoder", ("embedding",), "logits"),
+        ("model", ("image",), ("logits",)),
+        ("encoder", ("image",), ("embedding",)),
+        ("decoder", ("embedding",), ("logits",)),
     ]
     assert not any(module.training for part in parts.values() for module in part.network.modules())
     with torch.no_grad():

@@ -29,8 +29,7 @@ KEYS = (
     ),
     replace(
         CHECKPOINT,
-        stages=("adapt",),
-        meaning="official SAM 2 weights (.pt); null: LiteMedSAM's for that variant; `random`: none",
+        meaning="official SAM 2 weights (.pt); null: LiteMedSAM's for that variant; `random`: none. A student has its teacher's",
     ),
     Key(
         "sam_version",
@@ -117,7 +116,7 @@ SYSTEM = System(
             starts={TEACHER: "adapt"},
             settings=NETWORK,
             prompted=True,
-            completed=("levels", "finetune_epochs", "prompt_mix"),
+            completed=("levels", "finetune_epochs", "prompt_mix", "sam_checkpoint"),
             short_schedule=12,
             rate=1e-5,
             loss={"_target_": "ultrarefiner_monai.losses.UltrasoundMaskLoss"},

@@ -141,6 +141,10 @@ def _resolve_student(
     """
     if request.mode == "evaluate" and own.get(TEACHER) is not None:
         raise DataError(f"{TEACHER} is what a student learns from; an evaluation scores the student: --checkpoint FILE")
+    if own.pop("sam_checkpoint", None) is not None:
+        raise DataError(
+            f"sam_checkpoint: a student has the decoder of its teacher, and an encoder of its own; name --{TEACHER} FILE"
+        )
     card = Path(teacher).with_suffix(".json") if teacher else None
     taught = card_or_empty(card).get("network", {}).get("sam", {}) if card else {}
     given = own["variant"]

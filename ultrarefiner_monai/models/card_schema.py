@@ -92,7 +92,8 @@ def network_schema(system: System, stage: Stage) -> dict[str, Any]:
         place = tree
         for part in parts:
             place = place.setdefault(part, {})
-        place[leaf] = keys[name].schema if name in keys else SETTING
+        schema = keys[name].schema if name in keys else SETTING
+        place[leaf] = or_null(schema) if name in keys and keys[name].may_lack else schema
     return _nested(tree)
 
 

@@ -44,6 +44,7 @@ class Key:
         stages: those in whose configurations it means this; empty for all.
         choices: the words that a "choice" may be, or a "file" in place of a file.
         above, least, below, most: bounds of a number.
+        may_lack: whether it is null in the card of a network to which it means nothing.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Key:
     least: float | None = None
     below: float | None = None
     most: float | None = None
+    may_lack: bool = False
 
     @property
     def bounds(self) -> dict[str, float]:

@@ -36,6 +36,7 @@ KEYS = (
         "choice",
         "of SAM 2; null: that of the weights, or of the trained model, and 2.1 without either",
         choices=("2.0", "2.1"),
+        may_lack=True,
     ),
     Key("adapter_ratio", "number", "width of an adapter as a share of its block's; 0: no adapters", least=0, most=4),
     Key("adapter_scale", "number", "factor of what an adapter adds", least=0),

@@ -49,8 +49,7 @@ KEYS = (
     Key(
         "trainable",
         "choice",
-        "outside of the image encoder: what masks depend on, or all",
-        ("adapt",),
+        "outside of the image encoder (of a student in its last epochs): what masks depend on, or all",
         choices=("used", "all_outside"),
     ),
     Key(

@@ -107,7 +107,7 @@ def resolve_uniultra(
         _resolve_student(own, request, demonstration, substitutions, (starts or {}).get(TEACHER))
     else:
         _resolve_sam(own, not demonstration and request.mode == "evaluate", substitutions, PROMPTED_SIZES, "mini")
-    if own["sam_version"] is None and request.mode == "evaluate":
+    if own.get("sam_version") is None and request.mode == "evaluate":
         own["sam_version"] = _trained_card(request).get("network", {}).get("sam", {}).get("version")
     _check_prompting(own)
     parameters = {key: own[key] for key in (*request.stage.settings, *request.stage.completed) if key in own}

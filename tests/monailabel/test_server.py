@@ -15,7 +15,7 @@ from ultrarefiner_monai.systems import all_stages
 
 pytestmark = pytest.mark.monailabel
 
-FED = ("phase2", "adapt")  # exported with phase 1
+FED = ("phase2", "adapt", "distill")  # exported with phase 1
 
 
 @pytest.fixture(scope="module")

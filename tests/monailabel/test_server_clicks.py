@@ -39,6 +39,7 @@ def test_models_that_take_clicks_are_listed_where_programs_look_for_them(server)
     types = {name: found["type"] for name, found in server.get("/info/").json()["models"].items()}
     assert {name for name, kind in types.items() if kind == "deepgrow"} == {
         "adapt",
+        "distill",
         ASKED,
         "phase2_clicks",
         "phase3_clicks",

@@ -120,6 +120,13 @@ def test_a_table_that_says_nothing_clear_is_refused(rows, message, pictures, tmp
         read_prompts(table(tmp_path / "t.csv", *rows), "boxes", pictures)
 
 
+def test_a_damaged_picture_is_passed_over_with_its_row(model, pictures, tmp_path):
+    pictures[0].write_bytes(b"no picture")
+    boxes = table(tmp_path / "boxes.csv", "file,x1,y1,x2,y2", f"{pictures[0]},1,2,30,40", "b.png,5,5,40,40")
+    summary = predict([pictures[0], pictures[2]], model, Outputs(tmp_path / "out"), boxes=boxes)
+    assert [path for path, _ in summary.failures] == [str(pictures[0])] and len(summary.rows) == 1
+
+
 def test_a_picture_that_no_row_names_and_a_box_outside_are_passed_over(model, pictures, tmp_path):
     boxes = table(tmp_path / "boxes.csv", "file,x1,y1,x2,y2", "b.png,9000,9000,9010,9010")
     summary = predict([pictures[0], pictures[2]], model, Outputs(tmp_path / "out"), boxes=boxes)

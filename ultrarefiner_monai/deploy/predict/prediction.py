@@ -127,12 +127,8 @@ def predict(
         reasons = [reason for _, reason in summary.failures] or ["name files, folders or patterns"]
         raise DataError(f"nothing to predict: {shown(reasons, SHOWN)}")
     _check_targets(jobs, outputs, overwrite)
-    asked = {"boxes": boxes, "points": points, "auto": auto}
-    if (named := [f"--{name}" for name, value in asked.items() if value is not None]) and coarse is not None:
-        raise DataError(f"--coarse feeds a model, {named[0]} says what one is asked about: leave one out")
-    if len(named) > 1:
-        raise DataError(f"{' and '.join(named)}: a model is asked in one way; leave the others out")
-    prompts = _prompts_of(jobs, boxes, points)
+    named = _ways(coarse, boxes=boxes, points=points, auto=auto)
+    prompts = _prompts_of(jobs, [file.path for file in found], boxes, points)
     ensemble = Ensemble(model, auto if coarse is None else coarse, amp, device)
     _check_asked(ensemble, named)
     if outputs.uncertainty == "std" and len(ensemble.paths) == 1:
@@ -147,16 +143,26 @@ def predict(
     return summary
 
 
+def _ways(coarse: Models | None, **asked: Any) -> list[str]:
+    """The option that says what a model is asked about; none where nothing does."""
+    named = [f"--{name}" for name, value in asked.items() if value is not None]
+    if named and coarse is not None:
+        raise DataError(f"--coarse feeds a model, {named[0]} says what one is asked about: leave one out")
+    if len(named) > 1:
+        raise DataError(f"{' and '.join(named)}: a model is asked in one way; leave the others out")
+    return named
+
+
 def _prompts_of(
-    jobs: Sequence[_Job], boxes: str | Path | None, points: str | Path | None
+    jobs: Sequence[_Job], files: Sequence[Path], boxes: str | Path | None, points: str | Path | None
 ) -> dict[Path, LesionPrompts] | None:
-    """Prompts of each file from the table that was named, if one was."""
+    """Prompts of each of the `files`, those that cannot be read among them, from the table that was named, if one was."""
     tables: dict[PromptsOf, str | Path | None] = {"boxes": boxes, "points": points}
     for kind, table in tables.items():
         if table is not None:
             if several := [str(job.source.path) for job in jobs if job.source.count > 1]:
                 raise DataError(f"--{kind}: {shown(several, SHOWN)}: has several frames, a row names a file of one")
-            return read_prompts(Path(table), kind, [job.source.path for job in jobs])
+            return read_prompts(Path(table), kind, files)
     return None
 
 

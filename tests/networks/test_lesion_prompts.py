@@ -202,3 +202,12 @@ def test_prompts_of_a_picture_on_its_square():
     square = prompts._replace(masks=masks).on_square((100, 200), 100).masks
     assert square.shape == (1, 1, 100, 100)
     assert square[0, 0, 10:30, 20:40].mean() > 0.95 and square.sum() == pytest.approx(400, rel=0.01)
+
+
+def test_of_many_lesions_the_largest_of_each_image_are_kept():
+    corners = torch.tensor([[0.0, 0, 1, 1], [0, 0, 9, 9], [0, 0, 5, 5], [3, 3, 3, 3]])
+    prompts = LesionPrompts(torch.tensor([0, 0, 0, 1]), corners)
+    kept = prompts.largest(2)
+    assert kept.image.tolist() == [0, 0, 1] and torch.equal(kept.boxes, corners[1:])
+    with pytest.raises(ValueError, match="told by their boxes"):
+        LesionPrompts(prompts.image).largest(2)

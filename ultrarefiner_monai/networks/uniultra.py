@@ -31,6 +31,7 @@ from ultrarefiner_monai.networks.sam2.variants import VARIANTS
 CHANNELS, STRIDES = 256, (4, 8, 16)  # of the maps that SAM 2's encoder gives
 SINGLE = slice(0, 1)  # SAM's token for a prompt that is not ambiguous
 LESION = 0.5  # probability from which a pixel of another model's map is lesion
+MOST_LESIONS = 100  # of a map; one of noise has thousands, each a mask in memory
 AT_ONCE = 64  # prompts: the decoder's memory grows with them
 NEEDS_PROMPTS = "UniUltra is asked about lesions: give it prompts, or a map of them as the second channel"
 
@@ -111,7 +112,7 @@ class UniUltra(AroundSam):
 
         Args:
             image: (B, 1, S, S) in [0, 1], or without prompts (B, 2, S, S): the second channel is another model's
-                probability, each of whose lesions is asked about by its box.
+                probability, each of whose lesions, the 100 largest at most, is asked about by its box.
             prompts: in pixels of the S x S image.
             return_parts: give the LesionMasks.
             compare: give what a distillation compares, and logits where there are prompts.
@@ -128,7 +129,7 @@ class UniUltra(AroundSam):
         if prompts is None:
             if image.shape[1] != 2:
                 raise ValueError(NEEDS_PROMPTS)
-            prompts = lesion_prompts(image[:, 1:] >= LESION)
+            prompts = lesion_prompts(image[:, 1:] >= LESION).largest(MOST_LESIONS)
         found = self._masks(self.features(image[:, :1]), prompts, image)
         return found if return_parts else found.logits
 

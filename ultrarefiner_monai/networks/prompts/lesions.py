@@ -56,6 +56,17 @@ class LesionPrompts(NamedTuple):
         kept = self._each(lambda value: value[mine])
         return kept._replace(image=kept.image - cut.start)
 
+    def largest(self, most: int) -> Self:
+        """Of each image the `most` lesions with the largest boxes, in their order; prompts with boxes alone."""
+        if self.boxes is None:
+            raise ValueError("the largest lesions are told by their boxes; give prompts with boxes")
+        area = (self.boxes[:, 2:] - self.boxes[:, :2] + 1).prod(1)
+        kept = torch.ones_like(self.image, dtype=torch.bool)
+        for number in self.image.unique():
+            mine = (self.image == number).nonzero()[:, 0]
+            kept[mine[area[mine].argsort(descending=True, stable=True)[most:]]] = False
+        return self._each(itemgetter(kept))
+
     def _each(self, change: Callable[[Tensor], Tensor]) -> Self:
         return self._replace(**{name: change(value) for name, value in self._asdict().items() if value is not None})
 

@@ -4,6 +4,7 @@ A variant that is done is left out when a script runs again, one that was interr
 different variants in one folder.
 """
 
+import argparse
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,17 @@ from ultrarefiner_monai.files import read_json, write_atomically, write_json
 from ultrarefiner_monai.texts import csv_text
 
 Keys = Mapping[str, Any]
+
+
+def command_line(page: str, variants: Iterable[str]) -> argparse.ArgumentParser:
+    """What all ablations are asked: RELEASE OUT [VARIANT ...] [--fold] [--image_size]."""
+    parser = argparse.ArgumentParser(description=page, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("release")
+    parser.add_argument("out", type=Path)
+    parser.add_argument("variants", nargs="*", choices=[*variants, []], default=[])
+    parser.add_argument("--fold", type=int, default=3)
+    parser.add_argument("--image_size", type=int, default=128)
+    return parser
 
 
 def train_and_score(

@@ -6,12 +6,10 @@
 answer where it is the wrong one. Validation images alone are scored. The table goes to OUT/ablation.csv.
 """
 
-import argparse
-from pathlib import Path
 from typing import Any
 
 import torch
-from ablation import train_and_score, write_table
+from ablation import command_line, train_and_score, write_table
 from torch import Tensor
 
 from ultrarefiner_monai.losses import ClassMaskLoss
@@ -68,12 +66,7 @@ class RandomClassLoss(ClassMaskLoss):
 
 def main() -> None:
     """Do the variants in turn, and write the table of all that are done."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("release")
-    parser.add_argument("out", type=Path)
-    parser.add_argument("variants", nargs="*", choices=[*VARIANTS, []], default=[])
-    parser.add_argument("--fold", type=int, default=3)
-    parser.add_argument("--image_size", type=int, default=128)
+    parser = command_line(str(__doc__), VARIANTS)
     asked = parser.parse_args()
     keys = {"dataset": "BUSBRA", "data_root": asked.release, "allow_missing": True, "classes": "benign+malignant"}
     keys |= {"variant": "lite_medsam", "batch_size": 8, "fold": asked.fold, "epochs": EPOCHS, "views": 10}

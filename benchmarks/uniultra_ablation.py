@@ -7,11 +7,10 @@ LiteMedSAM; validation images alone are scored, asked about with true boxes, mov
 with each folder of MAPS that is named (the folder of a cross-validation's stage). The table goes to OUT/ablation.csv.
 """
 
-import argparse
 from pathlib import Path
 from typing import Any
 
-from ablation import train_and_score, write_table
+from ablation import command_line, train_and_score, write_table
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "all": {},
@@ -25,12 +24,7 @@ COLUMNS = ("mask_dice", "mask_hd95", "ellipse")
 
 def main() -> None:
     """Do the variants in turn, and write the table of all that are done."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("release")
-    parser.add_argument("out", type=Path)
-    parser.add_argument("variants", nargs="*", choices=[*VARIANTS, []], default=[])
-    parser.add_argument("--fold", type=int, default=3)
-    parser.add_argument("--image_size", type=int, default=128)
+    parser = command_line(str(__doc__), VARIANTS)
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--prompt_maps", type=Path, nargs="*", default=[])
     asked = parser.parse_args()

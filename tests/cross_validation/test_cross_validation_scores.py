@@ -1,7 +1,9 @@
 """Scores of hand-made rows."""
 
+import csv
 import math
 from pathlib import Path
+from statistics import mean
 
 import pytest
 from mlflow.tracking import MlflowClient
@@ -136,6 +138,22 @@ def test_the_published_table_follows_from_its_rows():
     results = Path(__file__).resolve().parents[2] / "docs" / "results"
     rows = read_rows(results / "busbra_sample_cv.csv")
     assert markdown(summary(rows)) in (results / "busbra_sample.md").read_text(encoding="utf-8")
+
+
+def test_the_published_dice_of_automedsam_follows_from_its_rows():
+    """Those of each fold, their mean and of the test images."""
+    results = Path(__file__).resolve().parents[2] / "docs" / "results"
+    text = (results / "busbra_automedsam.md").read_text(encoding="utf-8")
+    with (results / "busbra_automedsam.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for method in ("one class", "two classes"):
+        dice = {
+            place: mean(float(row["dice"]) for row in rows if (row["method"], row["fold"]) == (method, place))
+            for place in ("0", "1", "2", "3", "4", "test")
+        }
+        folds = [dice[place] for place in "01234"]
+        told = [f"{value:.4f}" for value in (*folds, mean(folds), dice["test"])]
+        assert f"| {method}, Dice | {' | '.join(told)} |" in text
 
 
 def test_markdown_has_a_line_each_and_signs_only_on_differences():

@@ -160,6 +160,16 @@ def test_learning_all_classes_does_not_collapse():
     assert dice.mean() > 0.5
 
 
+def test_while_prompts_learn_alone_a_tuned_encoder_does_not():
+    network = AutoMedSam(build_sam("tiny", 64), freeze_image_encoder=False).train()
+    network.prompts_alone = True
+    for parameter in network.encoder.parameters():  # the last layers begin at zero
+        torch.nn.init.normal_(parameter, std=0.1)
+    network(torch.rand(2, 1, 64, 64)).square().mean().backward()
+    assert any(p.grad is not None and p.grad.any() for p in network.encoder.parameters())
+    assert all(p.grad is None for p in network.sam.image_encoder.parameters())
+
+
 def test_a_tuned_image_encoder_learns_and_keeps_the_statistics_of_its_norms():
     sam = build_sam("lite_medsam", 64)
     network = AutoMedSam(sam, freeze_image_encoder=False).train()

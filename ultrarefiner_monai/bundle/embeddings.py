@@ -18,6 +18,7 @@ from ultrarefiner_monai.bundle.preflight import Plan
 from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.files import read_npz, write_atomically
 from ultrarefiner_monai.networks import Sam, SamRefiner, UltraRefiner
+from ultrarefiner_monai.networks.sam.around import encoder_learns
 
 logger = logging.getLogger(__name__)
 
@@ -164,15 +165,10 @@ def _weights_hash(network: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _learns(sam: Sam) -> bool:
-    """Whether the image encoder changes in a training: it is tuned, or has adapters, of LoRA or others."""
-    return any(parameter.requires_grad for parameter in sam.image_encoder.parameters())
-
-
 def embedding_bytes(network: nn.Module) -> int:
     """Bytes of an image's embedding in the cache; 0 for a network whose encoder trains, or without one."""
     sam = getattr(getattr(network, "refiner", network), "sam", None)
-    if sam is None or not isinstance(sam, Sam) or _learns(sam):
+    if not isinstance(sam, Sam) or encoder_learns(sam):
         return 0
     return math.prod(sam.prompt_encoder.image_embedding_size) * sam.prompt_encoder.embed_dim * np.float16().nbytes
 
@@ -188,7 +184,7 @@ def cached_embeddings(plan: Plan, network: SamRefiner | UltraRefiner) -> CachedE
     """
     parser = running_parser()
     sam = network.refiner.sam if isinstance(network, UltraRefiner) else network.sam
-    if not parser.get_parsed_content("cache_embeddings") or plan.data is None or _learns(sam):
+    if not parser.get_parsed_content("cache_embeddings") or plan.data is None or encoder_learns(sam):
         logger.info(
             "embeddings are not cached: the encoder trains, single images are predicted, or cache_embeddings is false"
         )

@@ -1,4 +1,4 @@
-"""What batches are made of, and what one of the refinement phases hands to the network: image, coarse map, cached embedding."""
+"""What batches are made of, and what one hands to a network: image, coarse map, cached embedding, prompts."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -94,15 +94,11 @@ class PreparePrompts(PrepareBatch):
         source: "mixed", "truth_box", "truth_box_10", whose edges are moved by up to 10 % of the box's side, "truth_point", or
             "auto".
         mix: chances of box, points, box and point, for "mixed".
-        return_parts: ask the network for its named parts.
     """
 
-    def __init__(
-        self, source: PromptSource, mix: Sequence[float] = (0.6, 0.2, 0.2), return_parts: bool = False
-    ) -> None:
+    def __init__(self, source: PromptSource, mix: Sequence[float] = (0.6, 0.2, 0.2)) -> None:
         self.source = source
         self.mix = tuple(mix)
-        self.return_parts = return_parts
 
     def __call__(
         self, batchdata: dict[str, Any], device: Any = None, non_blocking: bool = False, **kwargs: Any
@@ -111,12 +107,11 @@ class PreparePrompts(PrepareBatch):
         image = batchdata["image"].to(device, non_blocking=non_blocking)
         label = batchdata.get("label")  # still a path where nothing is learnt from it, nor asked
         target = label.to(device, non_blocking=non_blocking) if isinstance(label, torch.Tensor) else None
-        extra: dict[str, Any] = {"return_parts": True} if self.return_parts else {}
         if self.source == "auto":
             coarse = batchdata["coarse"].to(device, non_blocking=non_blocking)
-            return torch.cat((image, coarse), dim=1), target, (), extra
+            return torch.cat((image, coarse), dim=1), target, (), {}
         prompts = self._from_truth(batchdata["label"].as_subclass(torch.Tensor), batchdata["sha256"])
-        return image, target, (), extra | {"prompts": prompts.to(device, non_blocking)}
+        return image, target, (), {"prompts": prompts.to(device, non_blocking)}
 
     def _from_truth(self, masks: torch.Tensor, hashes: Sequence[str]) -> LesionPrompts:
         """Prompts for the lesions of true masks (B, 1, S, S) of images with these SHA-256."""

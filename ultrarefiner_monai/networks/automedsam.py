@@ -148,13 +148,13 @@ class AutoMedSam(AroundSam):
             Logits (B, 1, S, S) of a lesion, or of background and classes (B, 1 + K, S, S) where some are told apart, or with
             `return_parts` the ClassMasks.
         """
-        embedding = self.embed(image) if embedding is None else embedding
+        alone = self.training and self.prompts_alone
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not alone):
+            embedding = self.embed(image) if embedding is None else embedding
         embedding = embedding.to(self.sam.prompt_encoder.no_mask_embed.weight.dtype)
-        if self.training and self.prompts_alone:
-            embedding = embedding.detach()
         noise = self.encoder.draw_noise(embedding).unbind(1) if self.training else [None] * self.encoder.classes
         asked = [self._prompts(embedding, number, own) for number, own in enumerate(noise, 1)]
-        read = self._read if self.training and self.prompts_alone else self._decode
+        read = self._read if alone else self._decode
         low, iou = (torch.cat(found, 1) for found in zip(*(read(embedding, prompts) for prompts in asked), strict=True))
         logits = F.interpolate(low, image.shape[2:], mode="bilinear", align_corners=False)
         sparse, dense = (torch.stack(found, 1) for found in zip(*asked, strict=True))

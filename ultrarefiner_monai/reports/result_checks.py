@@ -64,9 +64,9 @@ def prompted(rows: Sequence[Row]) -> list[str]:
     for stage in stages_of(rows):
         asked = [row for row in rows if row["phase"] == stage and "ellipse" in row]
         if asked:
-            ellipse = np.nanmean([row["ellipse"] for row in asked])
+            ellipse, source = np.nanmean([row["ellipse"] for row in asked]), asked[0].get("prompts", "source unknown")
             told.append(
-                f"{stage} was asked about the true lesions ({asked[0]['prompts']}), which tells it place and size: ellipses in "
+                f"{stage} was asked about the true lesions ({source}), which tells it place and size: ellipses in "
                 f"their boxes have a Dice of {ellipse:.3f}, and its scores do not stand beside those of other systems"
             )
     return told

@@ -19,7 +19,7 @@ from ultrarefiner_monai.networks.sam2.variants import VARIANTS as SAM2S
 from ultrarefiner_monai.networks.transunet import STRIDE
 from ultrarefiner_monai.networks.transunet import VARIANTS as TRANSUNETS
 from ultrarefiner_monai.systems.classes import told_apart
-from ultrarefiner_monai.systems.system import PROMPT_MAPS, TEACHER
+from ultrarefiner_monai.systems.system import PROMPT_MAPS, PROMPT_SOURCE, TEACHER
 
 COARSE_SIZES = {
     name: (settings["img_size"], STRIDE) for name, settings in TRANSUNETS.items()
@@ -85,8 +85,7 @@ def resolve_automedsam(
         own["stride"] = cells // PROMPT_CELLS if cells % PROMPT_CELLS == 0 else 1
     elif cells % own["stride"]:
         raise DataError(f"stride {own['stride']}: expected a divisor of {cells}, the cells along an embedding's side")
-    parameters = {key: own[key] for key in request.stage.settings if key in own}
-    return Networks(own, own["image_size"], parameters, _weights(own))
+    return Networks(own, own["image_size"], _parameters(request, own), _weights(own))
 
 
 def resolve_uniultra(
@@ -110,8 +109,7 @@ def resolve_uniultra(
     if own.get("sam_version") is None and request.mode == "evaluate":
         own["sam_version"] = _trained_card(request).get("network", {}).get("sam", {}).get("version")
     _check_prompting(own)
-    parameters = {key: own[key] for key in (*request.stage.settings, *request.stage.completed) if key in own}
-    return Networks(own, own["image_size"], parameters, _weights(own))
+    return Networks(own, own["image_size"], _parameters(request, own), _weights(own))
 
 
 def _trained_card(request: Request) -> Mapping[str, Any]:
@@ -186,6 +184,13 @@ def _resolve_levels(own: dict[str, Any], adapter_ratio: float) -> None:
     if own.get("levels") not in (None, *allowed):
         raise DataError(f"levels {own['levels']}: {reason}; choose {' or '.join(allowed)}")
     own["levels"] = own.get("levels") or allowed[0]
+
+
+def _parameters(request: Request, own: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run's parameters tell of the stage's own keys: those that are no files or models."""
+    stage = request.stage
+    prompts = (PROMPT_SOURCE, PROMPT_MAPS) if stage.prompted else ()
+    return {key: own[key] for key in (*stage.settings, *stage.completed, *prompts) if key in own}
 
 
 def _weights(own: Mapping[str, Any]) -> dict[str, str]:

@@ -169,8 +169,9 @@ def _write_torchscript(part: Part, path: Path, card: str) -> None:
 def _write_onnx(part: Part, path: Path, card: str) -> None:
     batch = torch.export.Dim("batch")
     shapes: tuple[Any, ...] = tuple({0: batch} for _ in part.inputs)
-    if "args" in inspect.signature(part.network.forward).parameters:  # one argument for torch, however many they are
-        shapes = (shapes,)
+    parameters = inspect.signature(part.network.forward).parameters.values()
+    if any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters):
+        shapes = (shapes,)  # one argument for torch, however many they are
     with _quiet(), torch.no_grad():
         program: Any = torch.onnx.export(
             part.network,

@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     from ultrarefiner_monai.networks.sam2 import Sam2
 
 
+def encoder_learns(sam: "Sam | Sam2") -> bool:
+    """Whether the image encoder changes in a training: it is tuned, or has adapters, of LoRA or others."""
+    return any(parameter.requires_grad for parameter in sam.image_encoder.parameters())
+
+
 class AroundSam(nn.Module):
     """A network that holds a Segment Anything model.
 
@@ -44,6 +49,5 @@ class AroundSam(nn.Module):
 
     def embed(self, image: Tensor) -> Any:
         """What SAM's own `embed` gives of `image` (B, 1, S, S); without a graph where nothing in it is trainable."""
-        trainable = any(parameter.requires_grad for parameter in self.sam.image_encoder.parameters())
-        with nullcontext() if trainable else torch.no_grad():
+        with nullcontext() if encoder_learns(self.sam) else torch.no_grad():
             return self.sam.embed(image)

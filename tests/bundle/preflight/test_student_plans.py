@@ -63,6 +63,18 @@ def test_an_evaluation_needs_no_teacher(variant, resolved):
     assert resolved(mode="evaluate", variant=variant)["variant"] == "lite_mini"
 
 
+def test_an_evaluation_follows_the_models_own_card(tmp_path, resolved):
+    """As `cv` predicts with a student whose variant only its teacher's card has told."""
+    (tmp_path / "model.json").write_text(json.dumps(card_of("distill")))
+    for place in ({"output_dir": str(tmp_path)}, {"checkpoint": str(tmp_path / "model.pt")}):
+        found = resolved(mode="evaluate", **place)
+        assert (found["variant"], found["image_size"]) == ("lite_mini", SIZE)
+    with pytest.raises(
+        DataError, match="variant large: its student is mini, and that of the model, lite_mini, is lite_mini"
+    ):
+        resolved(mode="evaluate", output_dir=str(tmp_path), variant="large")
+
+
 @pytest.mark.parametrize(
     ("teacher", "keys", "said"),
     [

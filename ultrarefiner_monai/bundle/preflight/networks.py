@@ -106,14 +106,16 @@ def resolve_uniultra(
         _resolve_student(own, request, demonstration, substitutions, (starts or {}).get(TEACHER))
     else:
         _resolve_sam(own, not demonstration and request.mode == "evaluate", substitutions, PROMPTED_SIZES, "mini")
-    if own.get("sam_version") is None and request.mode == "evaluate":
+    if own.get("sam_version") is None:
         own["sam_version"] = _trained_card(request).get("network", {}).get("sam", {}).get("version")
     _check_prompting(own)
     return Networks(own, own["image_size"], _parameters(request, own), _weights(own))
 
 
 def _trained_card(request: Request) -> Mapping[str, Any]:
-    """The card of the model that is evaluated or predicted with, empty where there is none."""
+    """The card of the model that is evaluated or predicted with, empty where there is none, and in a training."""
+    if request.mode == "train":
+        return {}
     folder = request.output_dir or request.results_of(request.stage.name) / request.dataset / f"fold{request.fold}"
     return card_or_empty(Path(request.checkpoint or Path(folder, "model.pt")).with_suffix(".json"))
 
@@ -132,7 +134,9 @@ def _check_prompting(own: Mapping[str, Any]) -> None:
 def _resolve_student(
     own: dict[str, Any], request: Request, demonstration: bool, substitutions: Substitutions, teacher: str | None
 ) -> None:
-    """Variant, size and levels of a student, as its teacher's card says; a teacher that is still to be trained has none.
+    """Variant, size and levels of a student, as its teacher's card says, or in an evaluation its own.
+
+    A teacher that is still to be trained has no card.
 
     Raises:
         DataError: an evaluation with a teacher, or what does not go with the teacher.
@@ -143,13 +147,13 @@ def _resolve_student(
         raise DataError(
             f"sam_checkpoint: a student has the decoder of its teacher, and an encoder of its own; name --{TEACHER} FILE"
         )
-    card = Path(teacher).with_suffix(".json") if teacher else None
-    taught = card_or_empty(card).get("network", {}).get("sam", {}) if card else {}
+    card = card_or_empty(Path(teacher).with_suffix(".json")) if teacher else _trained_card(request)
+    taught = card.get("network", {}).get("sam", {})
     given = own["variant"]
     if taught and given is not None and student_of(given) != student_of(taught["variant"]):
         raise DataError(
-            f"variant {given}: its student is {student_of(given)}, and that of the teacher {teacher}, {taught['variant']}, is "
-            f"{student_of(taught['variant'])}; leave --variant out, or name another --{TEACHER}"
+            f"variant {given}: its student is {student_of(given)}, and that of the {f'teacher {teacher}' if teacher else 'model'}"
+            f", {taught['variant']}, is {student_of(taught['variant'])}; leave --variant out, or name another"
         )
     own["variant"] = taught.get("variant", given or MINI)
     own["image_size"] = own["image_size"] or taught.get("image_size")

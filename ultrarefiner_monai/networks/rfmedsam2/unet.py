@@ -50,7 +50,7 @@ class FrameUnet(nn.Module):
             self.network = build_transunet(features or "r50_vit_b16", image_size, out_channels=channels)
         else:
             widths = read_widths(features) if features else _that_fit(WIDTHS[kind], image_size)
-            if image_size % 2 ** (len(widths) - 1):
+            if len(widths) < 3 or image_size % 2 ** (len(widths) - 1):
                 raise ValueError(
                     f"image_size {image_size}: {len(widths)} stages need a multiple of {2 ** (len(widths) - 1)}"
                 )
@@ -125,14 +125,14 @@ class FrameUnet(nn.Module):
 
 
 def read_widths(features: str) -> tuple[int, ...]:
-    """Channels of at least two stages, from text such as "16+32+64".
+    """Channels of at least three stages, from text such as "16+32+64".
 
     Raises:
         ValueError: it is none.
     """
     words = features.split("+")
-    if len(words) < 2 or not all(word.isdecimal() and 0 < int(word) <= 2048 for word in words):
-        raise ValueError(f"unet_features {features!r}: expected two or more numbers up to 2048 such as 16+32+64")
+    if len(words) < 3 or not all(word.isdecimal() and 0 < int(word) <= 2048 for word in words):
+        raise ValueError(f"unet_features {features!r}: expected three or more numbers up to 2048 such as 16+32+64")
     return tuple(map(int, words))
 
 
@@ -175,8 +175,8 @@ def _dyn_unet(widths: Sequence[int], channels: int, frames: int | None) -> nn.Mo
         upsample_kernel_size=strides[1:],
         filters=list(widths),
         norm_name=("INSTANCE", {"affine": True}),
-        deep_supervision=len(widths) > 2,
-        deep_supr_num=max(1, min(HEADS, len(widths) - 2)),
+        deep_supervision=True,
+        deep_supr_num=min(HEADS, len(widths) - 2),
     )
     del network.skip_layers  # its own order of the same layers
     return network

@@ -25,6 +25,7 @@ from ultrarefiner_monai.bundle.starting_weights import (
     load_student,
     load_teacher,
     model_card,
+    untrained_network,
 )
 from ultrarefiner_monai.bundle.training import begin_training, train
 from ultrarefiner_monai.devices import default_device
@@ -71,5 +72,6 @@ __all__ = [
     "told_apart",
     "train",
     "trainable",
+    "untrained_network",
     "warm_polynomial",
 ]

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ultrarefiner_monai.networks.class_prompts import ClassMode, ClassPromptEncoder, Drift, PromptEmbeddings
 from ultrarefiner_monai.networks.export_parts import Encoder, Part, made_samples
 from ultrarefiner_monai.networks.label_logits import any_label, each_label, with_background
+from ultrarefiner_monai.networks.prompts.class_prompts import ClassMode, ClassPromptEncoder, Drift, PromptEmbeddings
 from ultrarefiner_monai.networks.sam import Sam, build_sam, lora_rank, merge_lora
 from ultrarefiner_monai.networks.sam.around import AroundSam
 

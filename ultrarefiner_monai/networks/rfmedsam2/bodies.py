@@ -63,8 +63,8 @@ class LiteBody(nn.Module):
         self.sam = sam.requires_grad_(False)
         self.memory = build_memory(sam.image_size, MEMORY_LAYERS)
         self.join = nn.Conv2d(sam.embedding_shape[0], sam.embedding_shape[0], 1)
-        nn.init.zeros_(self.join.weight)
-        nn.init.zeros_(self.join.bias)
+        for parameter in self.join.parameters():
+            nn.init.zeros_(parameter)
         network = self.memory.network
         network.mask_downsample.requires_grad_(False)  # from here on what is not used
         for unused in ("memory_embedding", "memory_positional_encoding", "object_pointer"):

@@ -52,7 +52,7 @@ def remembered(
         }
         groups.setdefault(tuple(sources), []).append(list(sources.values()))
     found = []
-    for distances, sources in groups.items():
-        table = torch.tensor(sources, device=device).T
+    for distances, rows in groups.items():
+        table = torch.tensor(rows, device=device).T
         found.append(Remembered(table[0], table, torch.tensor(distances, device=device)))
     return found

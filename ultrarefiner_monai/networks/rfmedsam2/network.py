@@ -110,7 +110,8 @@ class RfMedSam2(nn.Module):
             )
         if not 0 <= window <= WINDOW:
             raise ValueError(f"window must be in 0..{WINDOW}, found {window}")
-        self.unet, self.stem, self.body = unet, Stem(), body_of(sam)
+        self.unet, self.stem = unet, Stem()
+        self.body: Any = body_of(sam)
         self.places = adapters
         self.adapters = add_adapters(sam, self.body.memory, adapters)
         self.prompt_grad, self.memory_grad, self.second_box = prompt_grad, memory_grad, second_box
@@ -190,7 +191,7 @@ class RfMedSam2(nn.Module):
         found = hard_boxes(label_masks(unet.detach())) if boxes is None else boxes
         asked = found.flatten(0, 1)
         if self.training and self.box_jitter and boxes is None:
-            asked = jittered(asked, self.box_jitter, image.shape[2:])
+            asked = jittered(asked, self.box_jitter, (image.shape[2], image.shape[3]))
         features = self.body.encode(self.stem(image, self.sam.normalise(image)))
         masks = unet.flatten(0, 1)[:, None] if self.prompt_grad else None
         repeated = self.body.repeat(features, labels)

@@ -78,3 +78,4 @@ def test_an_epoch_of_a_combined_data_set_is_balanced_if_asked():
         "B1",
         "B0",
     ]
+    assert [item["repeat"] for item in balanced(items, "dataset")] == [0] * 7 + [1, 1, 2]

@@ -1,6 +1,7 @@
 """A stage that is asked about lesions: its evaluations by prompt source, and requests that ask about nothing."""
 
 import json
+from shutil import copytree
 
 import pytest
 import torch
@@ -35,6 +36,19 @@ def test_each_prompt_source_has_scores_of_its_own(keys, prompted_cv, small_cv):
     automatic = evaluate(keys, prompt_source="auto", prompt_maps=str(small_cv.out / "phase3"))
     rows = read_rows(folder / "test_auto" / "per_image.csv")
     assert {row["prompts"] for row in rows} == {"auto"} and "ellipse" not in automatic
+
+
+def test_a_training_does_not_go_on_with_other_prompts(keys, prompted_cv, tmp_path, capsys):
+    """The best epoch would be chosen among scores of unlike prompts; other keys that decide what is learnt are told."""
+    begun = prompted_cv.folder("adapt", 0)
+    out = copytree(begun, tmp_path / "begun")
+    keys = {key: value for key, value in keys.items() if key != "overwrite"} | {"output_dir": str(out), "resume": True}
+    with pytest.raises(SystemExit, match="prompt_source = truth_box_10, expected truth_point: the best epoch"):
+        run_bundle("uniultra", "train", **keys, prompt_source="truth_point")
+    run_bundle("uniultra", "train", **keys, prompt_mix=[1.0, 0.0, 0.0])
+    assert "made with prompt_mix = [0.6, 0.2, 0.2], going on with [1.0, 0.0, 0.0]" in "".join(capsys.readouterr())
+    run_bundle("uniultra", "train", **keys, prompt_mix=[1.0, 0.0, 0.0])
+    assert "going on with [" not in "".join(capsys.readouterr())
 
 
 def test_moved_boxes_are_the_same_whatever_the_batch(keys, prompted_cv):

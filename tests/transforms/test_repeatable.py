@@ -30,6 +30,13 @@ def test_every_item_and_every_epoch_differ():
     assert len(set(values)) == len(values) == 10
 
 
+def test_an_item_that_an_epoch_has_twice_is_seen_in_two_ways():
+    transform = RepeatableCompose([RandGaussianNoised("image", prob=1.0)])
+    item = {"id": "p0", "image": MetaTensor(torch.zeros(1, 2, 2))}
+    once, first, again = (transform(item | extra)["image"] for extra in ({}, {"repeat": 0}, {"repeat": 1}))
+    assert torch.equal(once, first) and not torch.equal(first, again)
+
+
 @pytest.mark.parametrize("other", [{"workers": 2}, {"order": (4, 2, 0, 1, 3)}, {"cache_rate": 0.0}], ids=str)
 def test_workers_order_and_cache_change_nothing(other):
     assert epochs([1, 2], **other) == epochs([1, 2])

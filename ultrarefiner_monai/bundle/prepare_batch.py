@@ -42,7 +42,8 @@ def balanced(items: list[dict[str, Any]], balance: Literal["image", "dataset"]) 
 
     Args:
         items: all of them.
-        balance: "image": each once; "dataset": each data set equally often, those of the smaller ones several times in turn.
+        balance: "image": each once; "dataset": each data set equally often, those of the smaller ones several times in turn,
+            each time with another number as `repeat`, so that it is augmented in another way.
     """
     if balance == "image":
         return items
@@ -50,7 +51,9 @@ def balanced(items: list[dict[str, Any]], balance: Literal["image", "dataset"]) 
     for item in items:
         parts.setdefault(item.get("dataset", ""), []).append(item)  # told where there are several
     most = max(map(len, parts.values()))
-    return [part[number % len(part)] for part in parts.values() for number in range(most)]
+    return [
+        part[number % len(part)] | {"repeat": number // len(part)} for part in parts.values() for number in range(most)
+    ]
 
 
 class PrepareRefinement(PrepareBatch):

@@ -1,6 +1,7 @@
 """What a run says of itself: name, parameters, tags, artifacts and facts for MLflow and `run.json`."""
 
 import json
+import logging
 import os
 from datetime import datetime
 from importlib import import_module
@@ -13,8 +14,13 @@ from ultrarefiner_monai import __version__
 from ultrarefiner_monai.bundle.config_keys import running_parser
 from ultrarefiner_monai.bundle.preflight import Plan
 from ultrarefiner_monai.bundle.preflight.data import EXCLUDED
-from ultrarefiner_monai.files import file_sha256
+from ultrarefiner_monai.errors import DataError
+from ultrarefiner_monai.files import file_sha256, json_or_empty
+from ultrarefiner_monai.systems.keys import keys_of
+from ultrarefiner_monai.systems.system import PROMPT_MAPS, PROMPT_SOURCE
 from ultrarefiner_monai.tracking import Tracker
+
+logger = logging.getLogger(__name__)
 
 EXECUTED = "executed_config.json"
 SUMMARY = "metrics.json"  # of an evaluation
@@ -85,6 +91,26 @@ def run_parameters(plan: Plan, **learnt: Any) -> dict[str, Any]:
     hashes = {name: file_sha256(Path(path)) for name, path in files.items()}
     decided = {"epochs": plan.epochs, "threads": torch.get_num_threads(), **plan.networks.parameters}
     return {"phase": plan.name, **plan.trained_on, **decided, **settings, **learnt, "version": __version__, **hashes}
+
+
+def compare_keys(plan: Plan) -> None:
+    """Say which keys that decide what is learnt have changed since the training that `plan` goes on with last began.
+
+    Raises:
+        DataError: it was validated with other prompts, so that its best epoch means nothing beside those to come.
+    """
+    path = Path(plan.output_dir, EXECUTED)
+    before, now = json_or_empty(path, dict, code=True), running_parser().get()
+    keys = {*keys_of(plan.stage.name, now), *plan.stage.completed} - NOT_TOLD
+    for key in sorted(keys & before.keys()):
+        if before[key] == now[key]:
+            continue
+        if key in (PROMPT_SOURCE, PROMPT_MAPS):
+            raise DataError(
+                f"{path}: validated with {key} = {before[key]}, expected {now[key]}: the best epoch of both cannot be told; "
+                "change it back, or begin anew (--overwrite true)"
+            )
+        logger.warning("%s: made with %s = %s, going on with %s", path, key, before[key], now[key])
 
 
 def _is_plain(value: Any) -> bool:

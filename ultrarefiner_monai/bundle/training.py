@@ -14,7 +14,7 @@ from ultrarefiner_monai.bundle.config_keys import running_parser
 from ultrarefiner_monai.bundle.multi_gpu import end_with_peers
 from ultrarefiner_monai.bundle.preflight import Plan
 from ultrarefiner_monai.bundle.preflight.data import write_excluded
-from ultrarefiner_monai.bundle.run_facts import EXECUTED, run_facts
+from ultrarefiner_monai.bundle.run_facts import EXECUTED, compare_keys, run_facts
 from ultrarefiner_monai.bundle.starting_weights import model_card
 from ultrarefiner_monai.devices import is_main
 from ultrarefiner_monai.errors import one_line_errors
@@ -51,7 +51,8 @@ def begin_training(
         evaluator: the one that the trainer's handlers validate with.
 
     Raises:
-        SystemExit: the output folder is in use, or there is no usable checkpoint to go back to.
+        SystemExit: the output folder is in use, there is no usable checkpoint to go back to, or it was validated with other
+            prompts.
     """
     folder = Path(plan.output_dir)
     loss: Any = trainer.loss_function
@@ -82,6 +83,7 @@ def begin_training(
     # Building loaders has moved the generator or not, depending on their workers; the training starts from the seed.
     torch.manual_seed(torch.initial_seed())
     if plan.request.resume:
+        compare_keys(plan)
         checkpoints.restore(trainer)
     content = (json.dumps(parser.get(), indent=4) + "\n").encode()
     trainer.add_event_handler(Events.STARTED, lambda _: write_atomically(folder / EXECUTED, content))

@@ -12,7 +12,7 @@ SEED_BYTES = 4  # NumPy's generators take seeds below 2**32
 
 
 class RepeatableCompose(Compose):
-    """`Compose` that seeds its random transforms anew for every item, from the epoch's seed and the item's `id`.
+    """`Compose` that seeds its random transforms anew for every item, from the epoch's seed, the item's `id` and its `repeat`.
 
     MONAI seeds the transforms once a worker, so that an item's augmentation depends on the number of workers and on the
     items that its worker served before. Here two runs with one seed show the network the same images, whatever the
@@ -25,7 +25,7 @@ class RepeatableCompose(Compose):
     its number is in the item as `view`. View 0 is the item as it is, without what follows the first random transform.
 
     Args:
-        transforms: as in `Compose`; items are dictionaries with `id`.
+        transforms: as in `Compose`; items are dictionaries with `id`, and with `repeat` where an epoch has one several times.
         views: of an item; None: another one in every epoch.
 
     Raises:
@@ -58,7 +58,8 @@ class RepeatableCompose(Compose):
         lazy: bool | None = None,
     ) -> Any:
         """Apply the transforms `start` to `end` to one item, as `Compose` does."""
-        drawn = _number(f"{self.epoch_seed} {input_['id']}")
+        repeat = f" {input_['repeat']}" if input_.get("repeat") else ""
+        drawn = _number(f"{self.epoch_seed} {input_['id']}{repeat}")
         if self.views is None:
             super().set_random_state(drawn)
             return super().__call__(input_, start, end, threading, lazy)

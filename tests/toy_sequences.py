@@ -27,7 +27,7 @@ class Remembering(torch.nn.Module):
         super().__init__()
         self.window = window
         self.level = torch.nn.Parameter(torch.tensor(0.2))
-        self.memory = torch.nn.Parameter(torch.full((WINDOW,), 0.3))
+        self.memory = torch.nn.Parameter(torch.full((WINDOW,), 0.1))
         self.most = 0  # frames at once, for tests
 
     def forward(self, image, sequence=None, position=None, return_parts=False):

@@ -14,6 +14,7 @@ import torch
 import toy_sequences
 from interrupted import losses, same, saved, train
 from PIL import Image
+from small_releases import keys_of
 
 from ultrarefiner_monai.cross_validation.conduct import conduct
 from ultrarefiner_monai.cross_validation.tasks import CrossValidation, run_bundle
@@ -22,6 +23,7 @@ from ultrarefiner_monai.data.manifests import load_manifest
 from ultrarefiner_monai.data.predictions.maps import read_map
 from ultrarefiner_monai.deploy.predict import Outputs, predict
 from ultrarefiner_monai.models import load_segmenter
+from ultrarefiner_monai.networks.letterbox import letterbox, undo_letterbox
 from ultrarefiner_monai.reports.report import report
 from ultrarefiner_monai.systems import SYSTEMS, find_system
 
@@ -55,17 +57,38 @@ def bundle(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def keys(small_release, bundle):
-    return {**small_release, "batch_size": 2, "tracking_uri": f"sqlite:///{bundle}/m.db", "amp": False}
+def patients(tmp_path_factory):
+    """Keys of a run on ten patients of five pictures in two folds: noise with a dark square, two of five without one."""
+    root = tmp_path_factory.mktemp("patients") / "BUS_UCLM"
+    generator = np.random.default_rng(0)
+    lines = ["Image;Label"]
+    for patient, number in ((f"P{letter}", number) for letter in "ABCDEFGHIJ" for number in (1, 2, 3, 10, 11)):
+        noise = np.asarray(
+            Image.fromarray(generator.integers(90, 256, (10, 14), dtype=np.uint8)).resize((70, 50))
+        ).copy()
+        truth = np.zeros((50, 70, 3), dtype=np.uint8)
+        if number not in (2, 11):
+            noise[10:30, 20:45], truth[10:30, 20:45, 1] = 10, 255
+        lines.append(f"{patient}_{number}.png;{'normal' if number in (2, 11) else 'benign'}")
+        for folder, picture in (("images", noise), ("masks", truth)):
+            (root / folder).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(picture).save(root / folder / f"{patient}_{number}.png")
+    (root / "INFO.csv").write_text("\n".join(lines) + "\n")
+    return keys_of("BUS_UCLM", root)
 
 
 @pytest.fixture(scope="module")
-def cv(bundle, small_release, keys):
+def keys(patients, bundle):
+    return {**patients, "batch_size": 2, "tracking_uri": f"sqlite:///{bundle}/m.db", "amp": False}
+
+
+@pytest.fixture(scope="module")
+def cv(bundle, patients, keys):
     """Two folds and the table, patients as sequences with their normals."""
     shared = {key: keys[key] for key in ("manifest", "tracking_uri", "amp")}
     settings = {"remembering": {"epochs": 1, "batch_size": 2, "log_model": False}}
     system = find_system("toy_sequences")
-    made = CrossValidation("PHANTOM", small_release["data_root"], bundle / "out", None, shared, settings, system=system)
+    made = CrossValidation("BUS_UCLM", patients["data_root"], bundle / "out", None, shared, settings, system=system)
     (made.table,) = conduct([made])
     return made
 
@@ -79,10 +102,11 @@ def expected_maps(cv, split, fold, model):
     lesions = {item["patient"] for item in manifest.split(split, fold)}
     found = {}
     for patient in lesions:
-        frames = sorted((item for item in items if item["patient"] == patient), key=lambda item: item["id"])
+        frames = sorted(
+            (item for item in items if item["patient"] == patient), key=lambda item: int(item["id"].split("_")[1])
+        )
+        assert len(frames) == 5
         images = [read_grey(Path(cv.data_root, item["image"]), size=(item["width"], item["height"])) for item in frames]
-        from ultrarefiner_monai.networks.letterbox import letterbox, undo_letterbox
-
         squares = torch.stack([letterbox(torch.from_numpy(image)[None], toy_sequences.SIZE) for image in images])
         with torch.no_grad():
             logits = network(squares, torch.zeros(len(frames), dtype=torch.int64), torch.arange(len(frames)))
@@ -115,7 +139,7 @@ def test_evaluation_scores_every_frame(cv, keys):
     patients = {item["patient"] for item in cv.manifest.testing}
     expected = [i["id"] for i in (*cv.manifest.testing, *(i for i in empty if i["patient"] in patients))]
     rows = list(csv.DictReader((folder / "test" / "per_image.csv").open()))
-    assert sorted(row["id"] for row in rows) == sorted(expected)
+    assert sorted(row["id"] for row in rows) == sorted(expected) and len(rows) == 5 * len(patients)
     assert run.evaluator.state.metrics["mask_dice"] > 0
 
 

@@ -91,6 +91,7 @@ def write_bundle(folder: Path) -> None:
         inferer = {"_target_": f"{BUNDLE}.SequenceInferer", "window": "@window", "frames": "@frames", "amp": "@amp"}
         prepare = {"_target_": f"{BUNDLE}.PrepareSequences"}
         if name == "train":
+            config["optimizer"]["lr"] = 1e-4
             config["train"] |= {"sampler": sampler("$@train#dataset.data", "@frames"), "prepare_batch": prepare}
             config["validate"] |= {"sampler": sampler("$@validate#dataset.data"), "inferer": inferer}
             config["validate"]["evaluator"]["prepare_batch"] = "@train#prepare_batch"

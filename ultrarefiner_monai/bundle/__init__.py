@@ -15,8 +15,15 @@ from ultrarefiner_monai.bundle.optimizers import cosine, polynomial, trainable, 
 from ultrarefiner_monai.bundle.paths import bundle_root
 from ultrarefiner_monai.bundle.preflight import Plan, make_plan
 from ultrarefiner_monai.bundle.preflight.classes import of_classes
-from ultrarefiner_monai.bundle.prepare_batch import PreparePrompts, PrepareRefinement, balanced, cached_items
+from ultrarefiner_monai.bundle.prepare_batch import (
+    PreparePrompts,
+    PrepareRefinement,
+    PrepareSequences,
+    balanced,
+    cached_items,
+)
 from ultrarefiner_monai.bundle.run_facts import make_tracker
+from ultrarefiner_monai.bundle.sequences import SequenceSampler
 from ultrarefiner_monai.bundle.starting_weights import (
     load_pretrained,
     load_prompted,
@@ -31,7 +38,7 @@ from ultrarefiner_monai.bundle.training import begin_training, train
 from ultrarefiner_monai.devices import default_device
 from ultrarefiner_monai.handlers.steps import TrainingStep
 from ultrarefiner_monai.handlers.steps.student import StudentInferer
-from ultrarefiner_monai.models.inferers import AutocastInferer, OutputsInferer
+from ultrarefiner_monai.models.inferers import AutocastInferer, OutputsInferer, SequenceInferer
 from ultrarefiner_monai.systems.classes import told_apart
 
 __all__ = [
@@ -40,6 +47,9 @@ __all__ = [
     "Plan",
     "PreparePrompts",
     "PrepareRefinement",
+    "PrepareSequences",
+    "SequenceInferer",
+    "SequenceSampler",
     "StudentInferer",
     "TrainingStep",
     "average_gradients",

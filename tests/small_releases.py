@@ -26,6 +26,8 @@ TINY_OF_OTHERS = {  # stages that the small study is not made of
     "automedsam": {**SMALL, "classes": "benign+malignant", "cache_embeddings": False},
     "adapt": {**SMALL, "variant": "lite_medsam", "sam_checkpoint": "random"},
     "distill": {**SMALL, "variant": "lite_medsam"},
+    "unet": {"image_size": 64, "unet_features": "8+16+16", "epochs": 1, "batch_size": 4},
+    "joint": {**SMALL, "variant": "mini", "unet_features": "8+16+16"},
 }
 BUSI = [
     f"{kind}/{kind} ({n})" for kind, count in (("benign", 4), ("malignant", 4), ("normal", 8)) for n in range(count)
@@ -83,6 +85,12 @@ def prompted_cv(small_release, tmp_path_factory, migrated_database):
     return _cross_validated_other(small_release, tmp_path_factory.mktemp("prompted"), migrated_database, "uniultra")
 
 
+@pytest.fixture(scope="session")
+def steps_cv(small_release, tmp_path_factory, migrated_database):
+    """The same release, two folds through a U-Net and the network of three steps that starts from it."""
+    return _cross_validated_other(small_release, tmp_path_factory.mktemp("steps"), migrated_database, "rfmedsam2")
+
+
 def _cross_validated_other(release: dict[str, str], out: Path, database: Path, system: str):
     stages = [stage.name for stage in find_system(system).stages]
     settings = {stage: {**TINY_OF_OTHERS[stage], "log_model": False} for stage in stages}
@@ -92,7 +100,12 @@ def _cross_validated_other(release: dict[str, str], out: Path, database: Path, s
 @pytest.fixture
 def cv_of(request):
     """The small cross-validation that has a stage, by the stage's name."""
-    fixtures = {"ultrarefiner": "small_cv", "automedsam": "class_cv", "uniultra": "prompted_cv"}
+    fixtures = {
+        "ultrarefiner": "small_cv",
+        "automedsam": "class_cv",
+        "uniultra": "prompted_cv",
+        "rfmedsam2": "steps_cv",
+    }
     return lambda stage: request.getfixturevalue(fixtures[find_stage(stage)[0].name])
 
 

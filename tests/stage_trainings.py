@@ -33,7 +33,7 @@ def command(stage: str, **keys: Any) -> list[str]:
     """The command line that trains `stage`, as a user would type it."""
     _, found = find_stage(stage)
     files = config_files(found.bundle, *found.configs)
-    config = files[0] if len(files) == 1 else f"[{','.join(files)}]"
+    config = files[0] if len(files) == 1 else str(files)
     return [sys.executable, "-m", "monai.bundle", "run", "--config_file", config] + [
         part for key, value in keys.items() for part in (f"--{key}", str(value))
     ]

@@ -20,6 +20,10 @@ PARTS["automedsam"] = {"sam": {"variant": "tiny", "image_size": SIZE, "lora_rank
 ADAPTED = {"version": None, "adapter_ratio": 0.25, "adapter_scale": 0.5, "edge": "directions"}
 PARTS["adapt"] = {"sam": {"variant": "lite_medsam", "image_size": SIZE, **ADAPTED}}
 PARTS["distill"] = {"sam": {"variant": "lite_mini", "image_size": SIZE, **ADAPTED}}
+UNET = {"kind": "2d", "features": "8+16+16", "image_size": SIZE, "frames": 1, "classes": "lesion"}
+PARTS["unet"] = {"unet": UNET}
+STEPS = {"prompt_grad": True, "second_box": True, "positions": "current", "window": 6, "missing": "keep_unet"}
+PARTS["joint"] = {"unet": UNET, "sam": {"variant": "mini", "version": "2.1", "adapters": "all", **STEPS}}
 
 
 def card_of(phase: str, **facts: object) -> dict:

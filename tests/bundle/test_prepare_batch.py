@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ultrarefiner_monai.bundle import PreparePrompts, balanced
+from ultrarefiner_monai.bundle import PreparePrompts, PrepareSequences, balanced
 from ultrarefiner_monai.networks.prompts.components import component_boxes
 
 HASHES = [f"{number:064x}" for number in (7, 8, 9)]
@@ -79,3 +79,13 @@ def test_an_epoch_of_a_combined_data_set_is_balanced_if_asked():
         "B0",
     ]
     assert [item["repeat"] for item in balanced(items, "dataset")] == [0] * 7 + [1, 1, 2]
+
+
+def test_sequences_are_numbered_as_the_batch_has_them(batch):
+    batch |= {"sequence": ["b", "b", "a"], "position": torch.tensor([4, 6, 0])}
+    image, target, args, kwargs = PrepareSequences(return_parts=True)(batch)
+    assert torch.equal(image, batch["image"]) and torch.equal(target, batch["label"]) and args == ()
+    assert kwargs["sequence"].tolist() == [0, 0, 1] and kwargs["position"].tolist() == [4, 6, 0]
+    assert kwargs["sequence"].dtype == kwargs["position"].dtype == torch.int64 and kwargs["return_parts"] is True
+    alone = PrepareSequences()({**batch, "label": ["path"] * 3, "position": [4, 6, 0]})
+    assert alone[1] is None and alone[3].keys() == {"sequence", "position"}

@@ -17,7 +17,7 @@ from ultrarefiner_monai.losses import ClassMaskLoss, DiceCELoss, JointLoss, Refi
 from ultrarefiner_monai.models.inferers import AutocastInferer, OutOfMemoryError, memory_errors
 from ultrarefiner_monai.networks import AutoMedSam, build_sam
 from ultrarefiner_monai.networks.automedsam import ClassMasks
-from ultrarefiner_monai.networks.class_prompts import PromptEmbeddings
+from ultrarefiner_monai.networks.prompts.class_prompts import PromptEmbeddings
 from ultrarefiner_monai.networks.refiner import Refinement
 
 MIB = 2**20

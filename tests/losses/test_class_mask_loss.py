@@ -9,7 +9,7 @@ from ultrarefiner_monai.losses.class_masks import mask_boxes
 from ultrarefiner_monai.losses.dice import dice_loss
 from ultrarefiner_monai.networks import AutoMedSam, build_sam
 from ultrarefiner_monai.networks.automedsam import ClassMasks
-from ultrarefiner_monai.networks.class_prompts import PromptEmbeddings
+from ultrarefiner_monai.networks.prompts.class_prompts import PromptEmbeddings
 
 
 def made(requires_grad=False):

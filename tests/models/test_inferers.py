@@ -1,9 +1,12 @@
 """How a network is called."""
 
+from typing import NamedTuple
+
+import pytest
 import torch
 from torch import nn
 
-from ultrarefiner_monai.models.inferers import AutocastInferer, OutputsInferer
+from ultrarefiner_monai.models.inferers import AutocastInferer, OutputsInferer, SequenceInferer
 from ultrarefiner_monai.networks import SamRefiner, build_sam
 
 
@@ -26,3 +29,62 @@ def test_the_outputs_stand_in_their_order():
     assert output.shape == (1, 2, 64, 64)
     assert torch.equal(output[:, :1], expected.coarse_logits)
     assert torch.equal(output[:, 1:], expected.logits)
+
+
+class Looking(nn.Module):
+    """A frame is itself plus what the frames up to `window` positions before it are."""
+
+    window = 6
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.most = 0
+
+    def forward(self, image, sequence, position, return_parts=False):
+        self.most = max(self.most, image.shape[0])
+        distance = position[:, None] - position[None]
+        near = (sequence[:, None] == sequence[None]) & (distance >= 0) & (distance <= self.window)
+        return Parts({"mask": torch.einsum("nm,mchw->nchw", near / (1.0 + distance.abs()), image)})
+
+
+class Parts(NamedTuple):
+    outputs: dict[str, torch.Tensor]
+
+
+LENGTHS = (11, 1, 4, 1, 9)
+SEQUENCE = torch.repeat_interleave(torch.arange(len(LENGTHS)), torch.tensor(LENGTHS))
+POSITION = torch.cat([torch.arange(length) * (2 if length == 9 else 1) for length in LENGTHS])  # one with gaps
+FRAMES = torch.rand(sum(LENGTHS), 1, 3, 3, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3, 5, 8, 26, 100])
+def test_a_long_sequence_in_pieces_equals_the_whole(frames):
+    network = Looking()
+    with torch.no_grad():
+        whole = network(FRAMES, SEQUENCE, POSITION).outputs["mask"]
+        network.most = 0
+        found = SequenceInferer(6, frames)(FRAMES, network, sequence=SEQUENCE, position=POSITION)
+    assert (found - whole).abs().max() < 1e-5
+    assert network.most <= frames + 6
+
+
+def test_pieces_without_the_frames_before_them_are_something_else():
+    with torch.no_grad():
+        whole = Looking()(FRAMES, SEQUENCE, POSITION).outputs["mask"]
+        assert (OutputsInferer()(FRAMES, Looking(), sequence=SEQUENCE, position=POSITION) - whole).abs().max() < 1e-5
+        short = SequenceInferer(3, 2)(FRAMES, Looking(), sequence=SEQUENCE, position=POSITION)
+    assert (short - whole).abs().max() > 0.1
+
+
+def test_where_memory_runs_out_pieces_get_smaller_and_nothing_changes():
+    class Limited(Looking):
+        def forward(self, image, *args, **kwargs):
+            if image.shape[0] > 9:
+                raise torch.OutOfMemoryError("out of memory")
+            return super().forward(image, *args, **kwargs)
+
+    inferer = SequenceInferer(6, 20)
+    with torch.no_grad():
+        found = inferer(FRAMES, Limited(), sequence=SEQUENCE, position=POSITION)
+        whole = Looking()(FRAMES, SEQUENCE, POSITION).outputs["mask"]
+    assert (found - whole).abs().max() < 1e-5 and inferer.micro_batch == 2

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from ultrarefiner_monai.networks.class_prompts import ClassPromptEncoder, noise_scale
+from ultrarefiner_monai.networks.prompts.class_prompts import ClassPromptEncoder, noise_scale
 
 GRID = (12, 8)
 

@@ -11,12 +11,19 @@ from ultrarefiner_monai.bundle.multi_gpu import (
     shuffle_each_epoch,
     start_process_group,
 )
-from ultrarefiner_monai.bundle.optimizers import cosine, trainable, warm_polynomial
+from ultrarefiner_monai.bundle.optimizers import cosine, polynomial, trainable, warm_polynomial
 from ultrarefiner_monai.bundle.paths import bundle_root
 from ultrarefiner_monai.bundle.preflight import Plan, make_plan
 from ultrarefiner_monai.bundle.preflight.classes import of_classes
-from ultrarefiner_monai.bundle.prepare_batch import PreparePrompts, PrepareRefinement, balanced, cached_items
+from ultrarefiner_monai.bundle.prepare_batch import (
+    PreparePrompts,
+    PrepareRefinement,
+    PrepareSequences,
+    balanced,
+    cached_items,
+)
 from ultrarefiner_monai.bundle.run_facts import make_tracker
+from ultrarefiner_monai.bundle.sequences import SequenceSampler
 from ultrarefiner_monai.bundle.starting_weights import (
     load_pretrained,
     load_prompted,
@@ -25,12 +32,13 @@ from ultrarefiner_monai.bundle.starting_weights import (
     load_student,
     load_teacher,
     model_card,
+    untrained_network,
 )
 from ultrarefiner_monai.bundle.training import begin_training, train
 from ultrarefiner_monai.devices import default_device
 from ultrarefiner_monai.handlers.steps import TrainingStep
 from ultrarefiner_monai.handlers.steps.student import StudentInferer
-from ultrarefiner_monai.models.inferers import AutocastInferer, OutputsInferer
+from ultrarefiner_monai.models.inferers import AutocastInferer, OutputsInferer, SequenceInferer
 from ultrarefiner_monai.systems.classes import told_apart
 
 __all__ = [
@@ -39,6 +47,9 @@ __all__ = [
     "Plan",
     "PreparePrompts",
     "PrepareRefinement",
+    "PrepareSequences",
+    "SequenceInferer",
+    "SequenceSampler",
     "StudentInferer",
     "TrainingStep",
     "average_gradients",
@@ -63,6 +74,7 @@ __all__ = [
     "make_tracker",
     "model_card",
     "of_classes",
+    "polynomial",
     "prediction_writer",
     "process_device",
     "shuffle_each_epoch",
@@ -70,5 +82,6 @@ __all__ = [
     "told_apart",
     "train",
     "trainable",
+    "untrained_network",
     "warm_polynomial",
 ]

@@ -86,6 +86,33 @@ class PrepareRefinement(PrepareBatch):
         return image, target, (), extra
 
 
+class PrepareSequences(PrepareBatch):
+    """Turn a dictionary batch into `(inputs, target, args, kwargs)` for a network that sees frames that belong together.
+
+    The batch has `sequence`, a name an image, and `position`. The network gets, as keyword arguments, `sequence` (N,), numbers
+    from 0 in the order in which the batch has the sequences, and `position` (N,); both of int64.
+
+    Args:
+        return_parts: ask the network for its named parts, which the losses need.
+    """
+
+    def __init__(self, return_parts: bool = False) -> None:
+        self.return_parts = return_parts
+
+    def __call__(
+        self, batchdata: dict[str, Any], device: Any = None, non_blocking: bool = False, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor | None, tuple, dict]:
+        """Move the batch to `device` and number its sequences."""
+        image = batchdata["image"].to(device, non_blocking=non_blocking)
+        label = batchdata.get("label")  # still a path where nothing is learnt from it
+        target = label.to(device, non_blocking=non_blocking) if isinstance(label, torch.Tensor) else None
+        names = {name: number for number, name in enumerate(dict.fromkeys(batchdata["sequence"]))}
+        numbers = torch.tensor([names[name] for name in batchdata["sequence"]], device=device)
+        position = torch.as_tensor(batchdata["position"], dtype=torch.int64).to(device, non_blocking=non_blocking)
+        parts: dict[str, Any] = {"return_parts": True} if self.return_parts else {}
+        return image, target, (), {"sequence": numbers, "position": position, **parts}
+
+
 class PreparePrompts(PrepareBatch):
     """Turn a dictionary batch into `(inputs, target, args, kwargs)` for a network that is asked about lesions.
 

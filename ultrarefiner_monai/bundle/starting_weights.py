@@ -46,14 +46,24 @@ def _identity(plan: Plan, stage: str) -> dict[str, str]:
 
 
 def _described(plan: Plan, network: nn.Module) -> dict[str, Any]:
-    """What the system's builder makes `network` from: the plan's settings, nested by their paths, and the network's own."""
+    """What the system's builder makes `network` from: the plan's settings, and the network's own."""
+    system, nested = plan.request.system, _nested(plan)
+    return system.function("describer")(bare(network), nested) if system.describer else nested
+
+
+def _nested(plan: Plan) -> dict[str, Any]:
+    """The plan's settings of the stage's network, nested by their paths."""
     nested: dict[str, Any] = {}
     for key, path in plan.stage.settings.items():
         if key in plan.networks.settings:
             part, _, name = path.partition(".")
             nested.setdefault(part, {})[name] = plan.networks.settings[key]
-    system = plan.request.system
-    return system.function("describer")(bare(network), nested) if system.describer else nested
+    return nested
+
+
+def untrained_network(plan: Plan) -> nn.Module:
+    """The network of the plan's stage with random weights, which those of a trained model are to replace."""
+    return plan.request.system.function("builder")(_nested(plan))
 
 
 def _expected(plan: Plan, stage: str, network: Mapping[str, Any]) -> dict[str, Any]:

@@ -88,7 +88,11 @@ def predictions(cv: CrossValidation, phase: str, fold: int | None) -> list[Predi
     def found(names: Sequence[str], item: Item) -> dict[str, Path]:
         return {name: resolve(cv.maps(phase, fold, name), files[item["id"]]) for name in names}
 
-    items = (item for item in cv.manifest.items() if item["id"] in files)
+    scored = [
+        *cv.manifest.training,
+        *cv.manifest.testing,
+    ]  # not the empty frames of sequences, which other systems do not see
+    items = (item for item in scored if item["id"] in files)
     asked = cv.prompts_of(phase)
     return [Prediction(phase, fold, item, found(outputs, item), found(classes, item), asked) for item in items]
 

@@ -5,6 +5,7 @@ from ultrarefiner_monai.losses.coarse import DiceCELoss
 from ultrarefiner_monai.losses.distillation import DistillationLoss
 from ultrarefiner_monai.losses.joint import JointLoss
 from ultrarefiner_monai.losses.refined import RefinedLoss
+from ultrarefiner_monai.losses.rfmedsam2 import StepsLoss
 from ultrarefiner_monai.losses.student import StudentLoss, StudentParts
 from ultrarefiner_monai.losses.ultrasound_mask import UltrasoundMaskLoss
 from ultrarefiner_monai.losses.uncertainty import UncertaintyLoss
@@ -15,6 +16,7 @@ __all__ = [
     "DistillationLoss",
     "JointLoss",
     "RefinedLoss",
+    "StepsLoss",
     "StudentLoss",
     "StudentParts",
     "UltrasoundMaskLoss",

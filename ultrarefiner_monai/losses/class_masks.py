@@ -12,7 +12,7 @@ from ultrarefiner_monai.losses.uncertainty import UncertaintyLoss, Weighting
 
 if TYPE_CHECKING:
     from ultrarefiner_monai.networks.automedsam import ClassMasks
-    from ultrarefiner_monai.networks.class_prompts import PromptEmbeddings
+    from ultrarefiner_monai.networks.prompts.class_prompts import PromptEmbeddings
 
 DENSE_SHARE = 0.1  # of the dense embedding in the transfer term, which has 2048 times as many values as the tokens
 TERMS = ("pixel", "region", "distribution", "transfer")

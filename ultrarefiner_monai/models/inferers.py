@@ -2,7 +2,7 @@
 
 import gc
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -66,24 +66,29 @@ class AutocastInferer:
             self.micro_batch = halved(size, inputs.device)
 
     def _in_pieces(self, size: int, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Take `size` images at once; arguments that are tensors of as many images are cut like these."""
+        """Take `size` images at once, and those before that they need; tensors of as many images are cut like these."""
         if size >= len(inputs):
             return self._whole(inputs, network, *args, **kwargs)
-        cuts = [slice(start, start + size) for start in range(0, len(inputs), size)]
 
         def part(value: Any, cut: slice) -> Any:
             if hasattr(value, "of_images"):  # prompts, of which an image may have several or none
                 return value.of_images(cut)
             return value[cut] if isinstance(value, Tensor) and len(value) == len(inputs) else value
 
-        outputs = [
-            self._whole(
+        outputs = []
+        for start in range(0, len(inputs), size):
+            before = self._needed_before(start, kwargs)
+            cut = slice(start - before, start + size)
+            found = self._whole(
                 *(part(inputs, cut), network, *(part(value, cut) for value in args)),
                 **{name: part(value, cut) for name, value in kwargs.items()},
             )
-            for cut in cuts
-        ]
+            outputs.append(found[before:])
         return torch.cat(outputs)
+
+    def _needed_before(self, start: int, kwargs: Mapping[str, Any]) -> int:
+        """How many images before the one at `start` a piece that begins there must have, too: none, images stand alone."""
+        return 0
 
     def _whole(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         with torch.autocast(inputs.device.type, dtype=torch.bfloat16, enabled=self.amp):
@@ -98,6 +103,33 @@ class OutputsInferer(AutocastInferer):
         """Call a network whose parts hold `outputs`, name -> logits (B, 1, H, W), and may hold such `classes`."""
         parts = super()._whole(inputs, network, *args, **{**kwargs, "return_parts": True})
         return torch.cat([*parts.outputs.values(), *getattr(parts, "classes", {}).values()], dim=1).float()
+
+
+class SequenceInferer(OutputsInferer):
+    """`OutputsInferer` for a network that looks back: long sequences are taken in pieces, and nothing changes by it.
+
+    A piece begins with the frames before it that its first one remembers, whose own logits are dropped. For a network whose
+    frame at position p depends on itself and on the frames of its sequence at p - window to p - 1 alone, and on these without
+    what they remember, that equals the whole sequence at once. Short sequences share a piece.
+
+    Call it with `sequence` (N,) and `position` (N,), whole numbers, a sequence's frames one after the other by position.
+
+    Args:
+        window: how far back the network looks, in positions.
+        frames: new frames of a piece; half as many, for all later ones, where memory runs out.
+        amp: whether to autocast.
+    """
+
+    def __init__(self, window: int, frames: int, amp: bool = False) -> None:
+        super().__init__(amp)
+        self.window = window
+        self.micro_batch = frames
+
+    def _needed_before(self, start: int, kwargs: Mapping[str, Any]) -> int:
+        """The frames of the same sequence within the window before the one at `start`."""
+        sequence, position = kwargs["sequence"], kwargs["position"]
+        near = position[:start] >= position[start] - self.window
+        return int((near & (sequence[:start] == sequence[start])).sum())
 
 
 def halved(size: int, device: torch.device) -> int:

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ultrarefiner_monai.networks.class_prompts import ClassMode, ClassPromptEncoder, Drift, PromptEmbeddings
 from ultrarefiner_monai.networks.export_parts import Encoder, Part, made_samples
+from ultrarefiner_monai.networks.label_logits import any_label, each_label, with_background
+from ultrarefiner_monai.networks.prompts.class_prompts import ClassMode, ClassPromptEncoder, Drift, PromptEmbeddings
 from ultrarefiner_monai.networks.sam import Sam, build_sam, lora_rank, merge_lora
 from ultrarefiner_monai.networks.sam.around import AroundSam
 
@@ -34,7 +35,7 @@ class ClassMasks(NamedTuple):
     @property
     def lesion(self) -> Tensor:
         """Logits (B, 1, S, S) of any class, 1 - p_0 of the softmax over [0, l_1, .., l_K]: log(exp l_1 + .. + exp l_K)."""
-        return self.logits.logsumexp(1, keepdim=True)
+        return any_label(self.logits)
 
     @property
     def outputs(self) -> dict[str, Tensor]:
@@ -44,15 +45,12 @@ class ClassMasks(NamedTuple):
     @property
     def classes(self) -> dict[str, Tensor]:
         """The probability p_k of each class by name as a logit (B, 1, S, S) of its own: l_k - log(1 + sum_(j != k) exp l_j)."""
-        planes = self.with_background
-        others = (planes[:, [j for j in range(planes.shape[1]) if j != k]] for k in range(1, planes.shape[1]))
-        logits = (self.logits[:, k : k + 1] - other.logsumexp(1, keepdim=True) for k, other in enumerate(others))
-        return dict(zip(self.names, logits, strict=False))
+        return dict(zip(self.names, each_label(self.logits).split(1, 1), strict=False))
 
     @property
     def with_background(self) -> Tensor:
         """Logits (B, 1 + K, S, S) of background and classes."""
-        return torch.cat([torch.zeros_like(self.logits[:, :1]), self.logits], 1)
+        return with_background(self.logits)
 
     @property
     def class_probability(self) -> Tensor:

@@ -89,7 +89,8 @@ def _faults(files: ResultFiles, manifest: Manifest) -> dict[str, list[str]]:
     for name, index, made_by in _indices(files):
         fold = None if made_by is None else made_by.fold
         known = manifest.testing if fold is None else manifest.split("val", fold) if fold < manifest.num_folds else []
-        strangers = sorted({entry["id"] for entry in index.items} - {item["id"] for item in known})
+        empty = [item for item in manifest.normal if item.get("fold") == fold]  # frames of the same patients' sequences
+        strangers = sorted({entry["id"] for entry in index.items} - {item["id"] for item in (*known, *empty)})
         if strangers:
             text = f"{name}: {shown(strangers, SHOWN)} do not belong there by the manifest"
             found.setdefault(own_fold, []).append(text)

@@ -12,6 +12,7 @@ SYSTEMS = {
     "ultrarefiner": "ultrarefiner_monai.systems.ultrarefiner",
     "automedsam": "ultrarefiner_monai.systems.automedsam",
     "uniultra": "ultrarefiner_monai.systems.uniultra",
+    "rfmedsam2": "ultrarefiner_monai.systems.rfmedsam2",
 }
 DEFAULT = "ultrarefiner"  # also what cards, predictions and cross-validations that name no system are of
 

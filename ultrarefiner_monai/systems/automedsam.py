@@ -1,7 +1,7 @@
 """AutoMedSAM: Segment Anything asked with a class alone."""
 
 from ultrarefiner_monai.systems.key import Key
-from ultrarefiner_monai.systems.sam_keys import CHECKPOINT, IMAGE_SIZE, LORA_RANK, VARIANT
+from ultrarefiner_monai.systems.sam_keys import CHECKPOINT, CLASSES, IMAGE_SIZE, LORA_RANK, VARIANT
 from ultrarefiner_monai.systems.system import Stage, System
 
 KEYS = (
@@ -15,7 +15,7 @@ KEYS = (
         "SAM's image encoder: as it is (or with LoRA), or tuned at `decoder_rate`, its embeddings not cached",
         choices=("frozen", "tuned"),
     ),
-    Key("classes", "classes", "all as one, or the classes of the manifest that are told apart"),
+    CLASSES,
     Key(
         "class_mode",
         "choice",

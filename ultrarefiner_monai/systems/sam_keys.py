@@ -11,3 +11,11 @@ CHECKPOINT = Key(
     "sam_checkpoint", "file", "SAM weights; null: LiteMedSAM's for that variant; `random`: none", choices=("random",)
 )
 LORA_RANK = Key("lora_rank", "whole number", "rank of LoRA on SAM's image encoder; 0: frozen", least=0, most=1024)
+CLASSES = Key("classes", "classes", "all as one, or the classes of the manifest that are told apart")
+SAM_VERSION = Key(
+    "sam_version",
+    "choice",
+    "of SAM 2; null: that of the weights, or of the trained model, and 2.1 without either",
+    choices=("2.0", "2.1"),
+    may_lack=True,
+)

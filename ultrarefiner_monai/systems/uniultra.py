@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from ultrarefiner_monai.systems.key import Key
-from ultrarefiner_monai.systems.sam_keys import CHECKPOINT, IMAGE_SIZE, VARIANT
+from ultrarefiner_monai.systems.sam_keys import CHECKPOINT, IMAGE_SIZE, SAM_VERSION, VARIANT
 from ultrarefiner_monai.systems.system import PROMPT_MAPS, PROMPT_SOURCE, TEACHER, Stage, System
 
 SAMS = ("large", "base_plus", "small", "tiny", "mini", "lite_medsam")
@@ -31,13 +31,7 @@ KEYS = (
         CHECKPOINT,
         meaning="official SAM 2 weights (.pt); null: LiteMedSAM's for that variant; `random`: none. A student has its teacher's",
     ),
-    Key(
-        "sam_version",
-        "choice",
-        "of SAM 2; null: that of the weights, or of the trained model, and 2.1 without either",
-        choices=("2.0", "2.1"),
-        may_lack=True,
-    ),
+    SAM_VERSION,
     Key("adapter_ratio", "number", "width of an adapter as a share of its block's; 0: no adapters", least=0, most=4),
     Key("adapter_scale", "number", "factor of what an adapter adds", least=0),
     Key(

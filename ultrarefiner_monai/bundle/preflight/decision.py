@@ -15,6 +15,7 @@ from ultrarefiner_monai.bundle.preflight.data import FoundData, find_data
 from ultrarefiner_monai.bundle.preflight.plan import Plan
 from ultrarefiner_monai.bundle.preflight.provenance import EXTERNAL, check_models, external_origin
 from ultrarefiner_monai.bundle.preflight.request import Request, Substitutions
+from ultrarefiner_monai.bundle.preflight.sequences import check_sequences
 from ultrarefiner_monai.data.predictions import CoarseMaps
 from ultrarefiner_monai.errors import DataError, one_line_errors
 from ultrarefiner_monai.handlers.earlier_run import refuse_work
@@ -62,6 +63,8 @@ def decide(request: Request) -> Plan:
     check_models(request)
     origin = external_origin(request) if request.split == EXTERNAL else {}
     data = None if request.images is not None else find_data(request, 0 if origin else request.fold, substitutions)
+    if data is not None:
+        check_sequences(request.own, data.manifest, request.normal_share)
     dataset = origin.get("dataset", request.dataset if data is None else data.name)
     models = f"{stage.folder}/{dataset}/fold{origin.get('fold', request.fold)}"
     output_dir = request.output_dir or f"{results_root(request.bundle_root)}/{models}"

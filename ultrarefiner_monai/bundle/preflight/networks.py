@@ -58,11 +58,11 @@ def resolve(
         parameters |= {"coarse_variant": own[variant], "coarse_size": own[size]}
     if "refiner" in request.stage.parts:
         trained = not demonstration and (request.mode == "evaluate" or bool((starts or {}).get("phase2_checkpoint")))
-        _resolve_sam(own, trained, substitutions)
+        resolve_sam(own, trained, substitutions)
         if own["points"] is None:
             own["points"] = 0 if own["variant"] == "lite_medsam" else 1  # LiteMedSAM knows boxes only
         parameters |= {key: own[key] for key in ("variant", "image_size", "fusion", "lora_rank")}
-    return Networks(own, own["image_size"], parameters, _weights(own))
+    return Networks(own, own["image_size"], parameters, weights_of(own))
 
 
 def resolve_automedsam(
@@ -79,13 +79,13 @@ def resolve_automedsam(
         raise DataError(
             f"encoder tuned with lora_rank {own['lora_rank']}: LoRA is there to leave the encoder as it is; choose one"
         )
-    _resolve_sam(own, not demonstration and request.mode == "evaluate", substitutions)
+    resolve_sam(own, not demonstration and request.mode == "evaluate", substitutions)
     cells = own["image_size"] // SAM_SIZES[own["variant"]][1]
     if own["stride"] is None:
         own["stride"] = cells // PROMPT_CELLS if cells % PROMPT_CELLS == 0 else 1
     elif cells % own["stride"]:
         raise DataError(f"stride {own['stride']}: expected a divisor of {cells}, the cells along an embedding's side")
-    return Networks(own, own["image_size"], _parameters(request, own), _weights(own))
+    return Networks(own, own["image_size"], parameters_of(request, own), weights_of(own))
 
 
 def resolve_uniultra(
@@ -105,14 +105,14 @@ def resolve_uniultra(
     if TEACHER in request.stage.starts:
         _resolve_student(own, request, demonstration, substitutions, (starts or {}).get(TEACHER))
     else:
-        _resolve_sam(own, not demonstration and request.mode == "evaluate", substitutions, PROMPTED_SIZES, "mini")
+        resolve_sam(own, not demonstration and request.mode == "evaluate", substitutions, PROMPTED_SIZES, "mini")
     if own.get("sam_version") is None:
-        own["sam_version"] = _trained_card(request).get("network", {}).get("sam", {}).get("version")
+        own["sam_version"] = trained_card(request).get("network", {}).get("sam", {}).get("version")
     _check_prompting(own)
-    return Networks(own, own["image_size"], _parameters(request, own), _weights(own))
+    return Networks(own, own["image_size"], parameters_of(request, own), weights_of(own))
 
 
-def _trained_card(request: Request) -> Mapping[str, Any]:
+def trained_card(request: Request) -> Mapping[str, Any]:
     """The card of the model that is evaluated or predicted with, empty where there is none, and in a training."""
     if request.mode == "train":
         return {}
@@ -147,7 +147,7 @@ def _resolve_student(
         raise DataError(
             f"sam_checkpoint: a student has the decoder of its teacher, and an encoder of its own; name --{TEACHER} FILE"
         )
-    card = card_or_empty(Path(teacher).with_suffix(".json")) if teacher else _trained_card(request)
+    card = card_or_empty(Path(teacher).with_suffix(".json")) if teacher else trained_card(request)
     taught = card.get("network", {}).get("sam", {})
     given = own["variant"]
     if taught and given is not None and student_of(given) != student_of(taught["variant"]):
@@ -163,7 +163,7 @@ def _resolve_student(
         )
     if demonstration and not teacher and own["variant"] != student_of(own["variant"]):
         demonstrated = {"variant": own["variant"], "image_size": None}
-        _resolve_sam(demonstrated, False, substitutions, PROMPTED_SIZES, MINI)  # as for the teacher's own training
+        resolve_sam(demonstrated, False, substitutions, PROMPTED_SIZES, MINI)  # as for the teacher's own training
         own["variant"] = demonstrated["variant"]
     own["variant"] = student_of(own["variant"])
     _check("variant", own["variant"], PROMPTED_SIZES, "image_size", own["image_size"])
@@ -190,14 +190,14 @@ def _resolve_levels(own: dict[str, Any], adapter_ratio: float) -> None:
     own["levels"] = own.get("levels") or allowed[0]
 
 
-def _parameters(request: Request, own: Mapping[str, Any]) -> dict[str, Any]:
+def parameters_of(request: Request, own: Mapping[str, Any]) -> dict[str, Any]:
     """What a run's parameters tell of the stage's own keys: those that are no files or models."""
     stage = request.stage
     prompts = (PROMPT_SOURCE, PROMPT_MAPS) if stage.prompted else ()
     return {key: own[key] for key in (*stage.settings, *stage.completed, *prompts) if key in own}
 
 
-def _weights(own: Mapping[str, Any]) -> dict[str, str]:
+def weights_of(own: Mapping[str, Any]) -> dict[str, str]:
     """Files of published weights by the name of their hash in the run's parameters."""
     return {"sam_weights_sha256": own["sam_checkpoint"]} if own.get("sam_checkpoint") else {}
 
@@ -212,7 +212,7 @@ def _resolve_coarse(
     own[size_key] = own[size_key] or COARSE_SIZES[own[key]][0]
 
 
-def _resolve_sam(
+def resolve_sam(
     own: dict[str, Any],
     trained: bool,
     substitutions: Substitutions,

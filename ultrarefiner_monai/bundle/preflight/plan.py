@@ -10,16 +10,31 @@ from ultrarefiner_monai.bundle.preflight.data import FoundData, find_images
 from ultrarefiner_monai.bundle.preflight.normals import choose_normals
 from ultrarefiner_monai.bundle.preflight.provenance import EXTERNAL
 from ultrarefiner_monai.bundle.preflight.request import Networks, Request
+from ultrarefiner_monai.bundle.preflight.sequences import empty_frames, in_sequences
 from ultrarefiner_monai.data.manifests import Manifest, masks_of
+from ultrarefiner_monai.data.manifests.items import Item
 from ultrarefiner_monai.data.predictions import CoarseMaps
 from ultrarefiner_monai.data.releases import resolve
 from ultrarefiner_monai.errors import DataError, one_line_errors
 from ultrarefiner_monai.systems import Stage
 from ultrarefiner_monai.systems.classes import told_apart
+from ultrarefiner_monai.systems.sequence_keys import IN_SEQUENCE, PATIENT, SEQUENCE_OF
 
 UNKNOWN_SPACING = [math.nan, math.nan]  # items of one batch have the same keys
 MOST_CACHED = 512  # px; 1000 images of that side take 1 GB
-TRAVELLING = ("id", "dataset", "patient", "class", "width", "height", "sha256", "spacing", "coarse")
+TRAVELLING = (
+    "id",
+    "dataset",
+    "patient",
+    "class",
+    "width",
+    "height",
+    "sha256",
+    "spacing",
+    "coarse",
+    SEQUENCE_OF,
+    "position",
+)
 
 
 @dataclass(frozen=True)
@@ -165,7 +180,11 @@ class Plan:
                 "--points FILE or --auto MODEL"
             )
         if self.data is None:
-            return [{"id": path.stem, "image": str(path)} for path in find_images(str(self.request.images))]
+            alone = SEQUENCE_OF in self.network  # a picture is a sequence of one frame
+            return [
+                {"id": path.stem, "image": str(path)} | ({SEQUENCE_OF: path.stem, "position": 0} if alone else {})
+                for path in find_images(str(self.request.images))
+            ]
         split = split or self.request.split or "val"
         if split == EXTERNAL and not self.origin:
             raise DataError("split 'external' is for evaluate.json: a trained model on a data set that it has not seen")
@@ -176,14 +195,25 @@ class Plan:
             )
         for folder in self.feeds.values():
             items = CoarseMaps(Path(folder), self.manifest).pair(items, split)
-        return [self._located(item) for item in items]
+        return [self._located(item) for item in self._arranged(items, split)]
 
     @one_line_errors
     def training_items(self) -> list[dict[str, Any]]:
         """Items of split "train", followed by the normals that `normal_share` asks for."""
         items = self.items("train")
         normals = choose_normals(self.manifest, self.fold, len(items), self.request.normal_share)
-        return items + [self._located(item) for item in normals]
+        return items + [self._located(item) for item in self._arranged(normals, "normal")]
+
+    def _arranged(self, items: list[Item], split: str) -> list[Item]:
+        """The items of a split in their sequences, which have the patients' normals as empty frames where that is asked for."""
+        if SEQUENCE_OF not in self.network:
+            return items
+        kind = self.network[SEQUENCE_OF]
+        if kind == PATIENT and self.network.get("normals") == IN_SEQUENCE:
+            patients = {item["patient"] for item in items}
+            normals = empty_frames(self.manifest, split, self.fold)
+            items = items + [item for item in normals if item["patient"] in patients]
+        return in_sequences(items, kind)
 
     def _located(self, item: dict[str, Any]) -> dict[str, Any]:
         root = self.data.root  # type: ignore[union-attr]  # items come from a manifest

@@ -40,6 +40,16 @@ class MaskDecoder(_modeling.MaskDecoder):  # type: ignore[name-defined]
 
         `image_pe` is (1, C, h, w): it is only ever added, so it broadcasts.
         """
+        return self.predict_tokens(image_embeddings, image_pe, sparse_prompt_embeddings, dense_prompt_embeddings)[:2]
+
+    def predict_tokens(
+        self,
+        image_embeddings: Tensor,
+        image_pe: Tensor,
+        sparse_prompt_embeddings: Tensor,
+        dense_prompt_embeddings: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """`predict_masks`, and the tokens (B, tokens, C) that the masks are made from."""
         batch = image_embeddings.shape[0]
         outputs = torch.cat([self.iou_token.weight, self.mask_tokens.weight]).expand(batch, -1, -1)
         tokens = torch.cat([outputs, sparse_prompt_embeddings], dim=1)
@@ -48,4 +58,4 @@ class MaskDecoder(_modeling.MaskDecoder):  # type: ignore[name-defined]
         mask_tokens = tokens[:, 1 : 1 + self.num_mask_tokens]
         kernels = [mlp(token) for mlp, token in zip(self.output_hypernetworks_mlps, mask_tokens.unbind(1), strict=True)]
         masks = torch.einsum("btc,bchw->bthw", torch.stack(kernels, dim=1), pixels)
-        return masks, self.iou_prediction_head(tokens[:, 0])
+        return masks, self.iou_prediction_head(tokens[:, 0]), mask_tokens

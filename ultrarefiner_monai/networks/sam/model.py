@@ -100,7 +100,7 @@ class Sam(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """`decode` with prompts that are embedded already: sparse (B, n, C) and dense (B, C, h, w)."""
         embedding = embedding.to(self.prompt_encoder.no_mask_embed.weight.dtype)  # a cache may hold half precision
-        mask_logits, iou = self.mask_decoder.predict_masks(embedding, self._dense_positions(), sparse, dense)
+        mask_logits, iou = self.mask_decoder.predict_masks(embedding, self.dense_positions(), sparse, dense)
         chosen = self.candidates if tokens is None else tokens
         return mask_logits[:, chosen].float(), iou[:, chosen].float()
 
@@ -127,7 +127,8 @@ class Sam(nn.Module):
             sparse, dense = self.prompt_encoder(points=labelled, boxes=boxes, masks=masks)
         return sparse.expand(batch, -1, -1), dense.expand(batch, -1, -1, -1)
 
-    def _dense_positions(self) -> Tensor:
+    def dense_positions(self) -> Tensor:
+        """Position codes (1, C, h, w) of the embedding's grid, in float32."""
         with full_precision(self.prompt_encoder.no_mask_embed.weight):
             return self.prompt_encoder.get_dense_pe()
 

@@ -42,7 +42,20 @@ def build_sam2(
     return sam
 
 
-def _network(variant: Variant, image_size: int, version: str) -> Any:
+def build_memory(image_size: int, layers: int) -> Sam2:
+    """A SAM 2.1's memory alone, with random weights, for a SAM that has none: memory encoder, `layers` of memory attention.
+
+    Raises:
+        ValueError: a size that 16 does not divide.
+    """
+    if image_size <= 0 or image_size % 16:
+        raise ValueError(f"image_size of a memory: expected a positive multiple of 16, found {image_size}")
+    network = _network(VARIANTS["mini"], image_size, "2.1", layers)
+    del network.vision_encoder.backbone, network.vision_encoder.neck.convs, network.prompt_encoder, network.mask_decoder
+    return Sam2(network, variant="memory", version="2.1", image_size=image_size).eval()
+
+
+def _network(variant: Variant, image_size: int, version: str, memory_layers: int = 4) -> Any:
     """Transformers' `Sam2VideoModel` with random weights; its import takes seconds, so it waits until here."""
     from transformers import Sam2VideoConfig, Sam2VideoModel
 
@@ -51,6 +64,7 @@ def _network(variant: Variant, image_size: int, version: str) -> Any:
         prompt_encoder_config={"image_size": image_size},
         mask_decoder_config={"dynamic_multimask_via_stability": False},  # training and evaluation take the same mask
         image_size=image_size,
+        memory_attention_num_layers=memory_layers,
         memory_attention_rope_feat_sizes=[image_size // 16] * 2,
         enable_occlusion_spatial_embedding=version == "2.1",
         enable_temporal_pos_encoding_for_object_pointers=version == "2.1",

@@ -1,0 +1,5 @@
+"""Batches of frames that belong together."""
+
+from ultrarefiner_monai.bundle.sequences.sampler import SequenceSampler
+
+__all__ = ["SequenceSampler"]

@@ -20,7 +20,7 @@ from ultrarefiner_monai.deploy.monailabel.export import export_monailabel
 PYTHON = "MONAILABEL_PYTHON"  # the interpreter of the server's environment, set by `make monailabel-test`
 START_S = 300
 KINDS = (".bmp", ".jpeg", ".tiff", ".PNG")  # of the last pictures of the server; the others are .png
-LORA_RANK = {"phase1": 0, "phase2": 2, "phase3": 0, "automedsam": 0, "adapt": 0, "distill": 0}
+LORA_RANK = {"phase1": 0, "phase2": 2, "phase3": 0, "automedsam": 0, "adapt": 0, "distill": 0, "unet": 0, "joint": 0}
 FED = ("phase2", "adapt", "distill")  # exported with phase 1, which proposes what they refine or are asked about
 TOLD = {
     "version": "0.1.0",

@@ -7,8 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ultrarefiner_monai.losses.dice import dice_loss
-from ultrarefiner_monai.networks.label_logits import each_label, with_background
+from ultrarefiner_monai.losses.dice import soft_dice_loss
 
 if TYPE_CHECKING:
     from ultrarefiner_monai.networks.rfmedsam2 import Steps
@@ -29,9 +28,10 @@ def mask_loss(logits: Tensor, label: Tensor) -> Tensor:
     logits = logits.float()
     if label.shape[1:] != logits.shape[2:]:
         label = F.interpolate(label[:, None].float(), logits.shape[2:], mode="nearest-exact")[:, 0].long()
-    planes = each_label(logits)
-    dice = [dice_loss(planes[:, [k]], label[:, None] == k + 1) for k in range(logits.shape[1])]
-    return F.cross_entropy(with_background(logits), label) + torch.stack(dice).mean()
+    planes = F.pad(logits, (0, 0, 0, 0, 1, 0))  # background is zero
+    probability = planes.softmax(1)
+    dice = [soft_dice_loss(probability[:, [k]], label[:, None] == k) for k in range(1, planes.shape[1])]
+    return F.cross_entropy(planes, label) + torch.stack(dice).mean()
 
 
 class StepsLoss(nn.Module):

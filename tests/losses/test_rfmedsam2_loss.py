@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ultrarefiner_monai.bundle.optimizers import polynomial
+from ultrarefiner_monai.bundle.optimizers import warm_polynomial
 from ultrarefiner_monai.losses import DiceCELoss, StepsLoss
 from ultrarefiner_monai.losses.rfmedsam2 import mask_loss, supervision_weights
 from ultrarefiner_monai.networks.rfmedsam2 import Steps
@@ -80,7 +80,7 @@ def test_polynomial_rates_to_the_last_digit():
         999: 1.995262315e-6,
     }
     optimizer = torch.optim.SGD(nn.Linear(1, 1).parameters(), 1e-3)
-    schedule = polynomial(optimizer, 1000)
+    schedule = warm_polynomial(optimizer, 1000, 0)
     for epoch, rate in {**rates, 1000: 0.0}.items():
         schedule.last_epoch = epoch - 1
         optimizer.step()

@@ -11,7 +11,7 @@ from ultrarefiner_monai.bundle.multi_gpu import (
     shuffle_each_epoch,
     start_process_group,
 )
-from ultrarefiner_monai.bundle.optimizers import cosine, polynomial, trainable, warm_polynomial
+from ultrarefiner_monai.bundle.optimizers import cosine, trainable, warm_polynomial
 from ultrarefiner_monai.bundle.paths import bundle_root
 from ultrarefiner_monai.bundle.preflight import Plan, make_plan
 from ultrarefiner_monai.bundle.preflight.classes import of_classes
@@ -74,7 +74,6 @@ __all__ = [
     "make_tracker",
     "model_card",
     "of_classes",
-    "polynomial",
     "prediction_writer",
     "process_device",
     "shuffle_each_epoch",

@@ -32,20 +32,15 @@ def cosine(optimizer: Optimizer, steps: int, first: int = 0) -> LambdaLR:
     return LambdaLR(optimizer, factor)
 
 
-def polynomial(optimizer: Optimizer, epochs: int) -> LambdaLR:
-    """nnU-Net's decay over `epochs`, (1 - e / epochs)^0.9 of the first rate; a function of the epoch alone, as `cosine`."""
-    return LambdaLR(optimizer, lambda epoch: max(0.0, 1 - epoch / epochs) ** POWER)
-
-
 def warm_polynomial(optimizer: Optimizer, steps: int, warmup: float = 0.1) -> LambdaLR:
-    """Polynomial decay to zero over `steps` iterations (Chen et al., 2021) after a linear warm-up.
+    """Polynomial decay to zero over `steps` iterations (Chen et al., 2021) after a linear warm-up; without one it is nnU-Net's.
 
     Args:
         optimizer: its rates are the peak.
-        steps: number of iterations of the whole training.
-        warmup: share of `steps` that rises linearly.
+        steps: number of iterations of the whole training, or of epochs where it is stepped once in each.
+        warmup: share of `steps` that rises linearly; 0: none.
     """
-    rise = max(1, round(warmup * steps))
+    rise = max(1, round(warmup * steps)) if warmup else 0
 
     def factor(step: int) -> float:
         if step < rise:

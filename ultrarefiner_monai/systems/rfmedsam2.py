@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from ultrarefiner_monai.systems.key import Key
 from ultrarefiner_monai.systems.sam_keys import CHECKPOINT, CLASSES, IMAGE_SIZE, SAM_VERSION, VARIANT
+from ultrarefiner_monai.systems.sequence_keys import WINDOW
 from ultrarefiner_monai.systems.system import Stage, System
 
 UNET = {
@@ -52,7 +53,7 @@ KEYS = (
         "memories are told apart by their distance, or as SAM 2 tells prompted frames: not at all",
         choices=("current", "sam2"),
     ),
-    Key("window", "whole number", "positions back that a frame remembers", least=0, most=6),
+    WINDOW,
     Key("box_jitter", "number", "share of a side by which edges of boxes move in training", least=0, below=0.5),
     Key(
         "missing",

@@ -111,7 +111,7 @@ def test_keys_of_a_users_own_configuration_are_left_alone(tmp_path):
 @pytest.fixture
 def toy(tmp_path, monkeypatch):
     """Another system, whose bundle lies elsewhere, with one stage and a key of its own."""
-    stage = Stage("adapt", bundle="toy", outputs=("mask",), configs=("train", "adapt"))
+    stage = Stage("colour", bundle="toy", outputs=("mask",), configs=("train", "colour"))
     keys = (
         Key("variant", "choice", "of the toy", choices=("red", "blue")),
         Key("width", "whole number", "px", above=3),
@@ -121,20 +121,20 @@ def toy(tmp_path, monkeypatch):
     monkeypatch.setitem(SYSTEMS, "toy", "toy_system")
     folder = tmp_path / "toy" / "configs"
     folder.mkdir(parents=True)
-    train = {"bundle_root": None, "plan": {"stage": "adapt"}, "train": {}, "initialize": []}
+    train = {"bundle_root": None, "plan": {"stage": "colour"}, "train": {}, "initialize": []}
     train |= {"variant": "red", "seed": 42, "loss": {"_target_": "torch.nn.L1Loss"}}
     (folder / "train.json").write_text(json.dumps(train))
-    (folder / "adapt.json").write_text(json.dumps({"width": 8}))
+    (folder / "colour.json").write_text(json.dumps({"width": 8}))
     return tmp_path / "toy"
 
 
 def test_stages_of_other_systems_have_their_own_keys(toy):
-    parser = started(toy, "train", "adapt", variant="blue", width="16", seed="7")
+    parser = started(toy, "train", "colour", variant="blue", width="16", seed="7")
     assert (parser["variant"], parser["width"], parser["seed"]) == ("blue", 16, 7)
-    assert refusal(toy, "train", "adapt", variant="tiny", width=3, seed=-1) == (
+    assert refusal(toy, "train", "colour", variant="tiny", width=3, seed=-1) == (
         f"variant: expected one of red, blue, found 'tiny'; {SEED}, found -1; width: expected a whole number above 3, found 3"
     )
-    assert refusal(toy, "train", "adapt", fusion="mean").startswith("unknown configuration key 'fusion'")
+    assert refusal(toy, "train", "colour", fusion="mean").startswith("unknown configuration key 'fusion'")
 
 
 @pytest.mark.parametrize("name", ["stage", "phase"])

@@ -74,7 +74,7 @@ KEYS = (
 SYSTEM = System(
     name="rfmedsam2",
     title="RFMedSAM 2",
-    reference="RFMedSAM 2, Automatic Prompt Refinement for Volumetric Segmentation with SAM 2 (Xie et al., arXiv 2502.02741)",
+    reference="Automatic Prompt Refinement for Volumetric Segmentation with SAM 2 (Xie et al., arXiv 2502.02741)",
     labels="classes",
     stages=(
         Stage(

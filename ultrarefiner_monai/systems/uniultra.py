@@ -86,7 +86,7 @@ KEYS = (
 SYSTEM = System(
     name="uniultra",
     title="UniUltra",
-    reference="UniUltra, Interactive Parameter-Efficient SAM2 for Universal Ultrasound (Li et al., arXiv 2511.15771)",
+    reference="Interactive Parameter-Efficient SAM2 for Universal Ultrasound (Li et al., arXiv 2511.15771)",
     prompts="required",
     stages=(
         Stage(

@@ -53,12 +53,24 @@ def quiet_logging() -> None:
 
 @pytest.fixture(scope="session")
 def migrated_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Creating MLflow's tables takes seconds, once."""
+    """MLflow takes two seconds for its tables, here once."""
     from mlflow.tracking import MlflowClient
 
     path = tmp_path_factory.mktemp("store") / "empty.db"
     MlflowClient(f"sqlite:///{path}").search_experiments()
     return path
+
+
+@pytest.fixture(autouse=True, scope="session")
+def copied_tables(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A new SQLite store of this process is a copy of that one; `tests/tracking/test_store.py` has MLflow make its own."""
+
+    def copy(uri: str, database: Path, artifacts: Path) -> None:
+        shutil.copy(request.getfixturevalue("migrated_database"), database)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ultrarefiner_monai.tracking.store._make_tables", copy)
+        yield
 
 
 @pytest.fixture

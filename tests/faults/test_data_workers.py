@@ -56,12 +56,23 @@ def check(work, said):
     assert "\n" not in str(caught.value.code)
 
 
-def test_in_training_and_validation(stage, stage_keys, planted, tmp_path):
+def check_training(stage, stage_keys, planted, tmp_path):
     keys, said = planted
     _, found = find_stage(stage)
     check(lambda: run_bundle(found.bundle, *found.configs, **stage_keys | keys, cache_rate=0.0), said)
     report = json.loads((tmp_path / "out" / "run.json").read_text())
     assert report["status"] == "failed" and report["error"].startswith("DataError: ") and "\n" not in report["error"]
+
+
+@pytest.mark.parametrize("planted", [damage], indirect=True)
+def test_a_damaged_file_in_every_training(stage, stage_keys, planted, tmp_path):
+    check_training(stage, stage_keys, planted, tmp_path)
+
+
+@pytest.mark.parametrize(("stage", "planted"), [("phase1", kill)], indirect=["planted"])
+def test_a_killed_worker_in_training(stage, stage_keys, planted, tmp_path):
+    """Of every stage in `test_in_a_process_of_its_own`."""
+    check_training(stage, stage_keys, planted, tmp_path)
 
 
 @pytest.mark.parametrize("config", ["evaluate", "inference"])

@@ -21,9 +21,20 @@ from ultrarefiner_monai.deploy.mlflow.model import example_of
 from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.systems import find_stage
 from ultrarefiner_monai.tracking import Tracker
+from ultrarefiner_monai.tracking import store as making
 from ultrarefiner_monai.tracking.relocation import relocate
 from ultrarefiner_monai.tracking.store import StoreError, open_store
 from ultrarefiner_monai.tracking.store_checks import database_of
+
+make_tables = making._make_tables
+
+
+@pytest.fixture(autouse=True, scope="module")
+def own_tables(copied_tables):
+    """These tests are of the making of tables, which others copy."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(making, "_make_tables", make_tables)
+        yield
 
 
 @pytest.mark.parametrize("empty", [False, True])

@@ -3,7 +3,6 @@
 import math
 import re
 from collections.abc import Mapping, Sequence
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from ultrarefiner_monai.tracking.tracker import Tracker
 LETTERS = 200  # of an id in the name of a file; file systems take 255
 GREYS = 40  # grey speckle does not compress; few greys keep a panel under 300 kB and its colours exact
 PANEL_INCHES, DPI = 2.6, 130
+ABOVE, BELOW, GAP = 0.38, 0.3, 0.04  # inches of a figure for its two titles, for its legend, and beside each tile
 
 
 class SavePanels:
@@ -136,11 +136,13 @@ def save_panel(path: Path, image: np.ndarray, masks: Mapping[str, np.ndarray], t
     colours = of_case(names)
     columns = len(names) + 3
     height, width = image.shape
-    size = (PANEL_INCHES * columns, PANEL_INCHES * min(height / width, 2.0) + 0.75)
-    figure = Figure(figsize=size, dpi=DPI, layout="constrained")
+    tile = PANEL_INCHES * min(height / width, 2.0)
+    size = (PANEL_INCHES * columns, tile + ABOVE + BELOW)
+    figure = Figure(figsize=size, dpi=DPI)
     FigureCanvasAgg(figure)
-    figure.suptitle(title, fontsize=8, parse_math=False)
-    axes = iter(figure.subplots(1, columns))
+    figure.suptitle(title, fontsize=8, parse_math=False, y=1 - GAP / size[1], va="top")
+    edges = {"left": GAP / size[0], "right": 1 - GAP / size[0], "bottom": BELOW / size[1], "top": 1 - ABOVE / size[1]}
+    axes = iter(figure.subplots(1, columns, gridspec_kw={**edges, "wspace": 2 * GAP / PANEL_INCHES}))
     _show(next(axes), image, "image")
     for name in names:
         dice = overlap_metrics(masks[name], truth)["dice"]
@@ -151,7 +153,7 @@ def save_panel(path: Path, image: np.ndarray, masks: Mapping[str, np.ndarray], t
     handles = [
         Patch(facecolor=colour, edgecolor="black", linewidth=0.5, label=name) for name, colour in colours.items()
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=7, frameon=False)
+    figure.legend(handles=handles, loc="lower center", ncols=len(handles), fontsize=7, frameon=False)
     _write_png(figure, path, list(colours.values()))
 
 
@@ -183,14 +185,14 @@ def _write_png(figure: Any, path: Path, colours: Sequence[str]) -> None:
     """Write the figure with a palette: greys, the colours, and their mixtures with black and white for smooth edges."""
     from matplotlib.colors import to_rgb
 
-    buffer = BytesIO()
-    figure.savefig(buffer, format="png")
+    figure.canvas.draw()
     greys = np.linspace(0, 1, GREYS).repeat(3).reshape(-1, 3)
     pure = np.array([to_rgb(colour) for colour in colours])
     palette = Image.new("P", (1, 1))
     palette.putpalette(
         np.rint(255 * np.concatenate([greys, pure, pure / 2, (pure + 1) / 2])).astype(int).ravel().tolist()
     )
-    drawn = Image.open(buffer, formats=["PNG"]).convert("RGB").quantize(palette=palette, dither=Image.Dither.NONE)
+    pixels = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3])
+    drawn = pixels.quantize(palette=palette, dither=Image.Dither.NONE)
     with atomic_write(path) as file:
         drawn.save(file, format="PNG", optimize=True)

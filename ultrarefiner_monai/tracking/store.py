@@ -122,16 +122,20 @@ def _create(uri: str, database: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if not os.access(folder, os.W_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # seconds, which others need not wait for
-    from sqlalchemy.engine import make_url
-
     with FileLock(database.with_name(f".{database.name}.lock"), timeout=OPENING_S):
         if _is_absent(database):
             partial = database.with_name(f".{database.name}.partial")
             partial.unlink(missing_ok=True)  # of a process that was killed
-            address = make_url(uri).set(database=str(partial))
-            SqlAlchemyStore(str(address), artifacts_folder(database).as_uri()).engine.dispose()
+            _make_tables(uri, partial, artifacts_folder(database))
             partial.replace(database)
+
+
+def _make_tables(uri: str, database: Path, artifacts: Path) -> None:
+    """An empty database of MLflow with all its tables, by its own migrations, and with the options of `uri`."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # seconds, which others need not wait for
+    from sqlalchemy.engine import make_url
+
+    SqlAlchemyStore(str(make_url(uri).set(database=str(database))), artifacts.as_uri()).engine.dispose()
 
 
 def _opened(uri: str) -> "MlflowClient":

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from ultrarefiner_monai.cross_validation.tasks import run_bundle
+from ultrarefiner_monai.data.predictions.index import PredictionIndex
 from ultrarefiner_monai.metrics.scores_file import read_rows
 from ultrarefiner_monai.networks.sam2 import build_sam2
 from ultrarefiner_monai.networks.sam2.official_names import official_state
@@ -36,6 +37,18 @@ def test_each_prompt_source_has_scores_of_its_own(keys, prompted_cv, small_cv):
     automatic = evaluate(keys, prompt_source="auto", prompt_maps=str(small_cv.out / "phase3"))
     rows = read_rows(folder / "test_auto" / "per_image.csv")
     assert {row["prompts"] for row in rows} == {"auto"} and "ellipse" not in automatic
+
+
+def test_maps_of_other_prompts_are_replaced_only_when_asked(keys, prompted_cv, tmp_path):
+    """The folder is the same for every prompt source; it once took maps of true boxes for those of a model's own."""
+    known = configuration(find_stage("adapt")[1], "inference").keys() - {"dataset", "overwrite"}
+    asked = {key: value for key, value in keys.items() if key in known} | {"dataset_name": keys["dataset"]}
+    asked |= {"predictions_dir": str(tmp_path), "split": "val"}
+    run_bundle("uniultra", "inference", **asked, prompt_source="truth_box")
+    with pytest.raises(SystemExit, match="holds the maps of prompts 'truth_box'; --overwrite true replaces them"):
+        run_bundle("uniultra", "inference", **asked, prompt_source="truth_point")
+    run_bundle("uniultra", "inference", **asked, prompt_source="truth_point", overwrite=True)
+    assert PredictionIndex.load(tmp_path).prompts == "truth_point"
 
 
 def test_a_training_does_not_go_on_with_other_prompts(keys, prompted_cv, tmp_path, capsys):

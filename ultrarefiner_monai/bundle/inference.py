@@ -7,6 +7,7 @@ from torch import nn
 
 from ultrarefiner_monai.bundle.preflight import Plan
 from ultrarefiner_monai.bundle.preflight.data import write_excluded
+from ultrarefiner_monai.bundle.run_facts import asked_about
 from ultrarefiner_monai.bundle.starting_weights import load_trained
 from ultrarefiner_monai.data.predictions.index import INDEX_NAME
 from ultrarefiner_monai.errors import DataError, one_line_errors, shown
@@ -28,6 +29,7 @@ def prediction_writer(plan: Plan, split: str, folder: str | None = None) -> Save
         "fold": plan.fold,
         "split": split,
         "manifest_sha256": plan.manifest.sha256,
+        **asked_about(plan),
     }
     return SaveMapsd("pred", folder, plan.stage.outputs, plan.classes, index)
 
@@ -47,7 +49,7 @@ def infer(plan: Plan, network: nn.Module, evaluator: SupervisedEvaluator, writer
         return
     model = file_sha256(plan.models[plan.stage.name])
     for folder in writer.folders:
-        _refuse_maps(folder, model, plan.request.overwrite)
+        _refuse_maps(folder, {"model_sha256": model, **asked_about(plan)}, plan.request.overwrite)
     evaluator.run()
     writer.write_index(model)
     for folder in writer.folders:
@@ -63,12 +65,17 @@ def _refuse_masks(plan: Plan, folder: Path) -> None:
         )
 
 
-def _refuse_maps(folder: Path, model: str, overwrite: bool) -> None:
-    """Refuse to replace another model's maps unless that is asked for; their index goes first, so that none are mixed."""
-    found = json_or_empty(folder / INDEX_NAME, dict).get("model_sha256", model)
-    if found != model and not overwrite:
+def _refuse_maps(folder: Path, own: dict[str, str], overwrite: bool) -> None:
+    """Refuse to replace maps of another model, or of other prompts, unless that is asked for.
+
+    Their index goes first, so that none are mixed.
+    """
+    found = json_or_empty(folder / INDEX_NAME, dict)
+    others = [key for key, value in own.items() if found and found.get(key) != value]
+    if others and not overwrite:
+        whose = "another model" if "model_sha256" in others else f"prompts '{found.get('prompts', 'unknown')}'"
         raise DataError(
-            f"{folder}: holds the maps of another model; --overwrite true replaces them, or name --predictions_dir"
+            f"{folder}: holds the maps of {whose}; --overwrite true replaces them, or name --predictions_dir"
         )
-    if found != model:
+    if others:
         (folder / INDEX_NAME).unlink()

@@ -20,6 +20,13 @@ def test_the_index_returns_and_is_plain_json(tmp_path):
     assert content["items"][1] == {"id": "bus_2", "file": "Images/bus_2.nii.gz", "dice": None, "width": 8, "height": 5}
 
 
+def test_prompts_are_written_where_there_are_some(tmp_path):
+    predict(tmp_path / "asked", [item(1, 0)], 0, prompts="truth_box")
+    predict(tmp_path / "by_itself", [item(1, 0)], 0)
+    assert PredictionIndex.load(tmp_path / "asked").prompts == "truth_box"
+    assert "prompts" not in json.loads((tmp_path / "by_itself" / "predictions.json").read_text())
+
+
 def test_an_undefined_dice_becomes_null(tmp_path):
     index = PredictionIndex("BUSBRA", "phase1", 0, "val", HASH, MODEL)
     index.add(item(1, 0), float("nan"))

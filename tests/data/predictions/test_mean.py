@@ -38,8 +38,9 @@ def test_the_ensemble_does_not_depend_on_the_order_of_its_folders(manifest, tmp_
     [
         ({"items": 1}, "not predicted once by each of the 2 models: bus_11"),
         ({"fold": 0}, "each fold's model counts once"),
-        ({"manifest_sha256": "c" * 64}, "different datasets, stages, splits or manifests"),
-        ({"split": "val"}, "different datasets, stages, splits or manifests"),
+        ({"manifest_sha256": "c" * 64}, "different datasets, stages, splits, manifests or prompts"),
+        ({"split": "val"}, "different datasets, stages, splits, manifests or prompts"),
+        ({"prompts": "truth_box"}, "different datasets, stages, splits, manifests or prompts"),
     ],
 )
 def test_folders_that_are_no_ensemble_are_refused(manifest, tmp_path, second, message):

@@ -30,7 +30,7 @@ INDEX = object_of(
         "manifest_sha256": TEXT,
         "model_sha256": TEXT,
     },
-    {"items": list_of(ENTRY)},
+    {"prompts": TEXT, "items": list_of(ENTRY)},
 )
 SHOWN = 50  # ids named for each kind of fault before the message says "and N more"
 
@@ -46,6 +46,7 @@ class PredictionIndex:
         split: "val", "test", "normal" ...: which of the manifest's items were predicted.
         manifest_sha256: hash of the manifest's bytes.
         model_sha256: hash of the model's weights.
+        prompts: which lesions the model was asked about (key `prompt_source`); empty, and not written, where it is asked nothing.
         items: `{"id", "file", "dice", "width", "height"}` a prediction; dice None where undefined or unknown.
     """
 
@@ -55,6 +56,7 @@ class PredictionIndex:
     split: str
     manifest_sha256: str
     model_sha256: str
+    prompts: str = ""
     items: list[dict[str, Any]] = field(default_factory=list)
 
     def add(self, item: Mapping[str, Any], dice: float | None = None) -> str:
@@ -77,6 +79,8 @@ class PredictionIndex:
                     f"{folder}: predictions with the same {key}: {shown(doubled, SHOWN)}; each image is predicted once"
                 )
         content = {"schema": SCHEMA, **asdict(self), "items": sorted(self.items, key=lambda entry: entry["id"])}
+        if not self.prompts:
+            del content["prompts"]
         path = Path(folder) / INDEX_NAME
         write_json(path, content)
         return path

@@ -3,6 +3,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,7 @@ def mean_of_maps(sources: Sequence[str | Path], out_folder: str | Path) -> Predi
     by_fold = sorted(indices, key=lambda index: -1 if index.fold is None else index.fold)
     models = hashlib.sha256("\n".join(index.model_sha256 for index in by_fold).encode()).hexdigest()
     items = [{**entry, "dice": None} for entry in first.items]
-    mean = PredictionIndex(first.dataset, first.stage, None, first.split, first.manifest_sha256, models, items)
+    mean = replace(first, fold=None, model_sha256=models, items=items)
     mean.write(out)
     return mean
 
@@ -44,10 +45,11 @@ def _check_ensemble(folders: list[Path], indices: list[PredictionIndex]) -> None
     """Refuse folders that are not several folds' predictions of the same images."""
     if len(indices) < 2:
         raise DataError(f"a mean needs predictions of at least two folds, found {len(indices)} folder(s)")
-    kinds = {(index.dataset, index.stage, index.split, index.manifest_sha256) for index in indices}
+    kinds = {(index.dataset, index.stage, index.split, index.manifest_sha256, index.prompts) for index in indices}
     if len(kinds) > 1:
         raise DataError(
-            "cannot average predictions of different datasets, stages, splits or manifests: " + shown(folders, SHOWN)
+            "cannot average predictions of different datasets, stages, splits, manifests or prompts: "
+            + shown(folders, SHOWN)
         )
     if len({index.fold for index in indices}) < len(indices):
         raise DataError(f"cannot average folds {[index.fold for index in indices]}: each fold's model counts once")

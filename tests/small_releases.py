@@ -60,6 +60,27 @@ def small_pair(tmp_path_factory) -> dict[str, str]:
     return keys_of("BUSI+BUS", root)
 
 
+@pytest.fixture(scope="session")
+def small_patients(tmp_path_factory):
+    """Keys of a run on ten patients of five pictures in two folds: noise with a dark square, two of five without one."""
+    root = tmp_path_factory.mktemp("patients") / "BUS_UCLM"
+    generator = np.random.default_rng(0)
+    lines = ["Image;Label"]
+    for patient, number in ((f"P{letter}", number) for letter in "ABCDEFGHIJ" for number in (1, 2, 3, 10, 11)):
+        noise = np.asarray(
+            Image.fromarray(generator.integers(90, 256, (10, 14), dtype=np.uint8)).resize((70, 50))
+        ).copy()
+        truth = np.zeros((50, 70, 3), dtype=np.uint8)
+        if number not in (2, 11):
+            noise[10:30, 20:45], truth[10:30, 20:45, 1] = 10, 255
+        lines.append(f"{patient}_{number}.png;{'normal' if number in (2, 11) else 'benign'}")
+        for folder, picture in (("images", noise), ("masks", truth)):
+            (root / folder).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(picture).save(root / folder / f"{patient}_{number}.png")
+    (root / "INFO.csv").write_text("\n".join(lines) + "\n")
+    return keys_of("BUS_UCLM", root)
+
+
 def keys_of(name: str, root: Path) -> dict[str, str]:
     """Keys of a run on the data set `name` at `root`, with a manifest of two folds beside it."""
     manifest = root.parent / f"{name}.json"

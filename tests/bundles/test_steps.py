@@ -2,10 +2,77 @@
 
 import csv
 
+import numpy as np
+import pytest
 import torch
+from small_releases import TINY_OF_OTHERS
 
+from ultrarefiner_monai.cross_validation.tasks import run_bundle
+from ultrarefiner_monai.data.manifests.manifest import load_manifest, shipped_manifest
+from ultrarefiner_monai.data.predictions.index import PredictionIndex
+from ultrarefiner_monai.data.predictions.maps import read_map
 from ultrarefiner_monai.models import load_segmenter
 from ultrarefiner_monai.models.card import read_card
+from ultrarefiner_monai.systems import find_stage
+from ultrarefiner_monai.systems.keys import configuration
+
+PATIENTS = {"sequence": "patient", "normals": "in_sequence", "frames": 3}
+
+
+def run(stage, config, keys):
+    """A run of those of the keys that its configuration knows."""
+    known = configuration(find_stage(stage)[1], config)
+    own = {"plan#stage": stage} if config == "inference" else {}
+    names = find_stage(stage)[1].configs if config == "train" else (config,)
+    return run_bundle("rfmedsam2", *names, **{key: keys[key] for key in keys if key in known}, **own)
+
+
+@pytest.fixture(params=["made", pytest.param("real", marks=pytest.mark.slow)])
+def trained_on_patients(request, small_patients, tmp_path, store):
+    """Keys of a training whose sequences are patients, their normals among them; of an epoch, from a U-Net of another."""
+    keys = {**small_patients, "batch_size": 2, "amp": False, "tracking_uri": store, "log_model": False, **PATIENTS}
+    if request.param == "real":
+        root = request.getfixturevalue("shared_data") / "BUS-UCLM" / "BUS-UCLM"
+        keys |= {"data_root": str(root), "manifest": None, "allow_missing": True}
+    run("unet", "train", {**TINY_OF_OTHERS["unet"], **keys, "output_dir": str(tmp_path / "unet")})
+    own = {**TINY_OF_OTHERS["joint"], **keys, "output_dir": str(tmp_path / "joint")}
+    run("joint", "train", {**own, "unet_checkpoint": str(tmp_path / "unet" / "model.pt")})
+    return own
+
+
+def maps_of(keys, folder, **changes):
+    """By image, the probabilities of step 2 for the validation images."""
+    asked = {**keys, **changes, "dataset_name": "BUS_UCLM", "predictions_dir": str(folder), "split": "val"}
+    run("joint", "inference", {key: value for key, value in asked.items() if key != "dataset"})
+    index = PredictionIndex.load(folder / "step2")
+    return {entry["id"]: read_map(folder / "step2" / entry["file"]) for entry in index.items}
+
+
+def test_patients_are_sequences_whose_pieces_change_nothing(trained_on_patients, tmp_path):
+    """Frame by frame or all at once: only what is remembered changes a map, and the maps hold images without a lesion."""
+    keys = trained_on_patients
+    pieces = maps_of(keys, tmp_path / "pieces", frames=1)
+    whole = maps_of(keys, tmp_path / "whole", frames=64)
+    alone = maps_of(keys, tmp_path / "alone", sequence=None)
+    manifest = load_manifest(keys["manifest"] or shipped_manifest("BUS_UCLM"))
+    normals = {item["id"] for item in manifest.normal}
+    assert pieces.keys() == whole.keys() > alone.keys() and pieces.keys() - alone.keys() <= normals
+    changed = max(np.abs(alone[name] - whole[name]).max() for name in alone)
+    assert changed > 2e-6  # little: a network of random weights has learnt for an epoch
+    assert max(np.abs(pieces[name] - whole[name]).max() for name in whole) < changed / 4
+
+
+def test_sequences_that_a_data_set_does_not_have_are_refused(small_release, tmp_path):
+    keys = {**TINY_OF_OTHERS["unet"], **small_release, "output_dir": str(tmp_path / "out")}
+    for kind, said in (
+        ("volume", "PHANTOM holds pictures, no slices"),
+        ("patients", "expected one of patient, volume"),
+    ):
+        with pytest.raises(SystemExit, match=said):
+            run("unet", "train", {**keys, "sequence": kind})
+    with pytest.raises(SystemExit, match="window: expected a whole number of at least 0 and at most 6, found 7"):
+        run("unet", "train", {**keys, "window": 7})
+    assert not (tmp_path / "out").exists()
 
 
 def test_three_steps_are_trained_scored_and_predicted(steps_cv):

@@ -14,7 +14,6 @@ import torch
 import toy_sequences
 from interrupted import losses, same, saved, train
 from PIL import Image
-from small_releases import keys_of
 
 from ultrarefiner_monai.cross_validation.conduct import conduct
 from ultrarefiner_monai.cross_validation.tasks import CrossValidation, run_bundle
@@ -57,38 +56,19 @@ def bundle(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def patients(tmp_path_factory):
-    """Keys of a run on ten patients of five pictures in two folds: noise with a dark square, two of five without one."""
-    root = tmp_path_factory.mktemp("patients") / "BUS_UCLM"
-    generator = np.random.default_rng(0)
-    lines = ["Image;Label"]
-    for patient, number in ((f"P{letter}", number) for letter in "ABCDEFGHIJ" for number in (1, 2, 3, 10, 11)):
-        noise = np.asarray(
-            Image.fromarray(generator.integers(90, 256, (10, 14), dtype=np.uint8)).resize((70, 50))
-        ).copy()
-        truth = np.zeros((50, 70, 3), dtype=np.uint8)
-        if number not in (2, 11):
-            noise[10:30, 20:45], truth[10:30, 20:45, 1] = 10, 255
-        lines.append(f"{patient}_{number}.png;{'normal' if number in (2, 11) else 'benign'}")
-        for folder, picture in (("images", noise), ("masks", truth)):
-            (root / folder).mkdir(parents=True, exist_ok=True)
-            Image.fromarray(picture).save(root / folder / f"{patient}_{number}.png")
-    (root / "INFO.csv").write_text("\n".join(lines) + "\n")
-    return keys_of("BUS_UCLM", root)
+def keys(small_patients, bundle):
+    return {**small_patients, "batch_size": 2, "tracking_uri": f"sqlite:///{bundle}/m.db", "amp": False}
 
 
 @pytest.fixture(scope="module")
-def keys(patients, bundle):
-    return {**patients, "batch_size": 2, "tracking_uri": f"sqlite:///{bundle}/m.db", "amp": False}
-
-
-@pytest.fixture(scope="module")
-def cv(bundle, patients, keys):
+def cv(bundle, small_patients, keys):
     """Two folds and the table, patients as sequences with their normals."""
     shared = {key: keys[key] for key in ("manifest", "tracking_uri", "amp")}
     settings = {"remembering": {"epochs": 1, "batch_size": 2, "log_model": False}}
     system = find_system("toy_sequences")
-    made = CrossValidation("BUS_UCLM", patients["data_root"], bundle / "out", None, shared, settings, system=system)
+    made = CrossValidation(
+        "BUS_UCLM", small_patients["data_root"], bundle / "out", None, shared, settings, system=system
+    )
     (made.table,) = conduct([made])
     return made
 

@@ -300,8 +300,9 @@ def test_weights_of_another_shape_or_file_are_refused(tmp_path):
     torch.save(nn.Linear(3, 2).state_dict(), path)
     with pytest.raises(CheckpointError, match="is not the file its card"):
         load_model(nn.Linear(3, 2), path)
-    with pytest.raises(CheckpointError, match="does not exist"):
-        load_model(nn.Linear(3, 2), tmp_path / "absent.pt")
+    for expect in (None, {"stage": "phase1"}):
+        with pytest.raises(CheckpointError, match="does not exist"):
+            load_model(nn.Linear(3, 2), tmp_path / "absent.pt", expect)
 
 
 @pytest.fixture

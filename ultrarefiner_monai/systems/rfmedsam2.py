@@ -4,12 +4,14 @@ from dataclasses import replace
 
 from ultrarefiner_monai.systems.key import Key
 from ultrarefiner_monai.systems.sam_keys import CHECKPOINT, CLASSES, IMAGE_SIZE, SAM_VERSION, VARIANT
+from ultrarefiner_monai.systems.sequence_keys import KEYS as SEQUENCE_KEYS
 from ultrarefiner_monai.systems.sequence_keys import WINDOW
 from ultrarefiner_monai.systems.system import Stage, System
 
 UNET = {
     "unet": "unet.kind",
     "unet_features": "unet.features",
+    "unet_frames": "unet.frames",
     "image_size": "unet.image_size",
     "classes": "unet.classes",
 }
@@ -17,6 +19,7 @@ ASKED = {
     key: f"sam.{key}" for key in ("variant", "adapters", "prompt_grad", "second_box", "positions", "window", "missing")
 }
 ASKED["sam_version"] = "sam.version"
+SEQUENCES = tuple(key.name for key in SEQUENCE_KEYS if key is not WINDOW)  # those that decide no network
 LOSS = {"_target_": "ultrarefiner_monai.losses.StepsLoss"}
 SMALL = {"image_size": 128, "unet_features": "16+32+64+128", "batch_size": 8}
 KEYS = (
@@ -40,6 +43,14 @@ KEYS = (
         "variant, null: r50_vit_b16",
     ),
     Key(
+        "unet_frames",
+        "whole number",
+        "of a U-Net in three dimensions: how many frames its volumes are made for, along which its maps halve as often as that "
+        "number allows",
+        least=1,
+        most=4096,
+    ),
+    Key(
         "adapters",
         "text",
         "`all`, `none`, or places joined by +: attention, mlp, neck, memory_attention, decoder, upscaling, memory_encoder",
@@ -53,7 +64,7 @@ KEYS = (
         "memories are told apart by their distance, or as SAM 2 tells prompted frames: not at all",
         choices=("current", "sam2"),
     ),
-    WINDOW,
+    *SEQUENCE_KEYS,
     Key("box_jitter", "number", "share of a side by which edges of boxes move in training", least=0, below=0.5),
     Key(
         "missing",
@@ -85,6 +96,7 @@ SYSTEM = System(
             scored=False,
             settings=UNET,
             classes="classes",
+            completed=SEQUENCES,
             short_schedule=6,
             rate=1e-4,
             loss=LOSS,
@@ -98,7 +110,7 @@ SYSTEM = System(
             settings=UNET | ASKED,
             classes="classes",
             weights=("sam_checkpoint",),
-            completed=("memory_grad", "box_jitter", "loss_weights"),
+            completed=("memory_grad", "box_jitter", "loss_weights", *SEQUENCES),
             short_schedule=3,
             rate=1e-4,
             loss=LOSS,

@@ -50,7 +50,8 @@ def _resolve_unet(own: dict[str, Any], demonstration: bool, substitutions: Subst
         own["unet_features"] = small if demonstration else ""
     try:
         with torch.device("meta"):
-            FrameUnet(own["unet"], own["unet_features"], own["image_size"], told_apart(own["classes"]))
+            classes, frames = told_apart(own["classes"]), own["unet_frames"]
+            FrameUnet(own["unet"], own["unet_features"], own["image_size"], classes, frames)
     except ValueError as error:
         raise DataError(str(error)) from error
 

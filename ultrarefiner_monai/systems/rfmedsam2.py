@@ -21,7 +21,7 @@ ASKED = {
 ASKED["sam_version"] = "sam.version"
 SEQUENCES = tuple(key.name for key in SEQUENCE_KEYS if key is not WINDOW)  # those that decide no network
 LOSS = {"_target_": "ultrarefiner_monai.losses.StepsLoss"}
-SMALL = {"image_size": 128, "unet_features": "16+32+64+128", "batch_size": 8}
+SMALL = {"image_size": 128, "unet_features": "16+32+64+128", "batch_size": 4}
 KEYS = (
     replace(
         VARIANT,
@@ -117,8 +117,8 @@ SYSTEM = System(
         ),
     ),
     quick={
-        "unet": {**SMALL, "schedule": "cosine", "epochs": 6, "val_interval": 6},
-        "joint": {**SMALL, "schedule": "cosine", "variant": "lite_medsam", "epochs": 2},
+        "unet": {**SMALL, "schedule": "cosine", "epochs": 24, "val_interval": 6},
+        "joint": {**SMALL, "schedule": "cosine", "variant": "lite_medsam", "epochs": 3},
     },
     keys=KEYS,
     weights={"LiteMedSAM": "ultrarefiner_monai.networks:lite_medsam_weights"},

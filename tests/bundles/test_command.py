@@ -26,5 +26,5 @@ def test_runs_from_elsewhere_with_false_read_as_false(phase, tmp_path, small_rel
     keys |= {"output_dir": "out", "tracking_uri": f"sqlite:///{tmp_path}/m.db", "coarse_predictions": "nowhere"}
     done = monai_run(BUNDLES / phase / "configs" / "train.json", *options(keys), cwd=tmp_path)
     assert done.returncode == 1
-    assert "run phase 1's inference" in done.stderr.splitlines()[-1]
+    assert "run the inference of the stage that makes these maps" in done.stderr.splitlines()[-1]
     assert not (tmp_path / "out").exists()

@@ -188,7 +188,7 @@ def test_phase2_refuses_predictions_that_do_not_cover_its_items(small_cv, small_
     shutil.rmtree(tmp_path / "phase1" / "fold1" / "predictions")
     keys = {"variant": "tiny", "image_size": 64, "coarse_predictions": str(tmp_path / "phase1"), **small_release}
     run = workflow("phase2", ("train",), output_dir=str(tmp_path / "out"), **keys)
-    with pytest.raises(SystemExit, match="run phase 1's inference"):
+    with pytest.raises(SystemExit, match="run the inference of the stage that makes these maps"):
         run.initialize()
 
 

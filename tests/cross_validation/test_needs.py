@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from small_releases import TINY
+from small_releases import TINY, TINY_OF_OTHERS
 
 from ultrarefiner_monai.cross_validation import needs
 from ultrarefiner_monai.cross_validation.conduct import conduct
@@ -15,6 +15,7 @@ from ultrarefiner_monai.cross_validation.tasks import CrossValidation
 from ultrarefiner_monai.data.manifests.manifest import available
 from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.networks import build_sam
+from ultrarefiner_monai.systems import find_system
 
 
 @pytest.fixture
@@ -59,6 +60,19 @@ def test_weights_of_another_network_are_told_first(make, small_cv, tmp_path):
     model = small_cv.folder("phase1", 0) / "model.pt"
     with pytest.raises(DataError, match="does not fit SAM tiny"):
         conduct([make(phase2={"sam_checkpoint": str(model)})])
+    assert not (tmp_path / "out").exists()
+
+
+def test_maps_of_prompts_that_lack_the_test_images_are_told_first(small_cv, small_release, tmp_path):
+    """All folds were once trained before it was said that the test images had none."""
+    maps = shutil.copytree(small_cv.out / "phase3", tmp_path / "maps")
+    shutil.rmtree(maps / "test")
+    keys = {**TINY_OF_OTHERS["adapt"], "prompt_source": "auto", "prompt_maps": str(maps)}
+    shared = {"manifest": small_release["manifest"], "tracking_uri": f"sqlite:///{tmp_path}/m.db"}
+    data, system = small_release["data_root"], find_system("uniultra")
+    cv = CrossValidation("PHANTOM", data, tmp_path / "out", None, shared, {"adapt": keys}, system=system)
+    with pytest.raises(DataError, match=r"maps/test/refined/predictions.json: missing"):
+        conduct([cv])
     assert not (tmp_path / "out").exists()
 
 

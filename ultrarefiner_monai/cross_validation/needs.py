@@ -16,8 +16,10 @@ from ultrarefiner_monai.bundle.preflight.data import find_data
 from ultrarefiner_monai.cross_validation.tasks import CrossValidation, config_files
 from ultrarefiner_monai.data.manifests import Manifest
 from ultrarefiner_monai.data.manifests.items import Item
+from ultrarefiner_monai.data.predictions.coarse_maps import CoarseMaps
 from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.systems.keys import configuration, is_expression
+from ultrarefiner_monai.systems.system import PROMPT_MAPS
 
 MAP_BYTES = 4  # of a pixel of a probability map, float32 before it is packed
 MOMENTS = 2  # that AdamW keeps of each weight that it trains; SGD keeps one
@@ -29,8 +31,8 @@ GIB = 2**30
 def check_needs(cv: CrossValidation, stages: Iterable[str], only_folds: Sequence[int] | None = None) -> int:
     """Check that the stages can train, each as its own preflight would decide, and say how much they will write.
 
-    Nothing is written. A stage with an expression of MONAI's among its values is left out: only a running configuration knows
-    what it stands for.
+    Nothing is written but, in their own folder, the mean of maps that are named. A stage with an expression of MONAI's among
+    its values is left out: only a running configuration knows what it stands for.
 
     Args:
         cv: the cross-validation.
@@ -92,7 +94,9 @@ def check_space(needs: Mapping[Path, int]) -> None:
 
 
 def _check_data(cv: CrossValidation, requests: Mapping[str, Request]) -> dict[str, Manifest]:
-    """Check the data of each stage to train, once for all that want the same, and the classes of each of its folds.
+    """Check the data of each stage to train, once for all that want the same, and the classes and maps of each of its folds.
+
+    Maps of any model that lesions are asked about by (`prompt_maps`) must cover the test images, too, not only in the end.
 
     Returns:
         The items that each stage will find, without absent and excluded ones.
@@ -104,6 +108,8 @@ def _check_data(cv: CrossValidation, requests: Mapping[str, Request]) -> dict[st
         if wanted not in found:
             found[wanted] = find_data(request, request.fold, Substitutions(strict=True)).manifest
         of_stages[name] = found[wanted]
+        if (maps := request.own.get(PROMPT_MAPS)) is not None:
+            CoarseMaps(Path(maps), found[wanted]).pair(found[wanted].testing, "test")
         for fold in cv.undone(name):
             for split in ("train", "val"):
                 check_classes(cv.dataset, cv.classes_of(name), found[wanted].split(split, fold))

@@ -63,7 +63,7 @@ def test_an_index_that_points_outside_its_folder_is_refused(tmp_path, path):
 
 
 def test_a_missing_index_says_what_to_run(tmp_path):
-    with pytest.raises(DataError, match="missing; run phase 1's inference"):
+    with pytest.raises(DataError, match="missing; run the inference of the stage that makes these maps"):
         PredictionIndex.load(tmp_path)
 
 

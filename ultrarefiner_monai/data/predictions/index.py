@@ -94,7 +94,7 @@ class PredictionIndex:
         """
         path = Path(folder) / INDEX_NAME
         if not path.is_file():
-            raise DataError(f"{path}: missing; run phase 1's inference for this fold first")
+            raise DataError(f"{path}: missing; run the inference of the stage that makes these maps first")
         content = read_json(path, dict, AGAIN)
         if "phase" in content:
             content["stage"] = f"phase{content.pop('phase')}"

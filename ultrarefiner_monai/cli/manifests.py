@@ -53,8 +53,8 @@ class Manifests:
         """Build OUT/NAME.json from the files of a release or of your own data, or from a CSV inventory of a release.
 
         Args:
-            name: BUSI, BUSBRA, BUS, BUS_UC, BUS_UCLM, UDIAT, PHANTOM, several joined by + (BUSI+BUSBRA), or ALL five; or a
-                name of your own for your own data.
+            name: BUSI, BUSBRA, BUS, BUS_UC, BUS_UCLM, UDIAT, PHANTOM, several joined by + (BUSI+BUSBRA), or ALL five; BTCV,
+                AMOS or NIFTI (volumes); or a name of your own for your own data.
             root: release folder, a folder above it (of several releases, too), an archive, or "{NAME: PLACE, ...}".
             inventory: CSV table with the facts of the release, or "{NAME: TABLE, ...}"; no file is read then.
             out: folder of the manifest, or its file, which ends with .json.

@@ -12,6 +12,7 @@ from ultrarefiner_monai.data.manifests.build import build_document, write_manife
 from ultrarefiner_monai.data.manifests.items import images_of
 from ultrarefiner_monai.data.manifests.manifest import load_manifest
 from ultrarefiner_monai.data.manifests.splits import Options
+from ultrarefiner_monai.data.pixels import lesion_pixels
 from ultrarefiner_monai.data.releases.release import read_release
 from ultrarefiner_monai.errors import DataError
 
@@ -55,6 +56,23 @@ def test_the_authors_validation_cases_are_the_official_test_set(tmp_path: Path) 
     document = build_document(read_release("AMOS", make_amos(tmp_path, cases=5)), Options(folds="official"))
     assert [item["id"] for item in document["testing"]] == ["amos_0006"]
     assert {item["fold"] for item in document["training"]} == {0, 1, 2, 3, 4}
+
+
+def test_one_organ_is_the_lesion_where_it_is_named(tmp_path: Path) -> None:
+    root = make_amos(tmp_path)
+    document = build_document(read_release("AMOS", root, organ="spleen"), Options(folds=2, test_fraction=0))
+    first = document["training"][0]
+    assert first["organ"] == 2
+    assert first["lesion_pixels"] == 10 * 10 * 6
+    item = images_of([first])[7]
+    labels = case(1)[1][:, :, 7].T
+    np.testing.assert_array_equal(lesion_pixels([root / first["label"]], item), labels == 2)
+    del item["organ"]
+    np.testing.assert_array_equal(lesion_pixels([root / first["label"]], item), labels > 0)
+    with pytest.raises(DataError, match=r"organ 'splen': did you mean 'spleen'\?"):
+        read_release("AMOS", root, organ="splen")
+    with pytest.raises(DataError, match="BUSI: --organ names a label of volumes"):
+        read_release("BUSI", root, organ="spleen")
 
 
 def _labels(change):

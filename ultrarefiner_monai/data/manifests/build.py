@@ -127,6 +127,8 @@ def _item(record: Record, group: str) -> dict[str, Any]:
         item["image_size"] = list(record.size)
     if record.depth is not None and record.spacing is not None:
         item |= {"depth": record.depth, "spacing": [round(side, 6) for side in record.spacing]}
+    if record.organ is not None:
+        item["organ"] = record.organ
     if source.made_from:
         item["made_from"] = list(source.made_from)
     return item | ({"dataset": source.dataset} if source.dataset else {})

@@ -54,6 +54,7 @@ OPTIONAL_TYPES = {
     "image_size": "two whole numbers above 0",
     "spacing": "two or three numbers above 0",
     "depth": "a whole number above 0",
+    "organ": "a whole number above 0",
     "made_from": "a list of texts",
     "phash16": "64 hexadecimal digits",
 }

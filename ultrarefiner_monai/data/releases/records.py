@@ -39,7 +39,7 @@ class Record:
     sizes and hashes are those after the turn that it asks for. `white` is the stored value that is white. `thumbnail`
     holds 64 x 64 grey values, row by row, and is None in records that come from a table. `mask_problems` are those of
     pixels that `mask_checks` finds. Of a volume, sizes are those of its slices, `depth` is their number, `spacing` (z, y, x) in
-    mm, hash and thumbnail are those of the middle slice, and `lesion_pixels` counts the voxels that have a label.
+    mm, hash and thumbnail are those of the middle slice, and `lesion_pixels` counts the voxels of the label `organ`, or of any.
     """
 
     source: Source
@@ -55,6 +55,7 @@ class Record:
     mask_problems: tuple[Problem, ...] = ()
     depth: int | None = None
     spacing: tuple[float, float, float] | None = None
+    organ: int | None = None
 
 
 def merge_patients(records: Sequence[Record], same_patient: Mapping[str, str]) -> list[Record]:

@@ -64,6 +64,7 @@ def read_release(
     skip_bad: bool = False,
     own: OwnOptions | None = None,
     mask: str | None = None,
+    organ: str | None = None,
 ) -> Release:
     """Records of `name` from the table `inventory` if given, else from the files under `root` (see `find_root`).
 
@@ -76,6 +77,7 @@ def read_release(
         skip_bad: exclude images with unreadable or missing files instead of refusing the release.
         own: how to read the user's own data sets among the names.
         mask: one of `made_masks.RULES`: new masks are written into the root, and listed in place of the files there.
+        organ: of volumes, name of the one label that is meant; None: all of them.
 
     Raises:
         DataError: neither is given, `root` is no such release, or files are bad; all of them are listed.
@@ -89,6 +91,8 @@ def read_release(
         raise DataError(
             f"{shown(sorted(volumes), 1)}: volumes are built by themselves and from files; give --root alone"
         )
+    if organ is not None and not volumes:
+        raise DataError(f"{name}: --organ names a label of volumes, which these are not; leave it out")
     check_rule(mask)
     roots = None
     if inventory is not None:
@@ -100,7 +104,9 @@ def read_release(
         roots = find_root(name, root)
         folders = roots if isinstance(roots, Mapping) else {name: Path(roots)}
         facts = FactCache(cache)
-        releases = {part: _from_files(part, folders[part], facts, workers, skip_bad, own, mask) for part in parts}
+        releases = {
+            part: _from_files(part, folders[part], facts, workers, skip_bad, own, mask, organ) for part in parts
+        }
     else:
         raise DataError(f"{name}: nothing to build from; give --root RELEASE_FOLDER or --inventory CSV")
     if len(parts) == 1:
@@ -121,7 +127,14 @@ def read_release(
 
 
 def _from_files(
-    name: str, root: Path, facts: FactCache, workers: int | None, skip_bad: bool, own: OwnOptions, mask: str | None
+    name: str,
+    root: Path,
+    facts: FactCache,
+    workers: int | None,
+    skip_bad: bool,
+    own: OwnOptions,
+    mask: str | None,
+    organ: str | None,
 ) -> Release:
     """A single data set from its files."""
     listing = scan(name, root, own) if is_own(name) else Listing(tuple(reader(name).scan(root)))
@@ -138,7 +151,7 @@ def _from_files(
         notes.append(f"{count} masks were made and lie in {MADE}/{name} of the root; made_from names their sources")
     readable = [source for source in sources if source.id not in bad]
     if table := label_table(name, root):
-        records, unread = measure_volumes(readable, root, table, workers)
+        records, unread = measure_volumes(readable, root, table, organ, workers)
     else:
         records, unread = measure(readable, root, facts, workers)
     bad |= unread

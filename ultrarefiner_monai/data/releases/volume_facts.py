@@ -10,7 +10,7 @@ from ultrarefiner_monai.data.releases.image_facts import phash16, thumbnail
 from ultrarefiner_monai.data.releases.records import Record, Source
 from ultrarefiner_monai.data.releases.roots import resolve
 from ultrarefiner_monai.data.volumes import check_same_grid, read_labels, read_volume, scaled
-from ultrarefiner_monai.errors import DataError
+from ultrarefiner_monai.errors import DataError, did_you_mean
 from ultrarefiner_monai.files import file_sha256
 from ultrarefiner_monai.parallel import in_parallel
 
@@ -18,7 +18,11 @@ READERS = 2  # volumes in memory at once
 
 
 def measure_volumes(
-    sources: Sequence[Source], root: Path, table: Mapping[str, str], workers: int | None = None
+    sources: Sequence[Source],
+    root: Path,
+    table: Mapping[str, str],
+    organ: str | None = None,
+    workers: int | None = None,
 ) -> tuple[list[Record], dict[str, str]]:
     """Read every volume of `sources` under `root`; the records in the order of the sources, and reasons by id of the rest.
 
@@ -29,23 +33,31 @@ def measure_volumes(
         sources: cases with one volume of labels each, or none.
         root: the release folder.
         table: name of each label by its number as text.
+        organ: name of the one label that is meant; None: all of them.
         workers: threads; None is two, as volumes take much memory.
+
+    Raises:
+        DataError: the table has no such organ.
     """
-    found = in_parallel(partial(_attempt, root, table), sources, workers or READERS, "reading")
+    names = {name: int(number) for number, name in table.items() if number != "0"}
+    if organ is not None and organ not in names:
+        raise DataError(f"organ '{organ}': {did_you_mean(organ, sorted(names))}")
+    number = None if organ is None else names[organ]
+    found = in_parallel(partial(_attempt, root, table, number), sources, workers or READERS, "reading")
     records = [one for one in found if isinstance(one, Record)]
     return records, {source.id: one for source, one in zip(sources, found, strict=True) if isinstance(one, str)}
 
 
-def _attempt(root: Path, table: Mapping[str, str], source: Source) -> Record | str:
+def _attempt(root: Path, table: Mapping[str, str], organ: int | None, source: Source) -> Record | str:
     try:
-        return _record(source, root, table)
+        return _record(source, root, table, organ)
     except DataError as error:
         return str(error)
     except OSError as error:
         return f"{error.filename}: {error.strerror or error}; copy it again from the release"
 
 
-def _record(source: Source, root: Path, table: Mapping[str, str]) -> Record:
+def _record(source: Source, root: Path, table: Mapping[str, str], organ: int | None) -> Record:
     from PIL import Image
 
     path, masks = resolve(root, source.image), [resolve(root, mask) for mask in source.masks]
@@ -57,7 +69,7 @@ def _record(source: Source, root: Path, table: Mapping[str, str]) -> Record:
             check_same_grid(image.grid, labels.grid)
         except DataError as error:
             raise DataError(f"{mask}: {error}") from None
-        labelled = int(np.count_nonzero(labels.voxels))
+        labelled = int(np.count_nonzero(labels.voxels if organ is None else labels.voxels == organ))
     width, height, depth = image.voxels.shape
     middle = Image.fromarray(np.rint(255 * scaled(image.voxels)[:, :, depth // 2].T).astype(np.uint8))
     return Record(
@@ -71,4 +83,5 @@ def _record(source: Source, root: Path, table: Mapping[str, str]) -> Record:
         thumbnail=thumbnail(middle),
         depth=depth,
         spacing=image.grid.spacing,
+        organ=organ,
     )

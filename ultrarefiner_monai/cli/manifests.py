@@ -34,6 +34,7 @@ class Manifests:
         images: str | None = None,
         masks: str | None = None,
         mask: str | None = None,
+        organ: str | None = None,
         table: str | None = None,
         image_column: str | None = None,
         patient_column: str | None = None,
@@ -53,8 +54,8 @@ class Manifests:
         """Build OUT/NAME.json from the files of a release or of your own data, or from a CSV inventory of a release.
 
         Args:
-            name: BUSI, BUSBRA, BUS, BUS_UC, BUS_UCLM, UDIAT, PHANTOM, several joined by + (BUSI+BUSBRA), or ALL five; or a
-                name of your own for your own data.
+            name: BUSI, BUSBRA, BUS, BUS_UC, BUS_UCLM, UDIAT, PHANTOM, several joined by + (BUSI+BUSBRA), or ALL five; BTCV,
+                AMOS or NIFTI (volumes); or a name of your own for your own data.
             root: release folder, a folder above it (of several releases, too), an archive, or "{NAME: PLACE, ...}".
             inventory: CSV table with the facts of the release, or "{NAME: TABLE, ...}"; no file is read then.
             out: folder of the manifest, or its file, which ends with .json.
@@ -62,6 +63,7 @@ class Manifests:
             masks: folder of your own masks, below the root.
             mask: what mask files mean: alpha (lesion in the alpha channel), inverted (lesion dark), half (JPEG or resampled:
                 half of the largest value and more), nonzero (numbered classes); new masks are written into the root.
+            organ: of volumes, name of the one label that is segmented; by default all labels together are.
             table: CSV file with a row for each of your own images: patient, class, split or fold.
             image_column: column that names the image; by default found by its name, like the others.
             patient_column: column of the patient's code.
@@ -90,7 +92,7 @@ class Manifests:
             raise DataError(f"--{next(iter(columns))}_column names a column of a table; give --table FILE, too")
         own = OwnOptions(images, masks, None if table is None else Path(table), columns)
         known = cache_folder() if cache else None
-        read = partial(read_release, cache=known, workers=workers, skip_bad=skip_bad, own=own, mask=mask)
+        read = partial(read_release, cache=known, workers=workers, skip_bad=skip_bad, own=own, mask=mask, organ=organ)
         write = partial(_write, Options(folds, seed, test_fraction), exclude_duplicates, report, group, workers)
         every = FIVE if name == "ALL" else (name,)
         paths = _outputs(out, every)

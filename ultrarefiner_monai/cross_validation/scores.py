@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from ultrarefiner_monai.cross_validation.tasks import CrossValidation
-from ultrarefiner_monai.data.images import read_mask
-from ultrarefiner_monai.data.manifests.items import Item, masks_of
+from ultrarefiner_monai.data.manifests.items import Item, images_of, masks_of
+from ultrarefiner_monai.data.pixels import lesion_pixels
 from ultrarefiner_monai.data.predictions.index import PredictionIndex
 from ultrarefiner_monai.data.predictions.maps import read_map
 from ultrarefiner_monai.data.releases.roots import Root, resolve
@@ -55,8 +55,7 @@ class Prediction:
 
         Raises `DataError` where a file is missing or unreadable.
         """
-        size = (self.item["width"], self.item["height"])
-        truth = read_mask([resolve(root, mask) for mask in masks_of(self.item)], size=size)
+        truth = lesion_pixels([resolve(root, mask) for mask in masks_of(self.item)], self.item)
         maps = [read_map(file) for file in (*self.files.values(), *self.classes.values())]
         return torch.from_numpy(np.stack(maps)), torch.from_numpy(truth)[None]
 
@@ -88,10 +87,8 @@ def predictions(cv: CrossValidation, phase: str, fold: int | None) -> list[Predi
     def found(names: Sequence[str], item: Item) -> dict[str, Path]:
         return {name: resolve(cv.maps(phase, fold, name), files[item["id"]]) for name in names}
 
-    scored = [
-        *cv.manifest.training,
-        *cv.manifest.testing,
-    ]  # not the empty frames of sequences, which other systems do not see
+    # Not the empty frames of sequences, which other systems do not see.
+    scored = images_of([*cv.manifest.training, *cv.manifest.testing])
     items = (item for item in scored if item["id"] in files)
     asked = cv.prompts_of(phase)
     return [Prediction(phase, fold, item, found(outputs, item), found(classes, item), asked) for item in items]

@@ -4,7 +4,8 @@ import re
 
 from ultrarefiner_monai.errors import DataError
 
-DATASETS = ("BUSI", "BUSBRA", "BUS", "BUS_UC", "BUS_UCLM", "UDIAT", "PHANTOM")
+VOLUMES = ("BTCV", "AMOS", "NIFTI")  # sets of volumes; none can be joined with another
+DATASETS = ("BUSI", "BUSBRA", "BUS", "BUS_UC", "BUS_UCLM", "UDIAT", "PHANTOM", *VOLUMES)
 FIVE = DATASETS[:5]  # what `manifests build ALL` builds; UDIAT is a second name for BUS, PHANTOM is synthetic
 OWN_NAME = "[A-Za-z0-9][A-Za-z0-9_-]{0,63}"  # becomes a file, a folder and an experiment
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from ignite.engine import Engine, Events
 from torch import Tensor
 
@@ -14,6 +15,7 @@ from ultrarefiner_monai.devices import gather, is_main
 from ultrarefiner_monai.files import write_json
 from ultrarefiner_monai.masks import THRESHOLD
 from ultrarefiner_monai.metrics.boundaries import NSD_TOLERANCE
+from ultrarefiner_monai.metrics.cases import PER_CASE, Slice, case_rows, summarise_cases
 from ultrarefiner_monai.metrics.scores import (
     CHANGE,
     ECE,
@@ -55,7 +57,8 @@ class CompareMasks:
       prompted masks below it says nothing.
 
     `worse_share` and `better_share` are the shares of images whose Dice falls or rises by more than 0.02. Logs the table
-    and writes `output_dir/per_image.csv` (`nan` = undefined) and `output_dir/reliability.json`, the reliability diagrams.
+    and writes `output_dir/per_image.csv` (`nan` = undefined) and `output_dir/reliability.json`, the reliability diagrams; where
+    images are slices also `output_dir/per_case.csv`, the scores of their volumes (`metrics.cases`).
     Under distributed validation all ranks' images are gathered, and the doubles that a sampler pads with are dropped by id.
 
     Args:
@@ -80,13 +83,14 @@ class CompareMasks:
         self.classes = tuple(classes)
         self.threshold = threshold
         self._scored: list[tuple[Row, np.ndarray]] = []
+        self._slices: list[Slice] = []
 
     def attach(self, engine: Engine) -> None:
         """Follow an evaluator: decollated outputs hold `pred` (C, H, W), and `truth` (1, H, W), batch items `id`.
 
         Items with a known `spacing`, (row, column) mm per pixel, have their distances in mm.
         """
-        engine.add_event_handler(Events.EPOCH_STARTED, lambda _: self._scored.clear())
+        engine.add_event_handler(Events.EPOCH_STARTED, lambda _: (self._scored.clear(), self._slices.clear()))
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._score)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._summarise)
 
@@ -101,6 +105,9 @@ class CompareMasks:
             named = {key: str(item[key]) for key in ("dataset", "id", "patient", "class") if key in item}
             row = named | scores | prompt_columns(self.prompts, truth)
             self._scored.append((row, calibrate_image(pred[: len(self.outputs)], truth)))
+            if "case" in item:
+                masks = torch.cat([pred[: len(self.outputs)].cpu() >= self.threshold, truth.cpu() > 0]).numpy()
+                self._slices.append(Slice.of(item, masks))
 
     def _summarise(self, engine: Engine) -> None:
         every = {row["id"]: (row, sums) for scored in gather(self._scored) for row, sums in scored}
@@ -110,11 +117,23 @@ class CompareMasks:
         if rows and "ellipse" in rows[0]:
             metrics["ellipse"] = float(np.nanmean([row["ellipse"] for row in rows]))
         engine.state.metrics.update(metrics)
+        slices = [one for some in gather(self._slices) for one in some]
         if is_main():
+            if slices:
+                self._score_cases(slices)
             logger.info(comparison_table(metrics, len(rows), unit_of(rows)))
             write_rows(self.folder / PER_IMAGE, rows)
             diagrams = reliability_diagrams(sums, self.outputs, len(rows))
             write_json(self.folder / "reliability.json", diagrams, indent=2)
+
+    def _score_cases(self, slices: Sequence[Slice]) -> None:
+        rows = case_rows(slices, self.outputs)
+        write_rows(self.folder / PER_CASE, rows)
+        found = summarise_cases(rows)
+        told = [
+            f"{name} {found[name][0]:.4f} (n {found[name][1]})" for name in found if name.endswith(("_dice", "_hd95"))
+        ]
+        logger.info("%d cases, distances in mm: %s", len(rows), ", ".join(told))
 
 
 def prompt_columns(source: str, truth: Tensor) -> Row:

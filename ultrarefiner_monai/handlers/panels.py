@@ -12,7 +12,7 @@ from ignite.engine import Engine, Events
 from PIL import Image
 
 from ultrarefiner_monai.colours import error_regions, of_case
-from ultrarefiner_monai.data.images import read_grey
+from ultrarefiner_monai.data.pixels import image_pixels
 from ultrarefiner_monai.devices import is_main
 from ultrarefiner_monai.files import atomic_write
 from ultrarefiner_monai.masks import THRESHOLD
@@ -97,7 +97,7 @@ class SavePanels:
             maps, planes = np.split(pred, [len(self.outputs)])
             masks = dict(zip(self.outputs, maps >= self.threshold, strict=True))
             path = self.folder / folder / file_name(name)
-            image = read_grey(item["image_path"], size=truth.shape[::-1])
+            image = image_pixels(item["image_path"], {**item, "width": truth.shape[1], "height": truth.shape[0]})
             title = printable(f"{name}{self._told(maps[-1], planes, item.get('class'))}")
             save_panel(path, image, masks, truth > 0, title)
             if self.tracker is not None:

@@ -13,11 +13,11 @@ from ultrarefiner_monai.metrics.overlap import NAN
 NSD_TOLERANCE = 2.0
 PERCENTILE = 95  # of the Hausdorff distance: a few stray pixels must not decide it (Huttenlocher et al. 1993)
 BAND_SHARE = 0.02  # of the image's diagonal, the width of the band (Cheng et al. 2021, "Boundary IoU", CVPR)
-Spacing = tuple[float, float]
+Spacing = tuple[float, float] | tuple[float, float, float]
 
 
 def outline_metrics(pred: np.ndarray, target: np.ndarray, spacing: Spacing | None = None) -> dict[str, float]:
-    """`hd95`, `assd` and `nsd` of two bool masks (H, W), from the pixels of their outlines.
+    """`hd95`, `assd` and `nsd` of two bool masks (H, W) or (D, H, W), from the pixels of their outlines.
 
     An outline is made of the mask's pixels that have a neighbour along an axis outside the mask or the image. Distances
     are Euclidean, between pixel centres, from each outline pixel of either mask to the nearest of the other:
@@ -29,10 +29,12 @@ def outline_metrics(pred: np.ndarray, target: np.ndarray, spacing: Spacing | Non
     Args:
         pred: predicted mask.
         target: true mask.
-        spacing: (row, column) mm per pixel; `hd95` and `assd` are in mm then, else in pixels. The tolerance of
-            `nsd` stays 2 px, where a pixel that is not square counts as the square of the same area.
+        spacing: (row, column) or (slice, row, column) mm per pixel; `hd95` and `assd` are in mm then, else in pixels. The
+            tolerance of `nsd` stays 2 px, where a pixel that is not square counts as the square of the same area, a voxel as
+            the cube of its volume.
     """
-    pixel = math.sqrt(spacing[0] * spacing[1]) if spacing else 1.0  # mm
+    side = math.sqrt if pred.ndim == 2 else math.cbrt
+    pixel = side(math.prod(spacing)) if spacing else 1.0  # mm
     scale = np.divide(spacing, pixel) if spacing else 1.0  # exactly 1 for square pixels: no rounding at the tolerance
     first, second = (np.argwhere(mask & ~binary_erosion(mask)) * scale for mask in (pred, target))
     if not len(first) or not len(second):

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 from skimage.measure import find_contours
 
 from ultrarefiner_monai.colours import error_regions, of_case
-from ultrarefiner_monai.data.images import read_grey
+from ultrarefiner_monai.data.pixels import image_pixels
 from ultrarefiner_monai.data.releases.roots import Root, resolve
 from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.masks import THRESHOLD
@@ -108,7 +108,7 @@ def _case(row: Row, scores: Scores, root: Root, colours: Mapping[str, str]) -> C
     item = prediction.item
     try:
         maps, truth = prediction.read(root)
-        image = read_grey(resolve(root, item["image"]), size=(item["width"], item["height"]))
+        image = image_pixels(resolve(root, item["image"]), item)
     except DataError:
         return Case(row, place_of(row), [])
     outputs = (maps[: len(prediction.files)] >= THRESHOLD).numpy()

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ultrarefiner_monai.data.manifests.items import images_of
 from ultrarefiner_monai.data.manifests.manifest import Manifest
 from ultrarefiner_monai.data.predictions.index import PredictionIndex
 from ultrarefiner_monai.errors import DataError, shown
@@ -88,7 +89,13 @@ def _faults(files: ResultFiles, manifest: Manifest) -> dict[str, list[str]]:
                 found.setdefault(own_start(stage), []).append(text)
     for name, index, made_by in _indices(files):
         fold = None if made_by is None else made_by.fold
-        known = manifest.testing if fold is None else manifest.split("val", fold) if fold < manifest.num_folds else []
+        known = (
+            images_of(manifest.testing)
+            if fold is None
+            else manifest.split("val", fold)
+            if fold < manifest.num_folds
+            else []
+        )
         empty = [item for item in manifest.normal if item.get("fold") == fold]  # frames of the same patients' sequences
         strangers = sorted({entry["id"] for entry in index.items} - {item["id"] for item in (*known, *empty)})
         if strangers:
@@ -148,8 +155,8 @@ def _absent(files: ResultFiles, manifest: Manifest, scores: Scores) -> Iterator[
     """Images of the manifest that have no score where their fold was predicted."""
     for stage in scores.stages()[-1:]:
         folds = [run.fold for run in files.runs_of(stage) if files.has_maps(stage, run.fold)]
-        items = [item for item in manifest.training if item["fold"] in folds]
-        for place, wanted in ((OUT_OF_FOLD, items), (TEST, manifest.testing)):
+        items = images_of(item for item in manifest.training if item["fold"] in folds)
+        for place, wanted in ((OUT_OF_FOLD, items), (TEST, images_of(manifest.testing))):
             scored = len(scores.of(stage, place))
             if 0 < scored < len(wanted):
                 yield (

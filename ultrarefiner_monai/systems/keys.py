@@ -22,7 +22,7 @@ COMMON = (
     Key(
         "dataset",
         "text",
-        "BUSI, BUSBRA, BUS, BUS_UC, BUS_UCLM, UDIAT, PHANTOM, a name of your own, or several: BUSI+BUSBRA",
+        "BUSI, BUSBRA, BUS, BUS_UC, BUS_UCLM, UDIAT, PHANTOM, BTCV, AMOS, NIFTI, a name of your own, or several: BUSI+BUSBRA",
     ),
     Key("dataset_name", "text", "as `dataset`, which is a component there"),
     Key("data_root", "path", "folder of the release, or of all of several; null: `data/<dataset>`, for several `data`"),

@@ -8,19 +8,14 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
-from ultrarefiner_monai.data.images import read_grey, read_mask
+from ultrarefiner_monai.data.pixels import image_pixels, lesion_pixels
 from ultrarefiner_monai.data.predictions.maps import read_map
 from ultrarefiner_monai.errors import DataError
 
 
-def _grid(item: Mapping[Hashable, Any]) -> tuple[int, int] | None:
-    """(width, height) of the item's scoring grid, if the item comes from a manifest."""
-    return (int(item["width"]), int(item["height"])) if "width" in item else None
-
-
 def _union(paths: str, item: Mapping[Hashable, Any]) -> torch.Tensor:
-    """The union of the masks at `paths` (parted by NUL, which no path holds): bool (1, H, W)."""
-    return torch.from_numpy(read_mask(paths.split("\0"), size=_grid(item)))[None]
+    """The lesion of the masks at `paths` (parted by NUL, which no path holds): bool (1, H, W), see `lesion_pixels`."""
+    return torch.from_numpy(lesion_pixels(paths.split("\0"), item))[None]
 
 
 class LoadGreyd(MapTransform):
@@ -28,7 +23,8 @@ class LoadGreyd(MapTransform):
 
     Every file kind gives the same tensor as its grey original (`read_grey`). The path is
     kept under `image_path`; `meta["filename_or_obj"]` and `meta["spatial_shape"]` are set as MONAI's readers do.
-    Items of a manifest are read on the manifest's grid (`width`, `height`), where their mask lives.
+    Items of a manifest are read on the manifest's grid (`width`, `height`), where their mask lives. Of an item with `slice` the
+    path is that of a volume, and it is that slice of it (`data.volumes`).
 
     Raises:
         DataError: the file cannot be read.
@@ -39,7 +35,7 @@ class LoadGreyd(MapTransform):
         item = dict(data)
         for key in self.key_iterator(item):
             path = str(item[key])
-            pixels = torch.from_numpy(read_grey(path, size=_grid(item)))[None]
+            pixels = torch.from_numpy(image_pixels(path, item))[None]
             item[key] = MetaTensor(pixels, meta={"filename_or_obj": path, "spatial_shape": tuple(pixels.shape[1:])})
             item[f"{key}_path"] = path
         return item

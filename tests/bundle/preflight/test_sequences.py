@@ -102,7 +102,7 @@ def test_what_passes(uclm):
     check_sequences({}, busi, 0.2)
     check_sequences({"sequence": None, "normals": "in_sequence"}, busi, 0.2)
     check_sequences({"sequence": "patient", "normals": "none"}, uclm, 0)
-    check_sequences({"sequence": "volume"}, replace(uclm, training=[{"sequence": "a", "position": 0}], path=Path()), 0)
+    check_sequences({"sequence": "volume"}, replace(uclm, training=[{"depth": 3}], path=Path()), 0)
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,7 @@ def test_a_manifest_that_is_none(change: dict[str, Any], told: str, document: di
         (_item("d", label=[]), "key 'label': expected at least one mask, found none"),
         (_item("d", label=[{}]), "key 'label': expected text or a list of texts"),
         (_item("d", image_size=[3]), "key 'image_size': expected two whole numbers above 0"),
-        (_item("d", spacing=[0.1, 0]), "key 'spacing': expected two numbers above 0"),
+        (_item("d", spacing=[0.1, 0]), "key 'spacing': expected two or three numbers above 0"),
         (_item("d", lesion_pixels=None), "key 'lesion_pixels': expected a whole number of at least 0"),
         (_item("d", label_sha256=["0", "1"]), "key 'label_sha256': expected one hash a mask"),
         (_item("d", fold="0"), "key 'fold': expected a whole number"),

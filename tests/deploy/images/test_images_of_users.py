@@ -138,7 +138,7 @@ def test_size_of_a_pixel_where_a_nifti_states_its_unit(units, zooms, expected, t
 @pytest.mark.parametrize(
     ("values", "reason"),
     [
-        (np.zeros((4, 5, 3), np.uint8), r"expected a plane \(W, H\) or \(W, H, 1\), found \(4, 5, 3\)"),
+        (np.zeros((4, 5, 3, 2), np.uint8), r"expected a volume \(x, y, z\) .*, found \(4, 5, 3, 2\)"),
         (np.zeros((4, 5), [("R", "u1"), ("G", "u1"), ("B", "u1")]), "expected a grey plane"),
         (
             np.full((4, 5), -3, np.int16),

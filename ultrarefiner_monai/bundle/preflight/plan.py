@@ -34,6 +34,10 @@ TRAVELLING = (
     "coarse",
     SEQUENCE_OF,
     "position",
+    "case",
+    "slice",
+    "slice_spacing",
+    "organ",
 )
 
 
@@ -220,4 +224,4 @@ class Plan:
         masks = "\0".join(str(resolve(root, mask)) for mask in masks_of(item))
         kept = {"spacing": UNKNOWN_SPACING} | {key: item[key] for key in TRAVELLING if key in item}
         image = str(resolve(root, item["image"]))
-        return {**kept, "image": image, "label": masks, "label_path": masks, "name": item["image"]}
+        return {**kept, "image": image, "label": masks, "label_path": masks, "name": item.get("name", item["image"])}

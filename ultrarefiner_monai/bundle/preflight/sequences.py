@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ultrarefiner_monai.data.manifests.items import Item
+from ultrarefiner_monai.data.manifests.items import Item, is_volume
 from ultrarefiner_monai.data.manifests.manifest import Manifest
 from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.systems.sequence_keys import IN_SEQUENCE, PATIENT, SEQUENCE_OF, VOLUME
@@ -26,7 +26,7 @@ def check_sequences(own: Mapping[str, Any], manifest: Manifest, normal_share: fl
         raise DataError(
             f"sequence {PATIENT}: {manifest.name} tells no patients; use --sequence None, or another data set"
         )
-    if kind == VOLUME and not all({SEQUENCE_OF, "position"} <= item.keys() for item in manifest.training):
+    if kind == VOLUME and not all(map(is_volume, manifest.training)):
         raise DataError(
             f"sequence {VOLUME}: {manifest.name} holds pictures, no slices; use --sequence None or {PATIENT}"
         )

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ultrarefiner_monai.data.images import read_mask
 from ultrarefiner_monai.data.manifests.items import masks_of
 from ultrarefiner_monai.data.manifests.manifest import Manifest
+from ultrarefiner_monai.data.pixels import lesion_pixels
 from ultrarefiner_monai.data.predictions.index import PredictionIndex
 from ultrarefiner_monai.data.predictions.maps import write_map
 from ultrarefiner_monai.data.releases.roots import Root, resolve
@@ -25,7 +25,6 @@ def simulate_predictions(manifest: Manifest, root: Root, stage: str, folder: Pat
     for fold, split, target in [*folders, (None, "test", folder / "test")]:
         index = PredictionIndex(manifest.name, stage, fold, split, manifest.sha256, NO_MODEL)
         for item in manifest.split(split, fold or 0):
-            size = (item["width"], item["height"])
-            mask = read_mask([resolve(root, path) for path in masks_of(item)], size=size)
+            mask = lesion_pixels([resolve(root, path) for path in masks_of(item)], item)
             write_map(target / index.add(item), simulate(mask, rng))
         index.write(target)

@@ -38,8 +38,11 @@ class Reading:
     problem: Problem | None = None
 
 
-def read_listed(root: Root, path: str, sha256: str | None) -> Reading:
-    """Read the file `path` of a manifest under `root`, whose hash is to be `sha256` where that is known."""
+def read_listed(root: Root, path: str, sha256: str | None, decoded: bool = True) -> Reading:
+    """Read the file `path` of a manifest under `root`, whose hash is to be `sha256` where that is known.
+
+    Without `decoded` its content is hashed and not looked at.
+    """
     try:
         file = resolve(root, path)
         if not file.is_file():
@@ -52,7 +55,7 @@ def read_listed(root: Root, path: str, sha256: str | None) -> Reading:
     changed = sha256 not in (None, hashlib.sha256(content).hexdigest())
     if problem := _incomplete(content):
         return Reading(path, changed, problem=problem)
-    return _decoded(Reading(path, changed), content)
+    return _decoded(Reading(path, changed), content) if decoded else Reading(path, changed)
 
 
 def _why_outside(root: Root, path: str) -> str:

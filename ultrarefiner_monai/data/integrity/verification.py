@@ -13,7 +13,7 @@ from ultrarefiner_monai.data.images import Size, lesion
 from ultrarefiner_monai.data.integrity.found_copies import faults_of, found_copies
 from ultrarefiner_monai.data.integrity.listed_files import Reading, read_listed
 from ultrarefiner_monai.data.integrity.report import Report
-from ultrarefiner_monai.data.manifests.items import LISTS, Item, item_files, masks_of, place_of
+from ultrarefiner_monai.data.manifests.items import LISTS, Item, is_volume, item_files, masks_of, place_of
 from ultrarefiner_monai.data.manifests.manifest import read_document
 from ultrarefiner_monai.data.manifests.validate import document_faults, listed_paths, top_faults, well_formed
 from ultrarefiner_monai.data.mask_checks import mask_problem, remedy
@@ -80,11 +80,22 @@ def verify(
 def item_faults(item: Item, root: Root) -> list[Fault]:
     """Faults of one item's image and masks, at most one a file: what is most particular about it.
 
-    That a file's bytes were changed is a fault of its own only where nothing else is wrong with it.
+    That a file's bytes were changed is a fault of its own only where nothing else is wrong with it. Volumes were looked at when
+    their manifest was built, which takes seconds each: of theirs the bytes are compared.
     """
     hashes = item.get("label_sha256", [None] * len(masks_of(item)))
     expected = [item["sha256"], *(hashes if isinstance(hashes, list) else [hashes])]
-    image, *masks = (read_listed(root, path, h) for path, h in zip(item_files(item), expected, strict=True))
+    listed = zip(item_files(item), expected, strict=True)
+    readings = [read_listed(root, path, sha256, decoded=not is_volume(item)) for path, sha256 in listed]
+    if not is_volume(item):
+        _compare(item, readings)
+    found = ((reading.path, _with_hash(reading)) for reading in readings)
+    return [Fault(p.kind, item["id"], "" if unsafe(path) else path, p.message) for path, p in found if p]
+
+
+def _compare(item: Item, readings: Sequence[Reading]) -> None:
+    """Give the image and masks of an item that differ from what the manifest says a problem."""
+    image, *masks = readings
     grid = (item["width"], item["height"])
     image.problem = image.problem or _size_problem(image, tuple(item.get("image_size", grid)), "size")
     for mask in masks:
@@ -92,8 +103,6 @@ def item_faults(item: Item, root: Root) -> list[Fault]:
         mask.problem = mask.problem or _size_problem(mask, grid, kind) or _pixel_problem(mask)
     if not any(mask.problem for mask in masks):
         _check_lesion(item, masks)
-    found = ((reading.path, _with_hash(reading)) for reading in (image, *masks))
-    return [Fault(p.kind, item["id"], "" if unsafe(path) else path, p.message) for path, p in found if p]
 
 
 def extra_files(listed: set[str], document: Mapping[str, Any], root: Root) -> list[Fault]:

@@ -27,6 +27,7 @@ from ultrarefiner_monai.files import write_output
 from ultrarefiner_monai.schemas import as_data
 
 EIGHT_BIT_WHITE = 255
+LESION_LABELS = {"0": "background", "1": "lesion"}
 GROUPING = (
     "connected components of same patient and of near-duplicates (phash16 distance <= {distance} of 256 bits,"
     " mirror images included){further}, named after their first id; an item without a known patient has its group as patient"
@@ -124,6 +125,10 @@ def _item(record: Record, group: str) -> dict[str, Any]:
     }
     if record.size != (width, height):
         item["image_size"] = list(record.size)
+    if record.depth is not None and record.spacing is not None:
+        item |= {"depth": record.depth, "spacing": [round(side, 6) for side in record.spacing]}
+    if record.organ is not None:
+        item["organ"] = record.organ
     if source.made_from:
         item["made_from"] = list(source.made_from)
     return item | ({"dataset": source.dataset} if source.dataset else {})
@@ -165,8 +170,8 @@ def _header(release: Release, lists: Mapping[str, list[dict[str, Any]]], warning
         "description": "; ".join(described),
         "reference": "; ".join(part.reference for part in about.values()),
         "licence": "; ".join(part.licence for part in about.values()),
-        "labels": {"0": "background", "1": "lesion"},
-        "modality": {"0": "ultrasound"},
+        "labels": dict(release.labels or LESION_LABELS),
+        "modality": {"0": "; ".join(dict.fromkeys(part.modality for part in about.values()))},
         "grouping": GROUPING.format(distance=MAX_DISTANCE, further=further.format(correlation=MIN_CORRELATION)),
         "numTraining": len(lists["training"]),
         "numTest": len(lists["testing"]),

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ultrarefiner_monai.data.datasets import DATASETS, check_name
-from ultrarefiner_monai.data.manifests.items import LISTS, Item, item_files, place_of
+from ultrarefiner_monai.data.manifests.items import LISTS, Item, images_of, item_files, place_of
 from ultrarefiner_monai.data.manifests.validate import document_faults
 from ultrarefiner_monai.data.releases.roots import Root, resolve
 from ultrarefiner_monai.errors import CodeError, DataError, did_you_mean, one_line, raise_problems
@@ -42,7 +42,9 @@ class Manifest:
     header: dict[str, Any]
 
     def split(self, split: str, fold: int) -> list[Item]:
-        """Items of one split for the model of `fold`: it trains on the other folds and validates on its own.
+        """Images of one split for the model of `fold`: it trains on the other folds and validates on its own.
+
+        Images are items as they are, or slices of those that are volumes (`images_of`).
 
         "test" is the same for every fold. Normals have folds too, or none where they are held out with the test set:
         "normal" are those that the fold's model never sees, "train_normal" those that it may be trained with. "external"
@@ -52,16 +54,15 @@ class Manifest:
             raise DataError(f"unknown split {split!r}: expected one of {', '.join(SPLITS)}")
         if fold not in range(self.num_folds):
             raise DataError(f"manifest {self.name}: fold {fold} does not exist, expected 0 to {self.num_folds - 1}")
-        if split == "train":
-            return [item for item in self.training if item["fold"] != fold]
-        if split == "val":
-            return [item for item in self.training if item["fold"] == fold]
-        if split == "test":
-            return list(self.testing)
-        if split == "external":
-            return [*self.training, *self.testing]
         seen = split == "train_normal"
-        return [item for item in self.normal if (item.get("fold", fold) != fold) == seen]
+        chosen = {
+            "train": [item for item in self.training if item["fold"] != fold],
+            "val": [item for item in self.training if item["fold"] == fold],
+            "test": self.testing,
+            "external": [*self.training, *self.testing],
+        }
+        normals = [item for item in self.normal if (item.get("fold", fold) != fold) == seen]
+        return images_of(chosen.get(split, normals))
 
     def items(self) -> list[Item]:
         """All items that have files: training, testing and normal."""

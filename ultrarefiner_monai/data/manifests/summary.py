@@ -133,7 +133,10 @@ def shares_by_class(lesions: Iterable[Item]) -> dict[str, list[float]]:
 def places(manifest: Manifest) -> dict[str, tuple[list[Item], list[Item]]]:
     """Images with lesions and normals of every fold and of the test set; normals of no fold are held out with it."""
     found = {
-        f"fold {fold}": (manifest.split("val", fold), [item for item in manifest.normal if item.get("fold") == fold])
+        f"fold {fold}": (
+            [item for item in manifest.training if item["fold"] == fold],
+            [item for item in manifest.normal if item.get("fold") == fold],
+        )
         for fold in range(manifest.num_folds)
     }
     return found | {"test": (manifest.testing, [item for item in manifest.normal if "fold" not in item])}
@@ -141,7 +144,7 @@ def places(manifest: Manifest) -> dict[str, tuple[list[Item], list[Item]]]:
 
 def _lesion_share(item: Item) -> float:
     """The lesion's share of the mask's pixels; 0 where the manifest does not tell the lesion's area."""
-    return item.get("lesion_pixels", 0) / (item["width"] * item["height"])
+    return item.get("lesion_pixels", 0) / (item["width"] * item["height"] * item.get("depth", 1))
 
 
 def _sizes(manifest: Manifest) -> dict[str, str]:

@@ -52,7 +52,9 @@ OPTIONAL_TYPES = {
     "dataset": "text",
     "lesion_pixels": "a whole number of at least 0",
     "image_size": "two whole numbers above 0",
-    "spacing": "two numbers above 0",
+    "spacing": "two or three numbers above 0",
+    "depth": "a whole number above 0",
+    "organ": "a whole number above 0",
     "made_from": "a list of texts",
     "phash16": "64 hexadecimal digits",
 }
@@ -67,7 +69,7 @@ KINDS: dict[str, Schema] = {  # by the words of the messages
         of("a whole number from 1 to 1000", type="integer", minimum=1, maximum=1000),
         of("a list", type="array"),
         of("text or a list of texts", anyOf=[TEXT, TEXTS]),
-        of("two numbers above 0", type="array", items=_ABOVE_0, minItems=2, maxItems=2),
+        of("two or three numbers above 0", type="array", items=_ABOVE_0, minItems=2, maxItems=3),
         of("two whole numbers above 0", type="array", items=PIXELS, minItems=2, maxItems=2),
         SHA256,
     )

@@ -38,7 +38,8 @@ class Record:
     sizes differ); `phash16` is `imagehash.phash(image.convert("L"), hash_size=16)`. `orientation` is the image's EXIF tag:
     sizes and hashes are those after the turn that it asks for. `white` is the stored value that is white. `thumbnail`
     holds 64 x 64 grey values, row by row, and is None in records that come from a table. `mask_problems` are those of
-    pixels that `mask_checks` finds.
+    pixels that `mask_checks` finds. Of a volume, sizes are those of its slices, `depth` is their number, `spacing` (z, y, x) in
+    mm, hash and thumbnail are those of the middle slice, and `lesion_pixels` counts the voxels of the label `organ`, or of any.
     """
 
     source: Source
@@ -52,6 +53,9 @@ class Record:
     white: int = 255
     thumbnail: bytes | None = None
     mask_problems: tuple[Problem, ...] = ()
+    depth: int | None = None
+    spacing: tuple[float, float, float] | None = None
+    organ: int | None = None
 
 
 def merge_patients(records: Sequence[Record], same_patient: Mapping[str, str]) -> list[Record]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-from ultrarefiner_monai.data.datasets import is_own, parts_of
+from ultrarefiner_monai.data.datasets import VOLUMES, is_own, parts_of
 from ultrarefiner_monai.data.mask_checks import remedy
 from ultrarefiner_monai.data.releases.copies.changed_names import named_pairs
 from ultrarefiner_monai.data.releases.copies.known import known_pairs
@@ -17,10 +17,11 @@ from ultrarefiner_monai.data.releases.image_facts import measure
 from ultrarefiner_monai.data.releases.inventory import read_inventory
 from ultrarefiner_monai.data.releases.own import Listing, OwnOptions, scan
 from ultrarefiner_monai.data.releases.own.made_masks import check_rule, made, made_path
-from ultrarefiner_monai.data.releases.readers import Info, find_root, info, reader
+from ultrarefiner_monai.data.releases.readers import Info, find_root, info, label_table, reader
 from ultrarefiner_monai.data.releases.records import Record, Source, merge_patients, prefixed
 from ultrarefiner_monai.data.releases.roots import MADE, Location, Root, resolve
-from ultrarefiner_monai.errors import DataError, raise_problems
+from ultrarefiner_monai.data.releases.volume_facts import measure_volumes
+from ultrarefiner_monai.errors import DataError, raise_problems, shown
 
 LESION_CLASSES = ("benign", "malignant")
 
@@ -33,6 +34,7 @@ class Release:
     `root` is where the files lie; None where the records come from tables. `layouts` says in words how a user's own data are
     kept, and `files` which files each image of theirs has, also an excluded one; both are empty for known releases. `notes`
     are what else a user should know. `found` are copies that a search of the content found and that are to stay together.
+    `labels` is the table of a set of volumes.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Release:
     files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     found: tuple[CopyPair, ...] = ()
+    labels: Mapping[str, str] | None = None
 
     @cached_property
     def pairs(self) -> list[ImagePair]:
@@ -61,6 +64,7 @@ def read_release(
     skip_bad: bool = False,
     own: OwnOptions | None = None,
     mask: str | None = None,
+    organ: str | None = None,
 ) -> Release:
     """Records of `name` from the table `inventory` if given, else from the files under `root` (see `find_root`).
 
@@ -73,6 +77,7 @@ def read_release(
         skip_bad: exclude images with unreadable or missing files instead of refusing the release.
         own: how to read the user's own data sets among the names.
         mask: one of `made_masks.RULES`: new masks are written into the root, and listed in place of the files there.
+        organ: of volumes, name of the one label that is meant; None: all of them.
 
     Raises:
         DataError: neither is given, `root` is no such release, or files are bad; all of them are listed.
@@ -82,6 +87,12 @@ def read_release(
         raise DataError(
             f"{name}: a known release, read as published; --images, --masks, --table are for data of your own"
         )
+    if (volumes := {*parts} & {*VOLUMES}) and (len(parts) > 1 or inventory is not None or mask):
+        raise DataError(
+            f"{shown(sorted(volumes), 1)}: volumes are built by themselves and from files; give --root alone"
+        )
+    if organ is not None and not volumes:
+        raise DataError(f"{name}: --organ names a label of volumes, which these are not; leave it out")
     check_rule(mask)
     roots = None
     if inventory is not None:
@@ -93,7 +104,9 @@ def read_release(
         roots = find_root(name, root)
         folders = roots if isinstance(roots, Mapping) else {name: Path(roots)}
         facts = FactCache(cache)
-        releases = {part: _from_files(part, folders[part], facts, workers, skip_bad, own, mask) for part in parts}
+        releases = {
+            part: _from_files(part, folders[part], facts, workers, skip_bad, own, mask, organ) for part in parts
+        }
     else:
         raise DataError(f"{name}: nothing to build from; give --root RELEASE_FOLDER or --inventory CSV")
     if len(parts) == 1:
@@ -114,7 +127,14 @@ def read_release(
 
 
 def _from_files(
-    name: str, root: Path, facts: FactCache, workers: int | None, skip_bad: bool, own: OwnOptions, mask: str | None
+    name: str,
+    root: Path,
+    facts: FactCache,
+    workers: int | None,
+    skip_bad: bool,
+    own: OwnOptions,
+    mask: str | None,
+    organ: str | None,
 ) -> Release:
     """A single data set from its files."""
     listing = scan(name, root, own) if is_own(name) else Listing(tuple(reader(name).scan(root)))
@@ -129,13 +149,17 @@ def _from_files(
         sources, bad = made(name, root, sources, listing.drawings, mask, workers)
         count = sum(source.masks[:1] == (made_path(name, source),) for source in sources)
         notes.append(f"{count} masks were made and lie in {MADE}/{name} of the root; made_from names their sources")
-    records, unread = measure([source for source in sources if source.id not in bad], root, facts, workers)
+    readable = [source for source in sources if source.id not in bad]
+    if table := label_table(name, root):
+        records, unread = measure_volumes(readable, root, table, organ, workers)
+    else:
+        records, unread = measure(readable, root, facts, workers)
     bad |= unread
     if not skip_bad:
         told = [f"{id}: {reason}" for id, reason in sorted(bad.items())]
         raise_problems(f"{name}: {len(bad)} images cannot be read (--skip_bad leaves them out)", told)
     release = usable(name, records, bad)
-    release = replace(release, notes=(*notes, *release.notes))
+    release = replace(release, notes=(*notes, *release.notes), labels=table)
     if not is_own(name):
         return release
     files = {source.id: (source.image, *source.masks, *source.made_from) for source in sources}

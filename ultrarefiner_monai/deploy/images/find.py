@@ -9,13 +9,14 @@ from pathlib import Path
 
 from ultrarefiner_monai.data.masks_beside import masks_among
 from ultrarefiner_monai.data.releases.readers import IMAGE_SUFFIXES
+from ultrarefiner_monai.data.volumes import NIFTIS, is_volume
 from ultrarefiner_monai.deploy.images.image_file import ImageFile
 from ultrarefiner_monai.deploy.images.nifti import NiftiFile
 from ultrarefiner_monai.deploy.images.raster import RasterFile
+from ultrarefiner_monai.deploy.images.volume import VolumeFile
 from ultrarefiner_monai.errors import DataError
 
 DICOMS = (".dcm", ".dicom")
-NIFTIS = (".nii.gz", ".nii")
 SUFFIXES = (*IMAGE_SUFFIXES, *DICOMS, *NIFTIS)
 DICOM_PREAMBLE, DICOM_PREFIX = 128, b"DICM"  # DICOM PS3.10, section 7.1: bytes before the prefix, and the prefix
 # A file without the prefix begins with an element of one of these groups, with and without file meta information, which is
@@ -132,7 +133,7 @@ def open_image_file(path: Path, any_modality: bool = False) -> ImageFile:
         raise DataError(f"{path}: {found}; correct the path or the pattern")
     name = path.name.lower()
     if name.endswith(NIFTIS):
-        return NiftiFile(path)
+        return VolumeFile(path) if is_volume(path) else NiftiFile(path)
     if not name.endswith(IMAGE_SUFFIXES) and (name.endswith(DICOMS) or is_dicom(path)):
         from ultrarefiner_monai.deploy.images.dicom import DicomFile
 

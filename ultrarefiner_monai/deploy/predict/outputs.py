@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from ultrarefiner_monai.data.predictions.maps import nifti_bytes
+from ultrarefiner_monai.data.volumes import as_stored
 from ultrarefiner_monai.deploy.images.dicom import DicomFile
 from ultrarefiner_monai.deploy.images.image_file import ImageFile
 from ultrarefiner_monai.deploy.images.nifti import NiftiFile
+from ultrarefiner_monai.deploy.images.volume import VolumeFile
 from ultrarefiner_monai.deploy.predict.dicom_seg import referring, segmentation
 from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.files import atomic_write
@@ -35,7 +37,8 @@ class Outputs:
 
     Args:
         out: the folder, made if need be; masks go to `masks`, the rest to `probability`, `uncertainty` and `overlays`.
-        format: "png" (0 and 255), "nifti" (0 and 1), or "dicom-seg" for DICOM files, which says lesion alone.
+        format: "png" (0 and 255), "nifti" (0 and 1), or "dicom-seg" for DICOM files, which says lesion alone. Masks and maps of a
+            volume are volumes on its own grid, whatever the format of pictures.
         threshold: probability from which a pixel is lesion.
         probability: write the probability as float32 NIfTI, too.
         uncertainty: write "entropy" or "std" (standard deviation of the models) as float32 NIfTI; None writes none.
@@ -63,38 +66,49 @@ class Outputs:
             raise DataError("labels: a DICOM segmentation says lesion alone; take --format png or nifti")
         object.__setattr__(self, "threshold", check_threshold(self.threshold))
 
-    def files(self, name: str, count: int) -> list[Path]:
-        """Every file that an image file with `count` frames gets, its masks first."""
+    def files(self, name: str, count: int, volume: bool = False) -> list[Path]:
+        """Every file that an image file with `count` frames, which may be a volume's slices, gets, its masks first."""
         frames = frame_names(name, count)
-        masks = [name] if self.format == "dicom-seg" else frames
-        kinds = [("masks", FORMATS[self.format], masks)]
-        kinds += [("probability", ".nii.gz", frames)] if self.probability else []
-        kinds += [("uncertainty", ".nii.gz", frames)] if self.uncertainty else []
+        maps = [name] if volume else frames
+        masks = [name] if self.format == "dicom-seg" else maps
+        kinds = [("masks", FORMATS["nifti" if volume else self.format], masks)]
+        kinds += [("probability", ".nii.gz", maps)] if self.probability else []
+        kinds += [("uncertainty", ".nii.gz", maps)] if self.uncertainty else []
         kinds += [("overlays", ".png", frames)] if self.overlay else []
         return [self.out / folder / f"{one}{suffix}" for folder, suffix, names in kinds for one in names]
 
-    def mask_file(self, name: str, count: int, index: int) -> Path:
+    def mask_file(self, name: str, count: int, index: int, volume: bool = False) -> Path:
         """The file with the mask of one frame."""
-        return self.files(name, count)[0 if self.format == "dicom-seg" else index]
+        return self.files(name, count, volume)[0 if volume or self.format == "dicom-seg" else index]
 
-    def write(self, source: ImageFile, frame: str, grey: np.ndarray, consensus: Consensus, mask: np.ndarray) -> None:
+    def write(
+        self, source: ImageFile, frame: str, grey: np.ndarray, consensus: Consensus, mask: np.ndarray
+    ) -> dict[str, np.ndarray]:
         """Write what one frame gets, but for its mask in a DICOM segmentation; `frame` is one of `frame_names`.
+
+        Returns:
+            Of a slice, its mask and maps (H, W) by their folder, which `complete` writes with those of the others.
 
         Raises:
             DataError: the disk refuses.
         """
         values = self._values(consensus, mask)
+        if self.overlay:
+            write_png(self.out / "overlays" / f"{frame}.png", outlined(grey, values))
+        maps = {"probability": consensus.probability} if self.probability else {}
+        if self.uncertainty:
+            maps["uncertainty"] = (
+                entropy(consensus.probability) if self.uncertainty == "entropy" else consensus.deviation
+            )
+        if isinstance(source, VolumeFile):
+            return {"masks": values, **maps}
         if self.format == "png":
             write_png(self.out / "masks" / f"{frame}.png", values if self.labels else values * 255)
         if self.format == "nifti":
             write_nifti(self.out / "masks" / f"{frame}.nii.gz", values, source)
-        if self.probability:
-            write_nifti(self.out / "probability" / f"{frame}.nii.gz", consensus.probability, source)
-        if self.uncertainty:
-            uncertain = entropy(consensus.probability) if self.uncertainty == "entropy" else consensus.deviation
-            write_nifti(self.out / "uncertainty" / f"{frame}.nii.gz", uncertain, source)
-        if self.overlay:
-            write_png(self.out / "overlays" / f"{frame}.png", outlined(grey, values))
+        for folder, plane in maps.items():
+            write_nifti(self.out / folder / f"{frame}.nii.gz", plane, source)
+        return {}
 
     def _values(self, consensus: Consensus, mask: np.ndarray) -> np.ndarray:
         """The mask as numbers, uint8 (H, W): 1 is lesion, or those of the classes."""
@@ -102,8 +116,18 @@ class Outputs:
             return mask.astype(np.uint8)
         return class_mask(consensus.probability, np.stack(list(consensus.classes.values())), self.threshold)
 
-    def complete(self, source: ImageFile, name: str, masks: Sequence[np.ndarray], model: str) -> None:
-        """Write the segmentation of all frames of a DICOM file, where that is the format; its header names the model.
+    def complete(
+        self,
+        source: ImageFile,
+        name: str,
+        masks: Sequence[np.ndarray],
+        planes: Sequence[dict[str, np.ndarray]],
+        model: str,
+    ) -> None:
+        """Write what all frames of a file have together, once each of them is done.
+
+        That is the segmentation of a DICOM file, where that is the format, whose header names the model, and the mask and maps
+        of a volume, from the `planes` that `write` gave for its slices.
 
         Raises:
             DataError: it cannot be made, or the disk refuses.
@@ -113,6 +137,10 @@ class Outputs:
             with referring(source):
                 segmentation(source, masks, model, self.threshold).save_as(buffer)
             write_file(self.out / "masks" / f"{name}.dcm", buffer.getvalue())
+        if isinstance(source, VolumeFile):
+            for folder in planes[0]:
+                voxels = np.stack([slices[folder].T for slices in planes], axis=2)
+                write_file(self.out / folder / f"{name}.nii.gz", nifti_bytes(as_stored(voxels, source.grid)))
 
 
 def frame_names(name: str, count: int) -> list[str]:

@@ -15,6 +15,7 @@ from ultrarefiner_monai.data.releases.roots import LONGEST
 from ultrarefiner_monai.deploy.images.dicom import DicomFile
 from ultrarefiner_monai.deploy.images.find import Found, find_files, open_image_file, real
 from ultrarefiner_monai.deploy.images.image_file import ImageFile
+from ultrarefiner_monai.deploy.images.volume import VolumeFile
 from ultrarefiner_monai.deploy.predict.measures import measure
 from ultrarefiner_monai.deploy.predict.outputs import Outputs, WriteError, frame_names, write_file
 from ultrarefiner_monai.deploy.predict.prompt_table import LesionPrompts, PromptsOf, prompts_within, read_prompts
@@ -139,7 +140,8 @@ def predict(
     _predict_all(jobs, ensemble, outputs, summary, prompts)
     summary.rows = [row for row in summary.rows if (outputs.out / row["mask"]).exists()]
     summary.seconds = time.perf_counter() - start
-    _write_tables(summary, ensemble, outputs)
+    numbered = outputs.labels or any(isinstance(job.source, VolumeFile) for job in jobs)
+    _write_tables(summary, ensemble, outputs, numbered)
     return summary
 
 
@@ -197,7 +199,7 @@ def _check_targets(jobs: Sequence[_Job], outputs: Outputs, overwrite: bool) -> N
     """Refuse to write one file twice, over an image that is read, or over results that are there."""
     sources = defaultdict(list)
     for job in jobs:
-        for target in outputs.files(job.name, job.source.count):
+        for target in outputs.files(job.name, job.source.count, isinstance(job.source, VolumeFile)):
             sources[target].append(str(job.source.path))
     for target, files in sources.items():
         if len(files) > 1:
@@ -241,29 +243,34 @@ def _predict_file(
     job: _Job, ensemble: Ensemble, outputs: Outputs, prompts: Mapping[Path, LesionPrompts] | None
 ) -> Iterator[dict[str, Any]]:
     """Write the results of all frames of a file; a row of measures each."""
-    source, masks = job.source, []
+    source, masks, planes = job.source, [], []
+    volume = isinstance(source, VolumeFile)
     down_column, along_row = source.spacing or (math.nan, math.nan)
     for index, (name, grey) in enumerate(zip(frame_names(job.name, source.count), source.frames(), strict=True)):
         asked = None if prompts is None else prompts_within(prompts, source.path, grey.shape)
         consensus = ensemble(grey, asked)
         mask = consensus.probability >= outputs.threshold
-        outputs.write(source, name, grey, consensus, mask)
+        planes.append(outputs.write(source, name, grey, consensus, mask))
         masks.append(mask)
         facts = {
             "file": str(source.path),
             "frame": index + 1,
-            "mask": outputs.mask_file(job.name, source.count, index).relative_to(outputs.out).as_posix(),
+            "mask": outputs.mask_file(job.name, source.count, index, volume).relative_to(outputs.out).as_posix(),
             "width": mask.shape[1],
             "height": mask.shape[0],
             "spacing_x_mm": along_row,
             "spacing_y_mm": down_column,
         }
         yield facts | measure(mask, consensus, source.spacing)
-    outputs.complete(source, job.name, masks, ensemble.name)
+    outputs.complete(source, job.name, masks, planes, ensemble.name)
 
 
-def _write_tables(summary: Summary, ensemble: Ensemble, outputs: Outputs) -> None:
-    """Write `measures.csv`, undefined numbers empty, and `report.json`, with the models, undefined numbers null."""
+def _write_tables(summary: Summary, ensemble: Ensemble, outputs: Outputs, numbered: bool) -> None:
+    """Write `measures.csv`, undefined numbers empty, and `report.json`, with the models, undefined numbers null.
+
+    Where masks are `numbered`, those of classes and of volumes, the report says what their values mean.
+    """
+    names = ensemble.classes if outputs.labels else ("lesion",)
     columns = list(summary.rows[0]) if summary.rows else ["file"]
     table = csv_text([finite(row, instead="") for row in summary.rows], columns)
     document = {
@@ -274,7 +281,7 @@ def _write_tables(summary: Summary, ensemble: Ensemble, outputs: Outputs) -> Non
         "models": [{"file": str(path), "sha256": file_sha256(path)} for path in ensemble.paths],
         "coarse_models": [{"file": str(path), "sha256": file_sha256(path)} for path in ensemble.coarse_paths],
         "threshold": outputs.threshold,
-        **({"mask_values": dict(enumerate(("background", *ensemble.classes)))} if outputs.labels else {}),
+        **({"mask_values": dict(enumerate(("background", *names)))} if numbered else {}),
         "device": ensemble.device,
         "seconds": round(summary.seconds, 3),
         "pictures": summary.rows,

@@ -29,9 +29,9 @@ def test_nnunet_raw(tmp_path: Path) -> None:
         (
             {"file_ending": ".nii.gz"},
             ["imagesTr/a_0000.nii.gz", "labelsTr/a.nii.gz"],
-            "'.nii.gz', which is not read; save",
+            "'.nii.gz', which no picture has; build volumes as NIFTI",
         ),
-        ({}, ["imagesTr/a_0000.nii.gz"], "'.nii.gz', which is not read"),
+        ({}, ["imagesTr/a_0000.nii.gz"], "'.nii.gz', which no picture has"),
         (
             {"file_ending": ".png"},
             ["imagesTr/a_0000.png", "imagesTr/a_0001.png", "labelsTr/a.png"],

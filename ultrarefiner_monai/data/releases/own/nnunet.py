@@ -57,7 +57,8 @@ def _check(folder: Path, about: dict) -> None:
     ending, labels = about.get("file_ending", ".nii.gz"), about.get("labels", {})
     if ending not in (".png", ".bmp", ".tif", ".tiff", ".jpg", ".jpeg"):
         raise DataError(
-            f"{folder / 'dataset.json'}: images end with {ending!r}, which is not read; save them as .png, one a slice"
+            f"{folder / 'dataset.json'}: images end with {ending!r}, which no picture has; build volumes as NIFTI, or save "
+            "them as .png, one a slice"
         )
     if isinstance(labels, dict) and "ignore" in labels:
         raise DataError(

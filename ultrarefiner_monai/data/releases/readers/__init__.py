@@ -7,6 +7,7 @@ A reader module defines
     identify(image: str) -> str              id of an image from its relative path, unique in the release
     scan(root: Path) -> list[Source]         what the release folder `root` lists, in any order
     unread(root: Path) -> tuple[str, ...]    optional: folders that repeat images and are left alone
+    labels(root: Path) -> dict[str, str]     of sets of volumes: name of each label by its number as text
     COPIES: dict[str, str]                   optional: tables of known copies beside the module, by name (`copies/known.py`)
 
 and is registered in `READERS` by the name of its module, which is imported only when it is used. Data sets of other names
@@ -19,7 +20,7 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
-from ultrarefiner_monai.data.datasets import check_name, is_own, parts_of
+from ultrarefiner_monai.data.datasets import VOLUMES, check_name, is_own, parts_of
 from ultrarefiner_monai.data.decoders import FORMATS
 from ultrarefiner_monai.data.releases.roots import Location, Root
 from ultrarefiner_monai.errors import DataError, shown
@@ -32,6 +33,9 @@ READERS = {
     "BUS_UCLM": "bus_uclm",
     "UDIAT": "bus",
     "PHANTOM": "phantom",
+    "BTCV": "btcv",
+    "AMOS": "amos",
+    "NIFTI": "nifti",
 }
 DEPTH = 3  # levels of folders in which a release is looked for: unpackers like to add one or two
 IMAGE_SUFFIXES = tuple(FORMATS)
@@ -54,6 +58,7 @@ class Info:
     stretched: bool = False
     official_test: frozenset[str] = frozenset()
     complete: tuple[int, ...] = ()
+    modality: str = "ultrasound"
 
 
 OWN = Info(description="a user's own data set", reference="not stated", licence="not stated")
@@ -75,6 +80,11 @@ def info(name: str) -> Info:
 def unread_folders(name: str, root: Path) -> tuple[str, ...]:
     """Folders of a release that repeat images of others and are left alone."""
     return () if is_own(name) else getattr(reader(name), "unread", lambda _: ())(root)
+
+
+def label_table(name: str, root: Path) -> dict[str, str] | None:
+    """Name of each label by its number as text, of a set of volumes; None of pictures."""
+    return reader(name).labels(root) if name in VOLUMES else None
 
 
 def find_root(name: str, location: Location) -> Root:

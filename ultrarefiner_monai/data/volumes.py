@@ -204,7 +204,8 @@ def _checked(path: Path) -> "Nifti1Image":
 
 
 def _grid_of(image: "Nifti1Image") -> Grid:
-    return Grid(image.shape, image.affine)
+    width, height, depth = image.shape
+    return Grid((width, height, depth), image.affine)
 
 
 def _turned(image: "Nifti1Image") -> np.ndarray:

@@ -90,9 +90,13 @@ class CompareMasks:
 
         Items with a known `spacing`, (row, column) mm per pixel, have their distances in mm.
         """
-        engine.add_event_handler(Events.EPOCH_STARTED, lambda _: (self._scored.clear(), self._slices.clear()))
+        engine.add_event_handler(Events.EPOCH_STARTED, self._reset)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._score)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._summarise)
+
+    def _reset(self, engine: Engine) -> None:
+        self._scored.clear()
+        self._slices.clear()
 
     def _score(self, engine: Engine) -> None:
         state: Any = engine.state

@@ -63,7 +63,7 @@ class Slice(NamedTuple):
     """The masks of a slice, packed to a bit a pixel until its volume is scored: the outputs', then the true one."""
 
     case: str
-    index: int
+    number: int
     spacing: tuple[float, float, float]  # (slice, row, column) mm
     shape: tuple[int, int, int]
     bits: np.ndarray
@@ -89,10 +89,10 @@ def case_rows(slices: Iterable[Slice], outputs: Sequence[str]) -> list[Row]:
     """
     by_case: dict[str, dict[int, Slice]] = {}
     for one in slices:
-        by_case.setdefault(one.case, {})[one.index] = one
+        by_case.setdefault(one.case, {})[one.number] = one
     rows: list[Row] = []
     for case, found in sorted(by_case.items()):
-        ordered = [found[index] for index in sorted(found)]
+        ordered = [found[number] for number in sorted(found)]
         *preds, truth = np.stack([one.masks for one in ordered], axis=1)
         row: Row = {"case": case, "slices": len(ordered)}
         for output, pred in zip(outputs, preds, strict=True):

@@ -27,7 +27,7 @@ def segmented(path):
     """The same with a DICOM segmentation."""
     source = open_image_file(path)
     masks = [grey > 0.5 for grey in source.frames()]
-    Outputs(path.parent, "dicom-seg").complete(source, "segmentation", masks, "model")
+    Outputs(path.parent, "dicom-seg").complete(source, "segmentation", masks, [], "model")
 
 
 def measured(path):

@@ -12,9 +12,9 @@ from stage_trainings import command
 from torch.utils.data import get_worker_info
 
 from ultrarefiner_monai.cross_validation.tasks import run_bundle
+from ultrarefiner_monai.data import pixels
 from ultrarefiner_monai.errors import DataError, mistake_in, one_line_errors
 from ultrarefiner_monai.systems import find_stage
-from ultrarefiner_monai.transforms import load
 
 pytestmark = pytest.mark.fault(8)
 KILLED = "a process that loads images (exited unexpectedly|was killed by signal: Killed), .* --workers 0"
@@ -38,14 +38,14 @@ def planted(request, small_release, tmp_path, monkeypatch):
     """A release whose second validation picture is damaged, or kills its reader, when a data worker reads it."""
     root = shutil.copytree(small_release["data_root"], tmp_path / "release")
     name = a_validation_picture(small_release)
-    read = load.read_grey
+    read = pixels.read_grey
 
     def read_planted(path, *arguments, **named):
         if str(path).endswith(name) and get_worker_info() is not None:
             request.param(path)
         return read(path, *arguments, **named)
 
-    monkeypatch.setattr(load, "read_grey", read_planted)
+    monkeypatch.setattr(pixels, "read_grey", read_planted)
     said = KILLED if request.param is kill else rf"^{root / name}: cannot be read as an image \(.*; copy it again"
     return {"data_root": str(root), "workers": 1, "batch_size": 2}, said
 
@@ -91,8 +91,8 @@ def test_in_evaluation_and_inference(config, small_cv, small_release, planted, t
 def test_while_the_cache_is_filled(small_release, tmp_path, monkeypatch):
     """The cache is filled by threads while the configuration is read, whose parser wraps errors in its own."""
     root = shutil.copytree(small_release["data_root"], tmp_path / "release")
-    read = load.read_grey
-    monkeypatch.setattr(load, "read_grey", lambda path, *a, **k: (damage(path), read(path, *a, **k))[1])
+    read = pixels.read_grey
+    monkeypatch.setattr(pixels, "read_grey", lambda path, *a, **k: (damage(path), read(path, *a, **k))[1])
     keys = small_release | {"data_root": str(root), "variant": "tiny", "image_size": 64, "cache_rate": 1.0}
     keys |= {"output_dir": str(tmp_path / "out"), "tracking_uri": f"sqlite:///{tmp_path / 'mlruns.db'}"}
     check(lambda: run_bundle("phase1", "train", **keys), rf"^{root}/images/.*: cannot be read as an image")
@@ -114,15 +114,15 @@ PLANT = """
 import os, signal
 from pathlib import Path
 from torch.utils.data import get_worker_info
-from ultrarefiner_monai.transforms import load
+from ultrarefiner_monai.data import pixels
 
 def plant(kills, name):
-    read = load.read_grey
+    read = pixels.read_grey
     def read_planted(path, *arguments, **named):
         if str(path).endswith(name) and get_worker_info() is not None:
             os.kill(os.getpid(), signal.SIGKILL) if kills else os.truncate(path, 100)
         return read(path, *arguments, **named)
-    load.read_grey = read_planted
+    pixels.read_grey = read_planted
 """
 
 

@@ -204,14 +204,14 @@ def test_sequences_look_back_and_not_at_each_other(variant):
 
 def test_sequences_in_pieces_are_the_whole():
     """What is streamed needs no more than the frames of the window before it; pieces of two are cut within both sequences."""
-    network = moved(made(window=2)).eval()
+    network = moved(made(window=2), 0.5).eval()
     about = {"sequence": torch.tensor([0, 0, 0, 0, 1, 1, 1]), "position": torch.tensor([0, 1, 2, 4, 0, 1, 2])}
     with torch.no_grad():
         whole = network(frames(7), return_parts=True, **about).masks["step2"]
         pieces = SequenceInferer(window=2, frames=2)(frames(7), network, **about)
         forgetful = SequenceInferer(window=0, frames=2)(frames(7), network, **about)
     torch.testing.assert_close(pieces[:, 2:], whole, atol=1e-5, rtol=1e-5)
-    assert (forgetful[:, 2:] - whole).abs().max() > 1e-3
+    assert (forgetful[:, 2:] - whole).abs().max() > 10 * (pieces[:, 2:] - whole).abs().max()
 
 
 def test_the_longest_window_is_that_which_there_are_codes_for():
@@ -222,7 +222,11 @@ def test_the_longest_window_is_that_which_there_are_codes_for():
 def test_boxes_move_alike_however_a_batch_is_cut(size, monkeypatch):
     """Noise of boxes is drawn image by image, one without a box among them, as a training in micro-batches needs it."""
     network = made(box_jitter=0.2, classes=("benign", "malignant")).train()
-    unet = torch.cat([rectangle(10 + number, 30, 20, 50) for number in range(8)]).reshape(4, 2, SIZE, SIZE)
+    left, right = (
+        torch.cat([rectangle(first, 10 + number, last, 30) for number in range(4)])
+        for first, last in ((5, 20), (35, 55))
+    )
+    unet = torch.cat([left, right], 1)
     unet[1, 1] = -3.0
     asked, ask = [], network.body.ask
 
@@ -379,8 +383,12 @@ def test_exported_parts_are_the_network(variant, classes):
         unet, _ = network.unet.segment(image)
         assert unet.amax() > 0  # some box is asked about
         assert torch.equal(parts["decoder"].network(*features, unet), network(image))
-        traced = torch.jit.trace(parts["decoder"].network, parts["decoder"].samples)
-        torch.testing.assert_close(traced(*features, unet), network(image), atol=1e-5, rtol=1e-5)
+        for name, given in (
+            ("model", (image,)),
+            ("decoder", (*features, unet)),
+        ):  # once LiteMedSAM's could not be traced
+            traced = torch.jit.trace(parts[name].network, parts[name].samples)
+            torch.testing.assert_close(traced(*given), network(image), atol=1e-5, rtol=1e-5)
     size = {name: count(part.network) for name, part in parts.items()}
     assert size["decoder"] < size["model"] and size["encoder"] < size["model"]
     assert exported_parts(network.unet, SIZE).keys() == {"model"}

@@ -38,7 +38,7 @@ class StepsDecoder(nn.Module):
     def __init__(self, network: RfMedSam2) -> None:
         super().__init__()
         sam = network.sam
-        encoder = sam.network.vision_encoder if isinstance(sam, Sam2) else sam.image_encoder
+        encoder = sam.network.vision_encoder.backbone if isinstance(sam, Sam2) else sam.image_encoder
         self.labels = network.unet.classes
         self.network = deepcopy(network, {id(module): nn.Identity() for module in (network.unet, encoder)})
 

@@ -3,12 +3,14 @@
 import pytest
 import torch
 
+from ultrarefiner_monai.models.inferers import SequenceInferer
 from ultrarefiner_monai.networks.rfmedsam2 import FrameUnet, RfMedSam2, build, describe, exported_parts
 from ultrarefiner_monai.networks.rfmedsam2.adapters import PLACES, Adapter, DepthwiseAdapter, read_places
 from ultrarefiner_monai.networks.rfmedsam2.boxes import boxes_of_logits, hard_boxes, label_masks
-from ultrarefiner_monai.networks.rfmedsam2.memory import remembered
+from ultrarefiner_monai.networks.rfmedsam2.memory import WINDOW, remembered
 from ultrarefiner_monai.networks.sam2.memory import attend
 from ultrarefiner_monai.networks.sam2.students import build_prompted
+from ultrarefiner_monai.systems.sequence_keys import LONGEST_WINDOW
 
 SIZE = 64
 CPU = torch.device("cpu")
@@ -190,7 +192,7 @@ def test_sequences_look_back_and_not_at_each_other(variant):
     changed = image.clone()
     changed[3] = 0.5 * changed[3] + 0.2
     after = masks([0, 1, 3], changed)
-    torch.testing.assert_close(after[:2], masks([0, 1, 3])[:2], atol=1e-5, rtol=1e-5)
+    assert torch.equal(after[:2], masks([0, 1, 3])[:2]) and not torch.equal(after[2], masks([0, 1, 3])[2])
     earlier = image.clone()
     earlier[0] = 0.5 * earlier[0] + 0.2
     assert (masks([0, 1, 3], earlier)[1:] - together[[1, 3]]).abs().amax((1, 2, 3)).min() > 1e-6
@@ -198,6 +200,55 @@ def test_sequences_look_back_and_not_at_each_other(variant):
     torch.testing.assert_close(
         alone, together[[0, 2]], atol=1e-4, rtol=1e-4
     )  # streamed: the first ones remember nothing
+
+
+def test_sequences_in_pieces_are_the_whole():
+    """What is streamed needs no more than the frames of the window before it; pieces of two are cut within both sequences."""
+    network = moved(made(window=2), 0.5).eval()
+    about = {"sequence": torch.tensor([0, 0, 0, 0, 1, 1, 1]), "position": torch.tensor([0, 1, 2, 4, 0, 1, 2])}
+    with torch.no_grad():
+        whole = network(frames(7), return_parts=True, **about).masks["step2"]
+        pieces = SequenceInferer(window=2, frames=2)(frames(7), network, **about)
+        forgetful = SequenceInferer(window=0, frames=2)(frames(7), network, **about)
+    torch.testing.assert_close(pieces[:, 2:], whole, atol=1e-5, rtol=1e-5)
+    assert (forgetful[:, 2:] - whole).abs().max() > 10 * (pieces[:, 2:] - whole).abs().max()
+
+
+def test_the_longest_window_is_that_which_there_are_codes_for():
+    assert WINDOW == LONGEST_WINDOW == made().sam.network.memory_temporal_positional_encoding.shape[0] - 1
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_boxes_move_alike_however_a_batch_is_cut(size, monkeypatch):
+    """Noise of boxes is drawn image by image, one without a box among them, as a training in micro-batches needs it."""
+    network = made(box_jitter=0.2, classes=("benign", "malignant")).train()
+    left, right = (
+        torch.cat([rectangle(first, 10 + number, last, 30) for number in range(4)])
+        for first, last in ((5, 20), (35, 55))
+    )
+    unet = torch.cat([left, right], 1)
+    unet[1, 1] = -3.0
+    asked, ask = [], network.body.ask
+
+    def record(features, boxes, masks=None, attended=None):
+        if attended is None:
+            asked.append(boxes)
+        return ask(features, boxes, masks, attended)
+
+    monkeypatch.setattr(network.body, "ask", record)
+
+    def boxes_in_pieces(size):
+        asked.clear()
+        torch.manual_seed(5)
+        with torch.no_grad():
+            for piece in unet.split(size):
+                features = network.encode(frames(len(piece)))
+                network.refine(features, piece, remembered(len(piece), None, None, 0, CPU))
+        return torch.cat(asked)
+
+    whole, pieces = boxes_in_pieces(4), boxes_in_pieces(size)
+    assert whole.isnan().sum() == 4 and not torch.equal(whole[0], hard_boxes(unet > 0)[0, 0])
+    torch.testing.assert_close(pieces, whole, atol=0, rtol=0, equal_nan=True)
 
 
 def test_a_sequence_of_one_is_finite_and_told_from_sam2_by_its_position():
@@ -320,12 +371,26 @@ def test_a_card_builds_the_network_again(variant):
     assert isinstance(unet, FrameUnet) and unet.settings == network.unet.settings
 
 
-def test_exported_parts_are_the_network():
-    network = moved(made("lite_medsam")).eval()
+@pytest.mark.parametrize(("variant", "classes"), [("mini", ()), ("lite_medsam", ("benign", "malignant"))])
+def test_exported_parts_are_the_network(variant, classes):
+    network = moved(made(variant, classes)).eval()
     parts = exported_parts(network, SIZE)
-    assert parts.keys() == {"model", "encoder"}
+    assert parts.keys() == {"model", "encoder", "decoder"}
+    image = frames(2)
     with torch.no_grad():
-        assert parts["encoder"].network(*parts["encoder"].samples).shape == (3, 256, SIZE // 4, SIZE // 4)
+        features = parts["encoder"].network(image)
+        features = (features,) if isinstance(features, torch.Tensor) else features
+        unet, _ = network.unet.segment(image)
+        assert unet.amax() > 0  # some box is asked about
+        assert torch.equal(parts["decoder"].network(*features, unet), network(image))
+        for name, given in (
+            ("model", (image,)),
+            ("decoder", (*features, unet)),
+        ):  # once LiteMedSAM's could not be traced
+            traced = torch.jit.trace(parts[name].network, parts[name].samples)
+            torch.testing.assert_close(traced(*given), network(image), atol=1e-5, rtol=1e-5)
+    size = {name: count(part.network) for name, part in parts.items()}
+    assert size["decoder"] < size["model"] and size["encoder"] < size["model"]
     assert exported_parts(network.unet, SIZE).keys() == {"model"}
 
 

@@ -1,7 +1,6 @@
 """RFMedSAM 2: masks of frames in three steps, U-Net, SAM asked with its boxes, SAM asked again with memory."""
 
 from collections.abc import Mapping
-from copy import deepcopy
 from itertools import chain
 from typing import Any, Literal, NamedTuple, Self
 
@@ -9,7 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ultrarefiner_monai.networks.export_parts import Part, made_samples
 from ultrarefiner_monai.networks.label_logits import with_background
 from ultrarefiner_monai.networks.prompts.components import jittered
 from ultrarefiner_monai.networks.rfmedsam2.adapters import add_adapters
@@ -167,32 +165,48 @@ class RfMedSam2(nn.Module):
             ValueError: a position twice in a sequence.
         """
         first, heads = self.unet.segment(image, sequence, position)
-        step1 = self._first_step(image, first, boxes)
         groups = remembered(image.shape[0], sequence, position, self.window, image.device)
-        asked = [self._second_step(step1, group) for group in groups]
-        order = torch.cat([group.frames for group in groups]).argsort()
-        second = torch.cat(asked)[order]  # (N, K, h, w)
-        kept = first if self.prompt_grad else first.detach()
-        masks = {"unet": first}
-        for name, logits, known in (
-            ("step1", step1.logits.unflatten(0, first.shape[:2])[:, :, 0], _has_box(step1.boxes)),
-            ("step2", second, self._remembers_box(step1.boxes, groups)),
-        ):
-            large = F.interpolate(logits, image.shape[2:], mode="bilinear", align_corners=False)
-            masks[name] = torch.where(known[..., None, None], large, kept) if self.missing == "keep_unet" else large
-        parts = Steps(masks, heads, self.unet.classes)
+        masks = self.refine(self.encode(image), first, groups, boxes)
+        parts = Steps({"unet": first, **masks}, heads, self.unet.classes)
         if return_parts:
             return parts
         return with_background(parts.last) if self.unet.classes else parts.last
 
-    def _first_step(self, image: Tensor, unet: Tensor, boxes: Tensor | None) -> FirstStep:
+    def encode(self, image: Tensor) -> Any:
+        """Segment Anything's features of images (N, 1, S, S), through stem and adapters."""
+        return self.body.encode(self.stem(image, self.sam.normalise(image)))
+
+    def refine(
+        self, features: Any, unet: Tensor, groups: list[Remembered], boxes: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Logits (N, K, S, S) of "step1" and "step2", from the features of N frames and the U-Net's logits (N, K, S, S).
+
+        Args:
+            features: as `encode` gives them.
+            unet: see above.
+            groups: what each frame remembers.
+            boxes: (N, K, 4) in place of the U-Net's.
+        """
+        step1 = self._first_step(features, unet, boxes)
+        order = torch.cat([group.frames for group in groups]).argsort()
+        second = torch.cat([self._second_step(step1, group) for group in groups])[order]  # (N, K, h, w)
+        kept = unet if self.prompt_grad else unet.detach()
+        masks = {}
+        for name, logits, known in (
+            ("step1", step1.logits.unflatten(0, unet.shape[:2])[:, :, 0], _has_box(step1.boxes)),
+            ("step2", second, self._remembers_box(step1.boxes, groups)),
+        ):
+            large = F.interpolate(logits, unet.shape[2:], mode="bilinear", align_corners=False)
+            masks[name] = torch.where(known[..., None, None], large, kept) if self.missing == "keep_unet" else large
+        return masks
+
+    def _first_step(self, features: Any, unet: Tensor, boxes: Tensor | None) -> FirstStep:
         """Ask about each label of each frame with its box, and remember the answer."""
         frames, labels = unet.shape[:2]
         found = hard_boxes(label_masks(unet.detach())) if boxes is None else boxes
         asked = found.flatten(0, 1)
         if self.training and self.box_jitter and boxes is None:
-            asked = jittered(asked, self.box_jitter, (image.shape[2], image.shape[3]))
-        features = self.body.encode(self.stem(image, self.sam.normalise(image)))
+            asked = jittered(asked, self.box_jitter, (unet.shape[2], unet.shape[3]))
         masks = unet.flatten(0, 1)[:, None] if self.prompt_grad else None
         repeated = self.body.repeat(features, labels)
         decoded = self.body.ask(repeated, asked, masks)
@@ -268,31 +282,3 @@ def build(network: Mapping[str, Mapping[str, Any]]) -> nn.Module:
     settings = dict(network[SAM_PART])
     sam = build_prompted(settings.pop("variant"), unet.image_size, version=settings.pop("version"))
     return RfMedSam2(unet, sam, **settings)
-
-
-class ImageEncoder(nn.Module):
-    """SAM's features of images as a tensor, or a tuple of three, through stem and adapters."""
-
-    def __init__(self, network: RfMedSam2) -> None:
-        super().__init__()
-        self.network = deepcopy(network, {id(network.unet): nn.Identity()})
-
-    def forward(self, image: Tensor) -> Any:
-        """Encode images (B, 1, S, S)."""
-        network = self.network
-        features = network.body.encode(network.stem(image, network.sam.normalise(image)))
-        return features if isinstance(features, Tensor) else tuple(features)
-
-
-def exported_parts(network: FrameUnet | RfMedSam2, image_size: int) -> dict[str, Part]:
-    """The networks to export: `model` of single images, and of the stage `joint` its `encoder`."""
-    network.eval()
-    image, _ = made_samples(image_size)
-    parts = {"model": Part(network, ("image",), ("logits",), (image,))}
-    if isinstance(network, RfMedSam2):
-        with torch.no_grad():
-            encoder = ImageEncoder(network).eval()
-            features = encoder(image)
-        names = ("embedding",) if isinstance(features, Tensor) else ("stride_4", "stride_8", "stride_16")
-        parts["encoder"] = Part(encoder, ("image",), names, (image,))
-    return parts

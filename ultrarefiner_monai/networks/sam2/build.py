@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ultrarefiner_monai.networks.sam.weights import read_state
 from ultrarefiner_monai.networks.sam2.hiera import vision_config
 from ultrarefiner_monai.networks.sam2.model import Sam2
@@ -51,7 +53,9 @@ def build_memory(image_size: int, layers: int) -> Sam2:
     if image_size <= 0 or image_size % 16:
         raise ValueError(f"image_size of a memory: expected a positive multiple of 16, found {image_size}")
     network = _network(VARIANTS["mini"], image_size, "2.1", layers)
-    del network.vision_encoder.backbone, network.vision_encoder.neck.convs, network.prompt_encoder, network.mask_decoder
+    neck = network.vision_encoder.neck  # for its position codes; a whole encoder without parameters could not be traced
+    del neck.convs, network.prompt_encoder, network.mask_decoder
+    network.vision_encoder = torch.nn.ModuleDict({"neck": neck})
     return Sam2(network, variant="memory", version="2.1", image_size=image_size).eval()
 
 

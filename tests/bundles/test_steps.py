@@ -5,7 +5,8 @@ import csv
 import numpy as np
 import pytest
 import torch
-from small_releases import TINY_OF_OTHERS
+from made_volumes import make_btcv
+from small_releases import TINY_OF_OTHERS, keys_of
 
 from ultrarefiner_monai.cross_validation.tasks import run_bundle
 from ultrarefiner_monai.data.manifests.manifest import load_manifest, shipped_manifest
@@ -27,13 +28,15 @@ def run(stage, config, keys):
     return run_bundle("rfmedsam2", *names, **{key: keys[key] for key in keys if key in known}, **own)
 
 
-@pytest.fixture(params=["made", pytest.param("real", marks=pytest.mark.slow)])
-def trained_on_patients(request, small_patients, tmp_path, store):
-    """Keys of a training whose sequences are patients, their normals among them; of an epoch, from a U-Net of another."""
+@pytest.fixture(params=["made", pytest.param("real", marks=pytest.mark.slow), "volumes"])
+def trained_on_sequences(request, small_patients, tmp_path, store):
+    """Keys of a training of an epoch whose sequences are patients, their normals among them, or volumes."""
     keys = {**small_patients, "batch_size": 2, "amp": False, "tracking_uri": store, "log_model": False, **PATIENTS}
     if request.param == "real":
         root = request.getfixturevalue("shared_data") / "BUS-UCLM" / "BUS-UCLM"
         keys |= {"data_root": str(root), "manifest": None, "allow_missing": True}
+    if request.param == "volumes":
+        keys |= {**keys_of("BTCV", make_btcv(tmp_path / "BTCV", cases=5)), "sequence": "volume", "normals": "none"}
     run("unet", "train", {**TINY_OF_OTHERS["unet"], **keys, "output_dir": str(tmp_path / "unet")})
     own = {**TINY_OF_OTHERS["joint"], **keys, "output_dir": str(tmp_path / "joint")}
     run("joint", "train", {**own, "unet_checkpoint": str(tmp_path / "unet" / "model.pt")})
@@ -42,21 +45,22 @@ def trained_on_patients(request, small_patients, tmp_path, store):
 
 def maps_of(keys, folder, **changes):
     """By image, the probabilities of step 2 for the validation images."""
-    asked = {**keys, **changes, "dataset_name": "BUS_UCLM", "predictions_dir": str(folder), "split": "val"}
+    asked = {**keys, **changes, "dataset_name": keys["dataset"], "predictions_dir": str(folder), "split": "val"}
     run("joint", "inference", {key: value for key, value in asked.items() if key != "dataset"})
     index = PredictionIndex.load(folder / "step2")
     return {entry["id"]: read_map(folder / "step2" / entry["file"]) for entry in index.items}
 
 
-def test_patients_are_sequences_whose_pieces_change_nothing(trained_on_patients, tmp_path):
-    """Frame by frame or all at once: only what is remembered changes a map, and the maps hold images without a lesion."""
-    keys = trained_on_patients
+def test_pieces_of_a_sequence_change_nothing(trained_on_sequences, tmp_path):
+    """Only what is remembered changes a map; those of patients' images without a lesion are there, too."""
+    keys = trained_on_sequences
     pieces = maps_of(keys, tmp_path / "pieces", frames=1)
     whole = maps_of(keys, tmp_path / "whole", frames=64)
     alone = maps_of(keys, tmp_path / "alone", sequence=None)
     manifest = load_manifest(keys["manifest"] or shipped_manifest("BUS_UCLM"))
     normals = {item["id"] for item in manifest.normal}
-    assert pieces.keys() == whole.keys() > alone.keys() and pieces.keys() - alone.keys() <= normals
+    assert pieces.keys() == whole.keys() >= alone.keys() and pieces.keys() - alone.keys() <= normals
+    assert (len(whole) > len(alone)) == (keys["normals"] == "in_sequence")
     changed = max(np.abs(alone[name] - whole[name]).max() for name in alone)
     assert changed > 2e-6  # little: a network of random weights has learnt for an epoch
     assert max(np.abs(pieces[name] - whole[name]).max() for name in whole) < changed / 4

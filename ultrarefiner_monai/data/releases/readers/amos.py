@@ -45,7 +45,7 @@ def identify(image: str) -> str:
 
 def labels(root: Path) -> dict[str, str]:
     """Labels by number: those of `dataset.json`, or the release's own."""
-    return table_of(root) or {str(number): name for number, name in enumerate(("background", *ORGANS))}
+    return table_of(root, ORGANS)
 
 
 def scan(root: Path) -> list[Source]:

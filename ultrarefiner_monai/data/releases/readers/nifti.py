@@ -8,7 +8,6 @@ from pathlib import Path
 from ultrarefiner_monai.data.releases.readers import Info
 from ultrarefiner_monai.data.releases.readers.volume_cases import case_of, cases, table_of
 from ultrarefiner_monai.data.releases.records import Source
-from ultrarefiner_monai.errors import DataError
 
 INFO = {
     "NIFTI": Info(
@@ -32,11 +31,7 @@ def labels(root: Path) -> dict[str, str]:
     Raises:
         DataError: there is none.
     """
-    if (table := table_of(root)) is None:
-        raise DataError(
-            f"{root / 'dataset.json'}: no such file, expected the table of labels; nnU-Net's raw data have one"
-        )
-    return table
+    return table_of(root)
 
 
 def scan(root: Path) -> list[Source]:

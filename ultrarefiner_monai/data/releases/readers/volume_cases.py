@@ -1,7 +1,7 @@
 """Cases of a set of volumes: an image with its labels, in nnU-Net's layout (Isensee et al. 2021) or another pair of folders."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from ultrarefiner_monai.data.releases.records import Source
@@ -65,17 +65,17 @@ def cases(
     return found
 
 
-def table_of(root: Path) -> dict[str, str] | None:
+def table_of(root: Path, organs: Sequence[str] = ()) -> dict[str, str]:
     """Labels by their number as text, of nnU-Net's `dataset.json` ({name: number}) or the older {number: name}.
 
-    None where there is no such file.
+    Without such a file they are those of the release: background and its `organs`, from 1.
 
     Raises:
         DataError: no table, or one whose numbers are not 0 to K.
     """
     path = root / "dataset.json"
-    if not path.is_file():
-        return None
+    if organs and not path.is_file():
+        return {str(number): name for number, name in enumerate(("background", *organs))}
     told = read_json(within(root, path), dict, "nnU-Net's raw data have one").get("labels")
     problems = []
     if isinstance(told, Mapping) and "ignore" in told:

@@ -109,7 +109,7 @@ def _check_data(cv: CrossValidation, requests: Mapping[str, Request]) -> dict[st
             found[wanted] = find_data(request, request.fold, Substitutions(strict=True)).manifest
         of_stages[name] = found[wanted]
         if (maps := request.own.get(PROMPT_MAPS)) is not None:
-            CoarseMaps(Path(maps), found[wanted]).pair(found[wanted].testing, "test")
+            CoarseMaps(Path(maps), found[wanted]).pair(found[wanted].split("test", 0), "test")
         for fold in cv.undone(name):
             for split in ("train", "val"):
                 check_classes(cv.dataset, cv.classes_of(name), found[wanted].split(split, fold))
@@ -146,7 +146,7 @@ def _bytes(network: nn.Module) -> tuple[int, int]:
 def _map_bytes(manifest: Manifest, folds: Sequence[int]) -> int:
     """Bytes of an output's maps: of each fold's validation and test images, and the means over the folds."""
     of_folds = sum(_pixels(manifest.split("val", fold)) for fold in folds)
-    return MAP_BYTES * (of_folds + (len(folds) + 1) * _pixels(manifest.testing))
+    return MAP_BYTES * (of_folds + (len(folds) + 1) * _pixels(manifest.split("test", 0)))
 
 
 def _pixels(items: Sequence[Item]) -> int:

@@ -89,13 +89,9 @@ def _faults(files: ResultFiles, manifest: Manifest) -> dict[str, list[str]]:
                 found.setdefault(own_start(stage), []).append(text)
     for name, index, made_by in _indices(files):
         fold = None if made_by is None else made_by.fold
-        known = (
-            images_of(manifest.testing)
-            if fold is None
-            else manifest.split("val", fold)
-            if fold < manifest.num_folds
-            else []
-        )
+        known = images_of(manifest.testing)
+        if fold is not None:
+            known = manifest.split("val", fold) if fold < manifest.num_folds else []
         empty = [item for item in manifest.normal if item.get("fold") == fold]  # frames of the same patients' sequences
         strangers = sorted({entry["id"] for entry in index.items} - {item["id"] for item in (*known, *empty)})
         if strangers:

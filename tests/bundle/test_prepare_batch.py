@@ -89,3 +89,13 @@ def test_sequences_are_numbered_as_the_batch_has_them(batch):
     assert kwargs["sequence"].dtype == kwargs["position"].dtype == torch.int64 and kwargs["return_parts"] is True
     alone = PrepareSequences()({**batch, "label": ["path"] * 3, "position": [4, 6, 0]})
     assert alone[1] is None and alone[3].keys() == {"sequence", "position"}
+
+
+def test_boxes_of_the_true_labels_are_asked_with_where_that_is_wanted(batch):
+    """Corners are inclusive; a label that is not there has none."""
+    frames = {**batch, "sequence": ["a", "a", "b"], "position": [0, 1, 0]}
+    assert "boxes" not in PrepareSequences()(frames)[3]
+    frames["label"][2] *= 2
+    boxes = PrepareSequences(true_boxes=True, labels=2)(frames)[3]["boxes"]
+    assert boxes[0, 0].tolist() == [8, 5, 43, 39] and boxes[2, 1].tolist() == [10, 10, 39, 29]
+    assert boxes.isnan().all(2).tolist() == [[False, True], [True, True], [True, False]]

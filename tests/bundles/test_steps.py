@@ -12,6 +12,7 @@ from ultrarefiner_monai.cross_validation.tasks import run_bundle
 from ultrarefiner_monai.data.manifests.manifest import load_manifest, shipped_manifest
 from ultrarefiner_monai.data.predictions.index import PredictionIndex
 from ultrarefiner_monai.data.predictions.maps import read_map
+from ultrarefiner_monai.metrics.scores_file import read_rows
 from ultrarefiner_monai.models import load_segmenter
 from ultrarefiner_monai.models.card import read_card
 from ultrarefiner_monai.systems import find_stage
@@ -22,7 +23,7 @@ PATIENTS = {"sequence": "patient", "normals": "in_sequence", "frames": 3}
 
 def run(stage, config, keys):
     """A run of those of the keys that its configuration knows."""
-    known = configuration(find_stage(stage)[1], config)
+    known = configuration(find_stage(stage)[1], *(("train", config) if config == "evaluate" else (config,)))
     own = {"plan#stage": stage} if config == "inference" else {}
     names = find_stage(stage)[1].configs if config == "train" else (config,)
     return run_bundle("rfmedsam2", *names, **{key: keys[key] for key in keys if key in known}, **own)
@@ -91,3 +92,18 @@ def test_three_steps_are_trained_scored_and_predicted(steps_cv):
     for path in models.values():
         segmenter = load_segmenter(path, amp=False, device="cpu")
         assert segmenter.predict(torch.rand(48, 60).numpy()).probability.shape == (48, 60)
+
+
+def test_true_boxes_have_scores_of_their_own(steps_cv, small_release):
+    folder = steps_cv.folder("joint", 0)
+    keys = {**steps_cv.settings["joint"], **small_release, "output_dir": str(folder), "overwrite": True}
+    keys |= {"tracking_uri": steps_cv.shared["tracking_uri"], "split": "val"}
+    automatic, asked = (
+        run("joint", "evaluate", keys | {"true_boxes": true}).parser.get_parsed_content("validate#evaluator").state.metrics
+        for true in (False, True)
+    )
+    rows = {name: read_rows(folder / name / "per_image.csv") for name in ("val", "val_truth_box")}
+    assert {row["prompts"] for row in rows["val_truth_box"]} == {"truth_box"} and "prompts" not in rows["val"][0]
+    assert [row["unet_dice"] for row in rows["val"]] == [row["unet_dice"] for row in rows["val_truth_box"]]
+    assert [row["step1_dice"] for row in rows["val"]] != [row["step1_dice"] for row in rows["val_truth_box"]]
+    assert "ellipse" in asked and "ellipse" not in automatic

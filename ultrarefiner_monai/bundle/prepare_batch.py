@@ -12,6 +12,7 @@ from ultrarefiner_monai.bundle.embeddings import CachedEmbeddings
 from ultrarefiner_monai.errors import one_line_errors
 from ultrarefiner_monai.networks.prompts.components import jittered
 from ultrarefiner_monai.networks.prompts.lesions import LesionPrompts, lesion_prompts, mixed_prompts
+from ultrarefiner_monai.networks.rfmedsam2.boxes import hard_boxes
 from ultrarefiner_monai.parallel import check_shared_memory
 
 PromptSource = Literal["mixed", "truth_box", "truth_box_10", "truth_point", "auto"]
@@ -94,10 +95,14 @@ class PrepareSequences(PrepareBatch):
 
     Args:
         return_parts: ask the network for its named parts, which the losses need.
+        true_boxes: ask it with the boxes of the true masks: `boxes` (N, labels, 4), of RfMedSam2.
+        labels: how many labels a true mask (N, 1, S, S) tells apart, numbered from 1.
     """
 
-    def __init__(self, return_parts: bool = False) -> None:
+    def __init__(self, return_parts: bool = False, true_boxes: bool = False, labels: int = 1) -> None:
         self.return_parts = return_parts
+        self.true_boxes = true_boxes
+        self.labels = labels
 
     def __call__(
         self, batchdata: dict[str, Any], device: Any = None, non_blocking: bool = False, **kwargs: Any
@@ -109,8 +114,12 @@ class PrepareSequences(PrepareBatch):
         names = {name: number for number, name in enumerate(dict.fromkeys(batchdata["sequence"]))}
         numbers = torch.tensor([names[name] for name in batchdata["sequence"]], device=device)
         position = torch.as_tensor(batchdata["position"], dtype=torch.int64).to(device, non_blocking=non_blocking)
-        parts: dict[str, Any] = {"return_parts": True} if self.return_parts else {}
-        return image, target, (), {"sequence": numbers, "position": position, **parts}
+        extra: dict[str, Any] = {"return_parts": True} if self.return_parts else {}
+        if self.true_boxes:
+            truth = batchdata["label"].as_subclass(torch.Tensor)
+            masks = torch.cat([truth == label for label in range(1, self.labels + 1)], 1)
+            extra["boxes"] = hard_boxes(masks).to(device, non_blocking=non_blocking)
+        return image, target, (), {"sequence": numbers, "position": position, **extra}
 
 
 class PreparePrompts(PrepareBatch):

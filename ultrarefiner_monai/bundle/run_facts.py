@@ -154,5 +154,5 @@ def run_facts(plan: Plan) -> dict[str, Any]:
 
 
 def asked_about(plan: Plan) -> dict[str, str]:
-    """Which lesions a network is asked about in validation and test; empty where it is asked nothing."""
-    return {"prompts": str(plan.network["prompt_source"])} if plan.stage.prompted else {}
+    """What a network is asked with in validation and test; empty where it is asked nothing."""
+    return {"prompts": plan.prompts} if plan.prompts else {}

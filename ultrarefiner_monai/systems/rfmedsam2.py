@@ -78,6 +78,13 @@ KEYS = (
         "SGD with nnU-Net's polynomial decay, or AdamW with half a cosine",
         choices=("poly", "cosine"),
     ),
+    Key(
+        "true_boxes",
+        "truth value",
+        "of an evaluation: ask step 1 with the boxes of the true masks in place of the U-Net's, the published upper bound; its "
+        "scores have a folder of their own",
+        ("joint",),
+    ),
     Key("unet_checkpoint", "file", "model of `unet` to start from; null: the same fold's"),
     Key("output_dir", "path", "where the run writes; null: `models_unet/<dataset>/fold<k>` in the bundle", ("unet",)),
 )
@@ -110,7 +117,7 @@ SYSTEM = System(
             settings=UNET | ASKED,
             classes="classes",
             weights=("sam_checkpoint",),
-            completed=("memory_grad", "box_jitter", "loss_weights", *SEQUENCES),
+            completed=("memory_grad", "box_jitter", "loss_weights", "true_boxes", *SEQUENCES),
             short_schedule=3,
             rate=1e-4,
             loss=LOSS,

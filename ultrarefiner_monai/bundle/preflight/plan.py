@@ -81,6 +81,13 @@ class Plan:
         return told_apart(self.network[self.stage.classes]) if self.stage.classes else ()
 
     @property
+    def prompts(self) -> str:
+        """What a network is asked with in validation and test, such as "truth_box"; empty where it asks for nothing."""
+        if self.stage.prompted:
+            return str(self.network["prompt_source"])
+        return "truth_box" if self.network.get("true_boxes") else ""
+
+    @property
     def dataset(self) -> str:
         """Name of the data set that the run is on."""
         return self.request.dataset if self.data is None else self.data.name
@@ -154,8 +161,8 @@ class Plan:
     def scores_dir(self, split: str) -> str:
         """Where the scores of `split` go: a folder of its own for each split, other data set, prompt source, and the cascade."""
         name = f"{EXTERNAL}_{self.dataset}" if split == EXTERNAL else split
-        if self.stage.prompted:
-            name = f"{name}_{self.network['prompt_source']}"
+        if self.prompts:
+            name = f"{name}_{self.prompts}"
         return f"{self.output_dir}/{'cascade_' if self.request.cascade else ''}{name}"
 
     def predictions_dir(self, split: str) -> str:

@@ -1,6 +1,7 @@
 """A cross-validation of RFMedSAM 2: the U-Net first, then all three steps from it, their masks, scores and cards."""
 
 import csv
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from ultrarefiner_monai.cross_validation.tasks import run_bundle
 from ultrarefiner_monai.data.manifests.manifest import load_manifest, shipped_manifest
 from ultrarefiner_monai.data.predictions.index import PredictionIndex
 from ultrarefiner_monai.data.predictions.maps import read_map
+from ultrarefiner_monai.deploy.images.volume import VolumeFile
 from ultrarefiner_monai.metrics.scores_file import read_rows
 from ultrarefiner_monai.models import load_segmenter
 from ultrarefiner_monai.models.card import read_card
@@ -65,6 +67,13 @@ def test_pieces_of_a_sequence_change_nothing(trained_on_sequences, tmp_path):
     changed = max(np.abs(alone[name] - whole[name]).max() for name in alone)
     assert changed > 2e-6  # little: a network of random weights has learnt for an epoch
     assert max(np.abs(pieces[name] - whole[name]).max() for name in whole) < changed / 4
+    if keys["sequence"] == "volume":  # and a file by itself is seen as a volume of the data set
+        segmenter = load_segmenter(Path(keys["output_dir"]) / "model.pt", amp=False, device="cpu")
+        case = [item["id"] for item in manifest.split("val", 0) if item["case"] == manifest.split("val", 0)[0]["case"]]
+        source = VolumeFile(Path(keys["data_root"]) / manifest.split("val", 0)[0]["image"])
+        found = [one.probability for one in segmenter.predict_volume(source.frames())]
+        assert len(found) == len(case)
+        assert max(np.abs(mask - whole[name]).max() for name, mask in zip(case, found, strict=True)) < changed / 4
 
 
 def test_sequences_that_a_data_set_does_not_have_are_refused(small_release, tmp_path):
@@ -99,7 +108,9 @@ def test_true_boxes_have_scores_of_their_own(steps_cv, small_release):
     keys = {**steps_cv.settings["joint"], **small_release, "output_dir": str(folder), "overwrite": True}
     keys |= {"tracking_uri": steps_cv.shared["tracking_uri"], "split": "val"}
     automatic, asked = (
-        run("joint", "evaluate", keys | {"true_boxes": true}).parser.get_parsed_content("validate#evaluator").state.metrics
+        run("joint", "evaluate", keys | {"true_boxes": true})
+        .parser.get_parsed_content("validate#evaluator")
+        .state.metrics
         for true in (False, True)
     )
     rows = {name: read_rows(folder / name / "per_image.csv") for name in ("val", "val_truth_box")}

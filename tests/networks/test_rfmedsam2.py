@@ -1,9 +1,14 @@
 """RFMedSAM 2: boxes, adapters, positions and memory, what learns from what, labels, the parts that are exported."""
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from ultrarefiner_monai.data.phantom import generate_phantom
+from ultrarefiner_monai.losses import StepsLoss
 from ultrarefiner_monai.models.inferers import SequenceInferer
+from ultrarefiner_monai.networks import lite_medsam_weights
 from ultrarefiner_monai.networks.rfmedsam2 import FrameUnet, RfMedSam2, build, describe, exported_parts
 from ultrarefiner_monai.networks.rfmedsam2.adapters import PLACES, Adapter, DepthwiseAdapter, read_places
 from ultrarefiner_monai.networks.rfmedsam2.boxes import boxes_of_logits, hard_boxes, label_masks
@@ -16,9 +21,9 @@ SIZE = 64
 CPU = torch.device("cpu")
 
 
-def made(variant="mini", classes=(), features="8+16+16", **choices):
+def made(variant="mini", classes=(), features="8+16+16", weights=None, **choices):
     torch.manual_seed(0)
-    return RfMedSam2(FrameUnet("2d", features, SIZE, classes), build_prompted(variant, SIZE), **choices)
+    return RfMedSam2(FrameUnet("2d", features, SIZE, classes), build_prompted(variant, SIZE, weights), **choices)
 
 
 def moved(network, scale=0.1):
@@ -405,3 +410,55 @@ def test_what_is_refused():
         RfMedSam2(FrameUnet("2d", "8+16+16", 32), build_prompted("mini", SIZE))
     with pytest.raises(ValueError, match=r"window must be in 0\.\.6, found 7"):
         made(window=7)
+
+
+def phantom(folder, count):
+    """Images and masks (count, 1, S, S) of the phantom that have a lesion."""
+    generate_phantom(folder, 2 * count, seed=5)
+    images, masks = (
+        torch.stack(
+            [
+                torch.from_numpy(np.array(Image.open(file).convert("L").resize((SIZE, SIZE))) / np.float32(255))[None]
+                for file in sorted((folder / kind).iterdir())
+            ]
+        )
+        for kind in ("images", "masks")
+    )
+    masks = (masks > 0.5).float()
+    lesions = masks.flatten(1).any(1)
+    return images[lesions][:count], masks[lesions][:count]
+
+
+def shifted(boxes):
+    """Boxes (N, 1, 4) moved by 30 % of their sides, to any of four corners."""
+    signs = torch.randint(0, 2, (len(boxes), 1, 2)) * 2.0 - 1
+    return (boxes + (0.3 * signs * (boxes[..., 2:] - boxes[..., :2] + 1)).repeat(1, 1, 2)).clamp(0, SIZE - 1)
+
+
+def overlap(boxes, true):
+    """IoU (N,) of boxes (N, 1, 4) with inclusive corners; of none 0."""
+    both = torch.cat([torch.maximum(boxes, true)[..., :2], torch.minimum(boxes, true)[..., 2:]], -1)
+    common, first, second = ((each[..., 2:] - each[..., :2] + 1).clamp(min=0).prod(-1) for each in (both, boxes, true))
+    return (common / (first + second - common)).nan_to_num()[:, 0]
+
+
+@pytest.mark.slow
+def test_second_boxes_are_better_than_bad_first_ones(tmp_path):
+    """150 steps on the phantom, whose first boxes are all moved by 30 %: most boxes of other images get nearer to the truth."""
+    images, masks = phantom(tmp_path, 96)
+    true = hard_boxes(masks > 0)
+    network = made("lite_medsam", weights=str(lite_medsam_weights()), box_jitter=0.0, prompt_grad=False)
+    loss = StepsLoss((0, 1, 1))
+    optimizer = torch.optim.AdamW(network.trainable()["sam"], lr=1e-3)
+    network.train()
+    for _ in range(150):
+        drawn = torch.randint(0, 64, (4,))
+        optimizer.zero_grad()
+        loss(network(images[drawn], boxes=shifted(true[drawn]), return_parts=True), masks[drawn]).backward()
+        optimizer.step()
+    network.eval()
+    first = shifted(true[64:])
+    with torch.no_grad():
+        step1 = network(images[64:], boxes=first, return_parts=True).masks["step1"]
+    better = overlap(boxes_of_logits(step1, SIZE), true[64:]) > overlap(first, true[64:])
+    assert better.float().mean() >= 0.7

@@ -16,6 +16,7 @@ from ultrarefiner_monai.models.weights import bare, compare_card, load_model
 from ultrarefiner_monai.networks import Sam, TransUNet, build_sam
 from ultrarefiner_monai.systems import DEFAULT
 from ultrarefiner_monai.systems.classes import LESION
+from ultrarefiner_monai.systems.sequence_keys import SEQUENCE_OF
 from ultrarefiner_monai.systems.system import TEACHER
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def model_card(plan: Plan, network: nn.Module) -> dict[str, Any]:
         "prompts": system.prompts,
         "image_size": plan.networks.image_size,
         "network": _described(plan, network),
+        **_sequences(plan),
     }
 
 
@@ -43,6 +45,12 @@ def _identity(plan: Plan, stage: str) -> dict[str, str]:
     """Names of system and stage, and UltraRefiner's older name of a stage, by which earlier versions know its cards."""
     name = plan.request.system.name
     return {"system": name, "stage": stage} | ({"phase": stage} if name == DEFAULT else {})
+
+
+def _sequences(plan: Plan) -> dict[str, dict[str, Any]]:
+    """Which frames the network saw together, and how many in a piece; empty where each was alone."""
+    kind = plan.network.get(SEQUENCE_OF)
+    return {} if kind is None else {"sequence": {"of": kind, "frames": plan.network["frames"]}}
 
 
 def _described(plan: Plan, network: nn.Module) -> dict[str, Any]:

@@ -53,6 +53,7 @@ FIELDS = {
     "prompts": TEXT,
     "image_size": or_null(SIDE),
     "network": of("an object", type="object"),
+    "sequence": object_of({"of": TEXT, "frames": SIDE}),
     "epoch": or_null(of("a whole number", type="integer")),
     "metric": or_null(SCORES),
     "sha256": SHA256,

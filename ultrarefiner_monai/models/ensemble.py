@@ -1,7 +1,8 @@
 """One model or several as one: the mean of their probabilities, and how far they agree."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import tee
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 
 from ultrarefiner_monai.errors import DataError
-from ultrarefiner_monai.models.segmenter import load_segmenter
+from ultrarefiner_monai.models.segmenter import Prediction, load_segmenter
 
 if TYPE_CHECKING:
     from ultrarefiner_monai.networks.prompts.lesions import LesionPrompts
@@ -83,17 +84,20 @@ class Ensemble:
             DataError: the models give no numbers for it, or are not asked as they are to be.
         """
         coarse = _mean([segmenter(grey) for segmenter in self._coarse]) if self._coarse else None
-        predictions = [segmenter.predict(grey, coarse, prompts) for segmenter in self._segmenters]
-        maps = [prediction.probability for prediction in predictions]
-        known = [prediction.quality for prediction in predictions if not math.isnan(prediction.quality)]
-        probability = _mean(maps)
-        if not np.isfinite(probability).all():
-            raise DataError("the model's probability is not a number; its weights are of no use, take another model")
-        deviation = np.std(maps, axis=0, dtype=np.float64).astype(np.float32)
-        classes = {
-            name: _mean([prediction.classes[name] for prediction in predictions]) for name in predictions[0].classes
-        }
-        return Consensus(probability, deviation, float(np.mean(known)) if known else math.nan, classes)
+        return _consensus([segmenter.predict(grey, coarse, prompts) for segmenter in self._segmenters])
+
+    def predict_volume(self, slices: Iterable[np.ndarray]) -> Iterator[Consensus]:
+        """Segment a volume's slices, see `Segmenter.predict_volume`.
+
+        Raises:
+            DataError: as of a single image.
+        """
+        if self._coarse:
+            yield from map(self, slices)
+            return
+        copies = tee(slices, len(self._segmenters))
+        of_models = (each.predict_volume(copy) for each, copy in zip(self._segmenters, copies, strict=True))
+        yield from map(_consensus, zip(*of_models, strict=True))
 
     def _check_stages(self) -> None:
         if len(stages := sorted({segmenter.stage.name for segmenter in self._segmenters})) > 1:
@@ -119,6 +123,18 @@ class Ensemble:
                 raise DataError(
                     f"{path}: expected a model of {feeding[0]} as the coarse one, found {segmenter.stage.name}"
                 )
+
+
+def _consensus(predictions: Sequence[Prediction]) -> Consensus:
+    """What the models' predictions of an image say together."""
+    maps = [prediction.probability for prediction in predictions]
+    known = [prediction.quality for prediction in predictions if not math.isnan(prediction.quality)]
+    probability = _mean(maps)
+    if not np.isfinite(probability).all():
+        raise DataError("the model's probability is not a number; its weights are of no use, take another model")
+    deviation = np.std(maps, axis=0, dtype=np.float64).astype(np.float32)
+    classes = {name: _mean([prediction.classes[name] for prediction in predictions]) for name in predictions[0].classes}
+    return Consensus(probability, deviation, float(np.mean(known)) if known else math.nan, classes)
 
 
 def find_models(models: Models) -> list[Path]:

@@ -1,7 +1,8 @@
 """A trained model by itself: one image at a time through it."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -13,10 +14,11 @@ from torch import Tensor, nn
 from ultrarefiner_monai.devices import default_device
 from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.models.card import build_network, read_card
-from ultrarefiner_monai.models.inferers import AutocastInferer
+from ultrarefiner_monai.models.inferers import AutocastInferer, SequenceInferer
 from ultrarefiner_monai.models.weights import load_model
 from ultrarefiner_monai.networks.letterbox import letterbox, undo_letterbox
 from ultrarefiner_monai.systems import find_stage
+from ultrarefiner_monai.systems.sequence_keys import VOLUME
 
 if TYPE_CHECKING:
     from ultrarefiner_monai.networks.prompts.lesions import LesionPrompts
@@ -45,6 +47,8 @@ class Segmenter:
         amp: bf16 autocast, as the bundles have by default.
         device: None is the first CUDA device, or the CPU.
         classes: names of the classes that the network tells apart.
+        frames: slices of a volume that a network which looks back takes at once, beside those that it remembers; None of one
+            that takes each by itself.
     """
 
     def __init__(
@@ -55,13 +59,17 @@ class Segmenter:
         amp: bool = True,
         device: str | torch.device | None = None,
         classes: Sequence[str] = (),
+        frames: int | None = None,
     ) -> None:
         self.device = default_device() if device is None else torch.device(device)
         self.network = network.to(self.device).eval()
         self.system, self.stage = find_stage(stage)
         self.size = size
         self.classes = tuple(classes)
+        self.frames = frames
+        self._window: Any = getattr(network, "window", 0)
         self._infer = AutocastInferer(amp)
+        self._look_back = SequenceInferer(self._window, self._window + (frames or 1), amp)
 
     def __call__(self, grey: np.ndarray, coarse: np.ndarray | None = None) -> np.ndarray:
         """The probability (H, W) that `predict` gives."""
@@ -98,6 +106,28 @@ class Segmenter:
         lesion, *classes = undo_letterbox(logits[0].sigmoid(), (height, width)).cpu().numpy()
         return Prediction(lesion, quality, dict(zip(names, classes, strict=True)))
 
+    @torch.inference_mode()
+    def predict_volume(self, slices: Iterable[np.ndarray]) -> Iterator[Prediction]:
+        """Segment a volume's slices (H, W), float32 in [0, 1], from the lowest to the highest, as a validation does.
+
+        Each is seen in the light of those before it by a network that was trained so, else by itself.
+        """
+        if self.frames is None:
+            yield from map(self.predict, slices)
+            return
+        remembered: list[Tensor] = []
+        rest = iter(slices)
+        while piece := list(islice(rest, self.frames)):
+            squares = [letterbox(torch.from_numpy(plane)[None], self.size) for plane in piece]
+            inputs = torch.stack([*remembered, *squares]).to(self.device)
+            position = torch.arange(len(inputs), device=self.device)
+            logits = self._look_back(inputs, self.network, sequence=torch.zeros_like(position), position=position)
+            own = logits[len(remembered) :, len(self.stage.outputs) - 1 :].sigmoid()
+            for plane, maps in zip(piece, own, strict=True):
+                lesion, *classes = undo_letterbox(maps, plane.shape).cpu().numpy()
+                yield Prediction(lesion, math.nan, dict(zip(self.classes, classes, strict=True)))
+            remembered = [*remembered, *squares][max(0, len(inputs) - self._window) :]
+
     @property
     def _expected(self) -> str:
         """What the network takes beside an image."""
@@ -127,4 +157,6 @@ def load_segmenter(path: str | Path, amp: bool = True, device: str | torch.devic
     network = build_network(card)
     load_model(network, path)
     classes = find_stage(card["stage"])[1].classes_of(card["network"])
-    return Segmenter(network, card["stage"], card["image_size"], amp, device, classes)
+    sequence = card.get("sequence", {})
+    frames = sequence["frames"] if sequence.get("of") == VOLUME else None
+    return Segmenter(network, card["stage"], card["image_size"], amp, device, classes, frames)

@@ -7,6 +7,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import tee
 from pathlib import Path
 from typing import Any
 
@@ -246,9 +247,15 @@ def _predict_file(
     source, masks, planes = job.source, [], []
     volume = isinstance(source, VolumeFile)
     down_column, along_row = source.spacing or (math.nan, math.nan)
-    for index, (name, grey) in enumerate(zip(frame_names(job.name, source.count), source.frames(), strict=True)):
-        asked = None if prompts is None else prompts_within(prompts, source.path, grey.shape)
-        consensus = ensemble(grey, asked)
+    frames, seen = tee(source.frames())
+    if volume:  # which no table of prompts can name
+        found = ensemble.predict_volume(seen)
+    elif prompts is None:
+        found = map(ensemble, seen)
+    else:
+        found = (ensemble(grey, prompts_within(prompts, source.path, grey.shape)) for grey in seen)
+    names = frame_names(job.name, source.count)
+    for index, (name, grey, consensus) in enumerate(zip(names, frames, found, strict=True)):
         mask = consensus.probability >= outputs.threshold
         planes.append(outputs.write(source, name, grey, consensus, mask))
         masks.append(mask)

@@ -3,9 +3,10 @@
     OMP_NUM_THREADS=1 python benchmarks/rfmedsam2_memory.py OUT.json [--window 6] [--seed 0] [--epochs 20] [--resume]
 
 Without its box a slice alone does not tell which body is meant; the slices before it do. LiteMedSAM and RFMedSAM 2's memory,
-all slices of a volume at once, the boxes true, a U-Net that nobody asks (`prompt_grad` and `missing` say so). The image encoder has no
-adapters, so that each slice is embedded once. `--window 0` trains the same network without a look back. OUT.json holds the settings and, of volumes that were not trained on, the mean Dice of
-both steps over the slices with a box and over those without; OUT.pt the network after each epoch, from which `--resume` goes on.
+all slices of a volume at once, the boxes true, a U-Net that nobody asks (`prompt_grad` and `missing` say so). The image encoder
+has no adapters, so that each slice is embedded once. `--window 0` trains the same network without a look back. OUT.json holds
+the settings and, of volumes that were not trained on, the mean Dice of both steps over the slices with a box and over those
+without; OUT.pt the network after each epoch, from which `--resume` goes on.
 """
 
 import argparse

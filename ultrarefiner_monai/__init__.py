@@ -3,6 +3,7 @@
 import sys
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 
@@ -27,6 +28,11 @@ def _hand_over() -> None:
 
 _hand_over()
 
-from ultrarefiner_monai.texts import guard_logs  # noqa: E402 - of the copy that has the place now
+from ultrarefiner_monai.lazy import lazily  # noqa: E402 - of the copy that has the place now
+from ultrarefiner_monai.texts import guard_logs  # noqa: E402
+
+if TYPE_CHECKING:
+    from ultrarefiner_monai.deploy.python import load as load
 
 guard_logs(__name__)
+__getattr__ = lazily(__name__, {"load": "deploy.python"})

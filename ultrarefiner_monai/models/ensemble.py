@@ -138,7 +138,7 @@ def _consensus(predictions: Sequence[Prediction]) -> Consensus:
 
 
 def find_models(models: Models) -> list[Path]:
-    """The weights meant by files, folders with a `model.pt`, or folders with one a fold (`fold*/model.pt`).
+    """The weights meant by files, folders with a `model.pt`, exported bundles, or folders with one a fold (`fold*/model.pt`).
 
     Raises:
         DataError: there are none.
@@ -149,8 +149,9 @@ def find_models(models: Models) -> list[Path]:
     if named.is_file():
         return [named]
     own, folds = named / "model.pt", sorted(named.glob("fold*/model.pt"), key=lambda path: (len(str(path)), str(path)))
-    if own.is_file():
-        return [own]
+    for one in (own, named / "models" / "model.pt"):  # of a training, of an exported bundle
+        if one.is_file():
+            return [one]
     if not folds:
         stages = sorted({path.parents[1].name for path in named.glob("*/fold*/model.pt")})
         instead = f"name one of its folders {', '.join(stages)}" if stages else "train a model or correct the path"

@@ -13,8 +13,11 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+import yaml
 from browsing import served
 from untrained import save_untrained
+
+import ultrarefiner_monai
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
@@ -91,3 +94,7 @@ def test_mlflow_ui_serves_the_store(clone):
     words = [str(BIN / "mlflow"), *command.split()[1:], "--workers", "1"]
     with served(words, clone) as address, urllib.request.urlopen(f"{address}/health") as answer:
         assert answer.read() == b"OK"
+
+
+def test_the_citation_is_of_this_version():
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == ultrarefiner_monai.__version__

@@ -2,11 +2,12 @@
 
     OMP_NUM_THREADS=1 python benchmarks/rfmedsam2_memory.py OUT.json [--window 6] [--seed 0] [--epochs 20] [--resume]
 
-Without its box a slice alone does not tell which body is meant; the slices before it do. LiteMedSAM and RFMedSAM 2's memory,
-all slices of a volume at once, the boxes true, a U-Net that nobody asks (`prompt_grad` and `missing` say so). The image encoder
-has no adapters, so that each slice is embedded once. `--window 0` trains the same network without a look back. OUT.json holds
-the settings and, of volumes that were not trained on, the mean Dice of both steps over the slices with a box and over those
-without; OUT.pt the network after each epoch, from which `--resume` goes on.
+In such a slice the U-Net is said to have found nothing, so that step 1 has no mask; step 2 is asked without a box, in the light
+of the slices before, and has to tell the wanted body from the other. LiteMedSAM and RFMedSAM 2's memory, all slices of a volume
+at once, the other boxes true. The image encoder has no adapters, so that each slice is embedded once. `--window 0` trains the
+same network without a look back, which leaves these slices as they are. OUT.json holds the settings and, of volumes that were
+not trained on, the mean Dice of both steps over the slices with a box and over those without, and what a mask of both bodies
+would have there; OUT.pt the network after each epoch, from which `--resume` goes on.
 """
 
 import argparse
@@ -31,11 +32,13 @@ LACKS = torch.arange(SLICES) % 3 == 2
 TRAINED, SCORED = 32, 16  # volumes
 RATE = 1e-3
 LEARNS = "memory_attention+decoder+upscaling+memory_encoder"  # places of adapters, all behind the embedding
-Scene = tuple[Tensor, Tensor]  # embeddings (T, 256, S / 4, S / 4) of a volume's slices, the wanted mask (T, 1, S, S)
+Scene = tuple[
+    Tensor, Tensor, Tensor
+]  # embeddings (T, 256, S / 4, S / 4), masks (T, 1, S, S) of the wanted body and of both
 
 
-def volume(random: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Slices (T, 1, S, S) in [0, 1] with two ellipsoids that drift, and the mask (T, 1, S, S) of one of them."""
+def volume(random: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Slices (T, 1, S, S) in [0, 1] with two ellipsoids that drift, masks (T, 1, S, S) of the wanted one and of both."""
     rows, columns = np.mgrid[:SIDE, :SIDE]
     image = 0.35 + 0.1 * gaussian_filter(random.standard_normal((SLICES, SIDE, SIDE)), (0, 1, 1)) / 0.28
     left = random.permutation([0.28, 0.72]) * SIDE  # the wanted body is on either side
@@ -50,8 +53,10 @@ def volume(random: np.random.Generator) -> tuple[Tensor, Tensor]:
             bodies.append(((rows - y) / shrunk[0]) ** 2 + ((columns - x) / shrunk[1]) ** 2 <= 1)
     wanted, other = np.array(bodies).reshape(2, SLICES, SIDE, SIDE)
     image += 0.3 * gaussian_filter((wanted | other).astype(float), (0, 1, 1))
-    as_frames = (torch.from_numpy(each.astype(np.float32))[:, None] for each in (image.clip(0, 1), wanted))
-    return tuple(as_frames)
+    image, one, both = (
+        torch.from_numpy(each.astype(np.float32))[:, None] for each in (image.clip(0, 1), wanted, wanted | other)
+    )
+    return image, one, both
 
 
 def boxes_of(mask: Tensor) -> Tensor:
@@ -63,32 +68,36 @@ def make_network(window: int) -> RfMedSam2:
     """LiteMedSAM with its memory; the U-Net stands there for its shape."""
     sam = build_prompted("lite_medsam", SIDE, str(lite_medsam_weights()))
     unet = FrameUnet("2d", "8+16+32", SIDE)
-    return RfMedSam2(unet, sam, adapters=LEARNS, prompt_grad=False, window=window, box_jitter=0, missing="ask")
+    return RfMedSam2(unet, sam, adapters=LEARNS, prompt_grad=False, window=window, box_jitter=0, missing="keep_unet")
 
 
 def ask(network: RfMedSam2, scene: Scene) -> Steps:
     """Masks of a volume's slices by their embeddings."""
-    features, mask = scene
-    nothing = torch.zeros_like(mask)
+    features, mask, _ = scene
+    nothing = torch.full_like(mask, -10.0)
     places = remembered(SLICES, torch.zeros(SLICES), torch.arange(SLICES), network.window, mask.device)
     return Steps({"unet": nothing, **network.refine(features, nothing, places, boxes_of(mask))})
 
 
+def dice(found: Tensor, truth: Tensor) -> Tensor:
+    """Dice (T,) of masks (T, 1, S, S) of 0 and 1."""
+    found, truth = found.flatten(1), truth.flatten(1)
+    return 2 * (found * truth).sum(1) / (found + truth).sum(1)
+
+
 @torch.no_grad()
 def score(network: RfMedSam2, scenes: list[Scene]) -> dict[str, float]:
-    """Mean Dice of step 1 and 2 over slices with and without a box."""
+    """Mean Dice of step 1 and 2 over slices with and without a box, and of a mask of both bodies over the latter."""
     network.eval()
-    dice: dict[str, list[Tensor]] = {}
+    of_slices: dict[str, list[Tensor]] = {}
     for scene in scenes:
-        found, mask = ask(network, scene), scene[1]
+        found, (_, wanted, both) = ask(network, scene), scene
         for name in ("step1", "step2"):
-            thresholded = (found.masks[name] > 0).flatten(1).float()
-            truth = mask.flatten(1)
-            of_slices = 2 * (thresholded * truth).sum(1) / (thresholded + truth).sum(1)
-            dice.setdefault(f"{name}_with_box", []).append(of_slices[~LACKS])
-            dice.setdefault(f"{name}_without_box", []).append(of_slices[LACKS])
-            dice.setdefault(name, []).append(of_slices)
-    return {name: float(torch.cat(values).mean()) for name, values in dice.items()}
+            each = dice((found.masks[name] > 0).float(), wanted)
+            parts = {name: each, f"{name}_with_box": each[~LACKS], f"{name}_without_box": each[LACKS]}
+            for key, values in (parts | {"both_without_box": dice(both, wanted)[LACKS]}).items():
+                of_slices.setdefault(key, []).append(values)
+    return {name: float(torch.cat(values).mean()) for name, values in of_slices.items()}
 
 
 def main() -> None:
@@ -105,7 +114,7 @@ def main() -> None:
     network, loss = make_network(asked.window), StepsLoss((0, 1, 1))
     volumes = [volume(random) for _ in range(TRAINED + SCORED)]
     with torch.no_grad():
-        scenes = [(network.encode(image), mask) for image, mask in volumes]
+        scenes = [(network.encode(image), *masks) for image, *masks in volumes]
     optimizer = torch.optim.AdamW([*network.adapters.parameters(), *network.body.parameters()], lr=RATE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, asked.epochs * TRAINED)
     parts = {"network": network, "optimizer": optimizer, "schedule": schedule}

@@ -116,3 +116,9 @@ def test_what_a_room_does_not_load(module, unwanted):
     code = f"import sys, ultrarefiner_monai.{module}; print(*({set(unwanted.split())!r} & sys.modules.keys()))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not found
+
+
+def test_test_modules_have_names_of_their_own():
+    """Two of one name cannot be collected together, which shows only where all are."""
+    names = [path.name for path in Path(__file__).parent.rglob("*.py") if path.name != "conftest.py"]
+    assert len(names) == len(set(names))

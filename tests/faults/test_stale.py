@@ -99,6 +99,14 @@ def test_maps_of_the_study_itself_are_taken(study):
     assert len(paired(study)) > 2
 
 
+def test_a_folds_images_need_the_maps_of_that_fold_alone(study):
+    maps, manifest = study
+    shutil.rmtree(maps.folder / "fold1")
+    assert len(maps.pair(load_manifest(manifest).split("val", 0), "val")) > 2
+    with pytest.raises(DataError, match=r"fold1/predictions/predictions.json: missing"):
+        paired(study)
+
+
 @pytest.mark.parametrize("what", ["weights", "image", "manifest", "size", "fold"])
 def test_out_of_fold_maps_of_something_else(what, study):
     maps, manifest = study

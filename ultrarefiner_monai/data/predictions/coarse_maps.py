@@ -37,14 +37,15 @@ class CoarseMaps:
     def pair(self, items: Iterable[Item], split: str) -> list[dict[str, Any]]:
         """The items of `split` with the paths of their coarse maps, see `pair_predictions`.
 
-        Test images get the mean of all folds' maps, which is written to `<folder>/test` if it is not there. Where a fold's
-        model lies beside its maps, they must be of that very model.
+        The maps of those folds are looked at that items are of. Test images get the mean of all folds' maps, which is written
+        to `<folder>/test` if it is not there. Where a fold's model lies beside its maps, they must be of that very model.
 
         Raises:
             DataError: maps are missing, doubled, stale or of the wrong size, or `split` has none.
         """
         models: dict[int | None, str] = {fold: card.get("sha256", "") for fold, card in self._cards().items()}
-        return pair_predictions(items, self._folders(split), self.manifest, models)
+        asked = list(items)
+        return pair_predictions(asked, self._folders(split, asked), self.manifest, models)
 
     def _cards(self) -> dict[int, dict[str, Any]]:
         """The cards that lie beside the folds' maps, by fold."""
@@ -62,14 +63,15 @@ class CoarseMaps:
     def _of_folds(self, name: str) -> list[Path]:
         return [self.folder / f"fold{fold}" / name for fold in range(self.manifest.num_folds)]
 
-    def _folders(self, split: str) -> list[Path]:
+    def _folders(self, split: str, items: Iterable[Item]) -> list[Path]:
         if split == "normal":
             raise DataError("phase 2 has no coarse maps of normal images; evaluate them with phase 1 or 3")
         if split != "test":
-            return [self._last(folder) for folder in self._of_folds("predictions")]
-        folds = [self._last(folder) for folder in self._of_folds("predictions_test")]
-        several = folds[0].name != "predictions_test"
-        mean = self.folder / "test" / folds[0].name if several else self._last(self.folder / "test")
-        if not (mean / INDEX_NAME).is_file() and all((folder / INDEX_NAME).is_file() for folder in folds):
-            mean_of_maps(folds, mean)
+            folds = sorted({item["fold"] for item in items})
+            return [self._last(self.folder / f"fold{fold}" / "predictions") for fold in folds]
+        of_folds = [self._last(folder) for folder in self._of_folds("predictions_test")]
+        several = of_folds[0].name != "predictions_test"
+        mean = self.folder / "test" / of_folds[0].name if several else self._last(self.folder / "test")
+        if not (mean / INDEX_NAME).is_file() and all((folder / INDEX_NAME).is_file() for folder in of_folds):
+            mean_of_maps(of_folds, mean)
         return [mean]

@@ -156,6 +156,18 @@ def test_the_published_dice_of_automedsam_follows_from_its_rows():
         assert f"| {method}, Dice | {' | '.join(told)} |" in text
 
 
+def test_the_published_table_of_systems_follows_from_its_rows():
+    results = Path(__file__).resolve().parents[2] / "docs" / "results"
+    text = (results / "systems.md").read_text(encoding="utf-8")
+    with (results / "systems.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    methods = dict.fromkeys(row["method"] for row in rows)
+    assert len(methods) == 7
+    for method in methods:
+        dice = mean(float(row["dice"]) for row in rows if row["method"] == method)
+        assert f"| {method} | {dice:.4f} [" in text
+
+
 def test_markdown_has_a_line_each_and_signs_only_on_differences():
     text = markdown(summary(ROWS)).splitlines()
     assert len(text) == 2 + 5

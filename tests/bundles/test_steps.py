@@ -20,6 +20,7 @@ from ultrarefiner_monai.models.card import read_card
 from ultrarefiner_monai.systems import find_stage
 from ultrarefiner_monai.systems.keys import configuration
 
+EVALUATED = configuration(find_stage("unet")[1], "train", "unet", "evaluate").keys()
 PATIENTS = {"sequence": "patient", "normals": "in_sequence", "frames": 3}
 
 
@@ -118,3 +119,6 @@ def test_true_boxes_have_scores_of_their_own(steps_cv, small_release):
     assert [row["unet_dice"] for row in rows["val"]] == [row["unet_dice"] for row in rows["val_truth_box"]]
     assert [row["step1_dice"] for row in rows["val"]] != [row["step1_dice"] for row in rows["val_truth_box"]]
     assert "ellipse" in asked and "ellipse" not in automatic
+    unet = {**keys, **steps_cv.settings["unet"], "output_dir": str(steps_cv.folder("unet", 0)), "true_boxes": True}
+    with pytest.raises(SystemExit, match="true_boxes: unet asks nobody with boxes"):
+        run_bundle("rfmedsam2", "train", "unet", "evaluate", **{name: unet[name] for name in unet.keys() & EVALUATED})

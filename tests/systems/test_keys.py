@@ -161,7 +161,12 @@ def test_every_plain_value_of_a_configuration_is_a_key_that_can_have_it(stage):
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_every_key_of_the_table_is_one_of_a_configuration(system):
     stages = find_system(system).stages
-    found = {key for stage in stages for name in (*stage.configs, "inference") for key in configuration(stage, name)}
+    found = {
+        key
+        for stage in stages
+        for name in (*stage.configs, "evaluate", "inference")
+        for key in configuration(stage, name)
+    }
     assert {key.name for key in find_system(system).keys} <= found
 
 

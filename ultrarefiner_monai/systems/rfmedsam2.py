@@ -81,9 +81,8 @@ KEYS = (
     Key(
         "true_boxes",
         "truth value",
-        "of an evaluation: ask step 1 with the boxes of the true masks in place of the U-Net's, the published upper bound; its "
-        "scores have a folder of their own",
-        ("joint",),
+        "of an evaluation of `joint`: ask step 1 with the boxes of the true masks in place of the U-Net's, the published upper "
+        "bound; its scores have a folder of their own",
     ),
     Key("unet_checkpoint", "file", "model of `unet` to start from; null: the same fold's"),
     Key("output_dir", "path", "where the run writes; null: `models_unet/<dataset>/fold<k>` in the bundle", ("unet",)),
@@ -103,7 +102,7 @@ SYSTEM = System(
             scored=False,
             settings=UNET,
             classes="classes",
-            completed=SEQUENCES,
+            completed=("true_boxes", *SEQUENCES),
             short_schedule=6,
             rate=1e-4,
             loss=LOSS,

@@ -34,6 +34,8 @@ def resolve_rfmedsam2(
     """
     own = dict(request.own)
     _resolve_unet(own, demonstration, substitutions)
+    if own.get("true_boxes") and "adapters" not in request.stage.settings:
+        raise DataError(f"true_boxes: {request.stage.name} asks nobody with boxes; evaluate joint, or leave it out")
     if "adapters" in request.stage.settings:
         resolve_sam(own, not demonstration and request.mode == "evaluate", substitutions, SIZES, UNTRAINED)
         if own.get("sam_version") is None:

@@ -49,8 +49,8 @@ def _identity(plan: Plan, stage: str) -> dict[str, str]:
 
 def _sequences(plan: Plan) -> dict[str, dict[str, Any]]:
     """Which frames the network saw together, and how many in a piece; empty where each was alone."""
-    kind = plan.network.get(SEQUENCE_OF)
-    return {} if kind is None else {"sequence": {"of": kind, "frames": plan.network["frames"]}}
+    kind = plan.networks.settings.get(SEQUENCE_OF)
+    return {} if kind is None else {"sequence": {"of": kind, "frames": plan.networks.settings["frames"]}}
 
 
 def _described(plan: Plan, network: nn.Module) -> dict[str, Any]:

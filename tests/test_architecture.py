@@ -108,6 +108,7 @@ def test_docstrings_share_one_markup():
         ("systems", "torch monai numpy mlflow"),
         ("cli", "torch monai mlflow"),
         ("models.segmenter", "monai mlflow ignite"),
+        ("deploy.python", "monai mlflow ignite pydicom"),
         ("networks", "monai mlflow transformers"),
         ("tracking", "monai mlflow ignite"),
     ],

@@ -34,13 +34,13 @@ def resolve_rfmedsam2(
     """
     own = dict(request.own)
     _resolve_unet(own, demonstration, substitutions)
-    if own.get("true_boxes") and "adapters" not in request.stage.settings:
-        raise DataError(f"true_boxes: {request.stage.name} asks nobody with boxes; evaluate joint, or leave it out")
     if "adapters" in request.stage.settings:
         resolve_sam(own, not demonstration and request.mode == "evaluate", substitutions, SIZES, UNTRAINED)
         if own.get("sam_version") is None:
             own["sam_version"] = trained_card(request).get("network", {}).get("sam", {}).get("version")
         _check_steps(own)
+    elif own.get("true_boxes"):
+        raise DataError(f"true_boxes: {request.stage.name} asks nobody with boxes; evaluate joint, or leave it out")
     return Networks(own, own["image_size"], parameters_of(request, own), weights_of(own))
 
 

@@ -109,8 +109,11 @@ def read_release(
         }
     else:
         raise DataError(f"{name}: nothing to build from; give --root RELEASE_FOLDER or --inventory CSV")
-    if len(parts) == 1:
-        return replace(releases[name], root=roots)
+    return replace(releases[name], root=roots) if len(parts) == 1 else _joined(name, releases, roots)
+
+
+def _joined(name: str, releases: Mapping[str, Release], roots: Root | None) -> Release:
+    """Several data sets as one, in which ids, paths and patients start with their data set's name."""
     return Release(
         name,
         tuple(prefixed(record, part) for part, release in releases.items() for record in release.records),

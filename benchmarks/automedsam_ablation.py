@@ -22,6 +22,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "one_class": {"classes": "lesion"},
     "no_residual": {"residual": False},
     "no_transfer": {"transfer": 0.0},
+    "no_image_class": {"image_class": 0.0},
     "fixed_weights": {"weighting": "fixed"},
     "kendall": {"weighting": "kendall"},
     "scalar_class": {"class_mode": "scalar"},
@@ -35,6 +36,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "random_class": {
         "network_def#_target_": "automedsam_ablation.RandomClass",
         "loss#_target_": "automedsam_ablation.RandomClassLoss",
+        "image_class": 0.0,
     },
 }
 COLUMNS = ("mask_dice", "mask_hd95", "mask_dice_benign", "mask_dice_malignant", "mask_accuracy", "mask_auc")

@@ -142,7 +142,7 @@ def teacher(boxes, masks):
 @pytest.mark.parametrize(
     ("loss", "parts"),
     [
-        (ClassMaskLoss(teacher), class_masks),
+        (ClassMaskLoss(teacher, image_class=1.0), class_masks),
         (DiceCELoss(), lambda x: x),
         (RefinedLoss(0.3), refinement),
         (JointLoss(), refinement),

@@ -58,6 +58,42 @@ def test_transfer_compares_the_present_class_with_the_teacher():
     assert loss.components["transfer"].item() == pytest.approx(4.1, rel=1e-5)
 
 
+def test_the_images_class_is_that_of_its_lesion_by_hand():
+    """The mean over the lesion of p_k in float64, whose share of the sum over the classes is the class's probability."""
+    loss = ClassMaskLoss(image_class=2.0, weighting="fixed")
+    loss(PARTS, TARGET)
+    probability = PARTS.with_background.double().softmax(1)
+    lesion = TARGET[:, 0] > 0
+    mean = torch.stack([probability[i, 1:, lesion[i]].mean(1) for i in (0, 1)])
+    share = mean / mean.sum(1, keepdim=True)
+    expected = -2 * (share[0, 1].log() + share[1, 0].log()) / 2
+    assert loss.components["class"].item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("certain", [200.0, -200.0])
+def test_the_images_class_has_a_gradient_however_certain_the_network_is(certain):
+    """exp(-200) is no number of float32; its logarithm is."""
+    logits = torch.tensor([certain, -certain]).view(1, 2, 1, 1).expand(1, 2, 4, 4).clone().requires_grad_()
+    parts = ClassMasks(logits, PARTS.iou[:1], PARTS.sparse[:1], PARTS.dense[:1])
+    loss = ClassMaskLoss(image_class=1.0, weighting="fixed")
+    loss(parts, torch.ones(1, 1, 4, 4)).backward()
+    assert loss.components["class"].item() == pytest.approx(max(0.0, -2 * certain), abs=1e-4)
+    assert logits.grad.isfinite().all()
+
+
+def test_without_a_lesion_an_image_teaches_no_class():
+    parts, target = made(requires_grad=True)
+    target[:] = 0
+    loss = ClassMaskLoss(image_class=1.0, weighting="fixed")
+    loss(parts, target).backward()
+    assert loss.components["class"].item() == 0.0 and parts.logits.grad.isfinite().all()
+
+
+def test_negative_factors_are_refused():
+    with pytest.raises(ValueError, match="image_class must be >= 0, found -1"):
+        ClassMaskLoss(image_class=-1)
+
+
 def test_a_blank_image_has_no_transfer_and_a_finite_loss():
     parts, target = made(requires_grad=True)
     target[1] = 0

@@ -54,15 +54,20 @@ class ClassMasks(NamedTuple):
 
     @property
     def class_probability(self) -> Tensor:
-        """How likely each class is for the image, (B, K), which sums to one.
+        """How likely each class is for the image, (B, K), which sums to one, by the lesion (1 - p_0 of at least a half)."""
+        return self.class_evidence(self.lesion >= 0).softmax(1)
 
-        The mean of p_k over the lesion (1 - p_0 of at least a half), or where there is none its maximum over the image.
+    def class_evidence(self, lesion: Tensor) -> Tensor:
+        """Logits (B, K) of the classes of images whose lesion is `lesion`, (B, 1, S, S) of truth values.
+
+        Of each class the mean of p_k over the lesion, or where there is none its maximum over the image, as a logarithm.
         """
-        probability = self.with_background.softmax(1)[:, 1:].flatten(2)
-        lesion = (self.lesion >= 0).flatten(2)
-        mean = (probability * lesion).sum(2) / lesion.sum(2).clamp(min=1)
-        evidence = torch.where(lesion.any(2), mean, probability.amax(2))
-        return evidence / evidence.sum(1, keepdim=True)
+        log_probability = self.with_background.float().log_softmax(1)[:, 1:].flatten(2)
+        inside = lesion.flatten(2)
+        blank = ~inside.any(2)
+        over_lesion = log_probability.masked_fill(~(inside | blank[:, None]), -torch.inf).logsumexp(2)
+        mean = over_lesion - inside.sum(2).clamp(min=1).log()
+        return torch.where(blank, log_probability.amax(2), mean)
 
     @property
     def quality(self) -> Tensor:

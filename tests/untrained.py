@@ -29,7 +29,8 @@ PARTS["joint"] = {"unet": UNET, "sam": {"variant": "mini", "version": "2.1", "ad
 def card_of(phase: str, **facts: object) -> dict:
     """The card of a model of a stage, as a training writes it, with `facts`."""
     system, stage = find_stage(phase)
-    about = {"outputs": list(stage.outputs), "labels": system.labels, "prompts": system.prompts, "image_size": SIZE}
+    labels = "lesion" if system.labels == "any" else system.labels
+    about = {"outputs": list(stage.outputs), "labels": labels, "prompts": system.prompts, "image_size": SIZE}
     network = {part: dict(settings) for part, settings in PARTS[phase].items()}
     named = {"phase": phase} if phase.startswith("phase") else {}
     return {"system": system.name, "stage": phase, **named, **facts, **about, "network": network}

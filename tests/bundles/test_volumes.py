@@ -1,22 +1,34 @@
-"""Slices of volumes through a bundle: training, evaluation, out-of-fold maps."""
+"""Slices of volumes through a bundle: training, evaluation, out-of-fold maps; several organs at once."""
 
 import csv
+import json
+import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from made_volumes import SHAPE, make_btcv
+import torch
+from made_volumes import SHAPE, make_btcv, make_nnunet
+from small_releases import TINY_OF_OTHERS
 from untrained import SIZE
 
-from ultrarefiner_monai.cross_validation.tasks import run_bundle
+from ultrarefiner_monai.cross_validation.conduct import conduct
+from ultrarefiner_monai.cross_validation.tasks import CrossValidation, run_bundle
 from ultrarefiner_monai.data.manifests.build import build_document, write_manifest
 from ultrarefiner_monai.data.manifests.manifest import load_manifest
 from ultrarefiner_monai.data.manifests.splits import Options
+from ultrarefiner_monai.data.predictions.index import PredictionIndex
 from ultrarefiner_monai.data.predictions.maps import read_map
 from ultrarefiner_monai.data.predictions.pairing import pair_predictions
 from ultrarefiner_monai.data.releases.release import read_release
+from ultrarefiner_monai.data.volumes import read_labels
 from ultrarefiner_monai.deploy.predict.outputs import Outputs
 from ultrarefiner_monai.deploy.predict.prediction import predict
+from ultrarefiner_monai.metrics.classes import class_mask
+from ultrarefiner_monai.models.card import read_card
+from ultrarefiner_monai.systems import find_stage, find_system
+from ultrarefiner_monai.transforms import ClassMaskd, LoadMaskd
 
 
 @pytest.fixture(scope="module")
@@ -65,3 +77,90 @@ def test_maps_of_slices_are_paired_with_them_and_are_those_of_predict(trained):
     voxels = read_volume(trained.root / f"predicted/probability/{case}.nii.gz").voxels
     for index, item in enumerate(paired):
         np.testing.assert_allclose(voxels[:, :, index].T, read_map(item["coarse"]), atol=0.02)  # bf16, other batches
+
+
+@pytest.fixture(scope="module")
+def told_apart(tmp_path_factory):
+    """A cross-validation of RFMedSAM 2 that tells spleen and liver apart, in this order; in the files they are 2 and 1."""
+    root = tmp_path_factory.mktemp("organs")
+    release = make_nnunet(root / "NIFTI", cases=5)
+    document = build_document(read_release("NIFTI", release), Options(folds=2, test_fraction=0.2))
+    write_manifest(document, root / "NIFTI.json")
+    shared = {"manifest": str(root / "NIFTI.json"), "tracking_uri": f"sqlite:///{root / 'mlruns.db'}"}
+    shared |= {"classes": "spleen+liver", "log_model": False, "amp": False}
+    settings = {stage: TINY_OF_OTHERS[stage] for stage in ("unet", "joint")}
+    cv = CrossValidation("NIFTI", str(release), root / "cv", None, shared, settings, system=find_system("rfmedsam2"))
+    conduct([cv])
+    return SimpleNamespace(root=root, release=release, cv=cv)
+
+
+def test_organs_have_scores_in_the_row_of_their_case(told_apart):
+    """Those of the evaluation's own masks, scored again from the maps that the cross-validation keeps."""
+    cv, folder = told_apart.cv, told_apart.cv.folder("joint", 0)
+    every = {(row["case"], row["fold"], row["phase"]): row for row in rows_of(cv.out / "per_case.csv")}
+    assert {fold for _, fold, _ in every} == {"0", "1", "test"} and {phase for *_, phase in every} == {"joint"}
+    names = {f"step2_{score}_{organ}" for score in ("dice", "hd95", "assd") for organ in ("spleen", "liver")}
+    for row in rows_of(folder / "per_case.csv"):
+        found = every[row["case"], "0", "joint"]
+        assert (
+            names | {"step2_organs_dice", "unet_dice", "step2_dice_lesion"}
+            <= row.keys()
+            == found.keys() - {"fold", "phase"}
+        )
+        maps = PredictionIndex.load(folder / "predictions/step2")
+        mine = {entry["id"]: folder / "predictions/{}" / entry["file"] for entry in maps.items}
+        truth = read_labels(told_apart.release / "labelsTr" / f"{row['case']}.nii.gz").voxels
+        told = []
+        for index in range(SHAPE[2]):
+            path = str(mine[f"{row['case']}/{index:04d}"])
+            lesion, *organs = (read_map(path.format(name)) for name in ("step2", "spleen", "liver"))
+            told.append(class_mask(lesion, np.stack(organs)))
+        pred = np.stack(told)
+        for number, (organ, label) in enumerate((("spleen", 2), ("liver", 1)), 1):
+            true = truth.transpose(2, 1, 0) == label
+            dice = 2 * (true & (pred == number)).sum() / (true.sum() + (pred == number).sum())
+            assert float(found[f"step2_dice_{organ}"]) == pytest.approx(dice)
+
+
+def test_a_slice_has_no_class(told_apart):
+    """Organs are of pixels; neither rows, nor cards, nor measures say that an image is of one."""
+    rows = rows_of(told_apart.cv.out / "per_image.csv")
+    assert not [name for name in rows[0] if "probability_" in name or name.endswith("_class")]
+    model = told_apart.cv.folder("joint", 0) / "model.pt"
+    card = read_card(model)
+    assert (card["labels"], card["network"]["unet"]["classes"]) == ("organs", "spleen+liver")
+    case = told_apart.cv.manifest.testing[0]["image"]
+    out = told_apart.root / "predicted"
+    predict(told_apart.release / case, model, Outputs(out, labels=True))
+    report = json.loads((out / "report.json").read_text())
+    assert report["mask_values"] == {"0": "background", "1": "spleen", "2": "liver"}
+    assert "class" not in report["pictures"][0]
+    assert set(np.unique(read_labels(out / "masks" / Path(case).name).voxels)) <= {0, 1, 2}
+
+
+def test_what_the_network_learns_from_are_the_numbers_of_the_wanted_labels(told_apart):
+    manifest = told_apart.cv.manifest
+    (item,) = [item for item in manifest.split("test", 0) if item["slice"] == 6]
+    path = str(told_apart.release / item["label"])
+    stored = LoadMaskd("label")({"label": path, "slice": 6})["label"]
+    told = LoadMaskd("label")({"label": path, "slice": 6, "organs": manifest.organs(("spleen", "liver"))})["label"]
+    labels = read_labels(Path(path)).voxels[:, :, 6].T
+    assert torch.equal(stored[0] > 0, torch.from_numpy(labels > 0))
+    assert torch.equal(told[0], torch.from_numpy(np.array([0, 2, 1], np.uint8)[labels]).float())
+    assert torch.equal(ClassMaskd("label", ("spleen", "liver"))({"label": told, "organs": [2, 1]})["label"], told)
+
+
+@pytest.mark.parametrize(
+    ("stage", "keys", "told"),
+    [
+        ("unet", {"classes": "spleen+livre"}, "label 'livre': did you mean 'liver'"),
+        ("automedsam", {"classes": "spleen+liver"}, "AutoMedSAM gives an image one class"),
+    ],
+)
+def test_labels_that_cannot_be_told_apart_are_refused_in_one_line(stage, keys, told, told_apart, tmp_path):
+    found = find_stage(stage)[1]
+    own = {"dataset": "NIFTI", "data_root": str(told_apart.release), "manifest": str(told_apart.root / "NIFTI.json")}
+    own |= {**TINY_OF_OTHERS[stage], **keys, "output_dir": str(tmp_path / "out")}
+    with pytest.raises(SystemExit, match=re.escape(told)):
+        run_bundle(found.bundle, *found.configs, **own)
+    assert not (tmp_path / "out").exists()

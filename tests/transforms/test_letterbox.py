@@ -8,6 +8,7 @@ from monai.transforms import Compose, Invertd
 from PIL import Image
 
 from ultrarefiner_monai.data.images import read_mask
+from ultrarefiner_monai.networks.letterbox import letterbox_labels
 from ultrarefiner_monai.transforms import Letterboxd, LoadGreyd, LoadMaskd, SaveMaskd, letterbox, undo_letterbox
 
 
@@ -24,6 +25,21 @@ def test_halving_averages_two_by_two_blocks():
     image = torch.tensor([[[0.0, 1, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 1]]])
     coarse = letterbox(image, 2)[0]
     assert coarse[0, 0] > coarse[1, 1] > coarse[0, 1] >= 0  # antialiasing sees every pixel
+
+
+def test_labels_stay_whole_numbers_and_a_pixel_has_the_one_that_it_lies_in_most():
+    labels = torch.zeros(1, 40, 40)
+    labels[:, :20, :20], labels[:, :20, 20:], labels[:, 20:, :10] = 1, 3, 2
+    fitted = letterbox_labels(labels, 10)
+    assert torch.equal(fitted, labels[:, ::4, ::4])  # edges lie between the larger pixels but for one at half of one
+    labels[:, :, 18:20] = 3  # half of the fifth column's pixels' four columns, beside 1: no number between them
+    assert set(letterbox_labels(labels, 10).unique().tolist()) <= {0, 1, 2, 3}
+
+
+def test_of_one_label_a_pixel_that_lies_in_it_by_half_is_its_own():
+    mask = torch.zeros(1, 40, 40)
+    mask[:, :, 10:30] = 1
+    assert torch.equal(letterbox_labels(mask, 20), (letterbox(mask, 20) >= 0.5).float())
 
 
 def test_inverse_restores_a_smooth_picture():

@@ -23,6 +23,7 @@ from ultrarefiner_monai.handlers import RunReport
 from ultrarefiner_monai.handlers.failure import log_in_one_line, was_stopped
 from ultrarefiner_monai.handlers.run_guard import exit_codes
 from ultrarefiner_monai.metrics.scores_file import PER_IMAGE, read_rows
+from ultrarefiner_monai.systems.classes import CLASSES
 from ultrarefiner_monai.tracking import Tracker
 
 logger = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ def evaluate(plan: Plan, network: nn.Module, tracker: Tracker, evaluator: Superv
     split = str(plan.request.split)
     images = len(evaluator.data_loader.dataset)  # type: ignore[union-attr, arg-type]
     facts = evaluation_facts(plan, split, images)
-    others = describe_others(plan.classes, plan.items(split)) if plan.classes else ""
+    others = describe_others(plan.classes, plan.items(split)) if plan.labels == CLASSES else ""
     refuse_scores(tracker.output_dir, facts, plan.request.overwrite)
     log_in_one_line(evaluator)
     RunReport(tracker.output_dir, facts, lambda: {"metrics": finite(evaluator.state.metrics)}).attach(evaluator)

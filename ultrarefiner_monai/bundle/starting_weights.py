@@ -15,7 +15,6 @@ from ultrarefiner_monai.models.card import build_network, read_card
 from ultrarefiner_monai.models.weights import bare, compare_card, load_model
 from ultrarefiner_monai.networks import Sam, TransUNet, build_sam
 from ultrarefiner_monai.systems import DEFAULT
-from ultrarefiner_monai.systems.classes import LESION
 from ultrarefiner_monai.systems.sequence_keys import SEQUENCE_OF
 from ultrarefiner_monai.systems.system import TEACHER
 
@@ -33,7 +32,7 @@ def model_card(plan: Plan, network: nn.Module) -> dict[str, Any]:
         "version": __version__,
         **plan.trained_on,
         "outputs": list(stage.outputs),
-        "labels": LESION if stage.classes and not plan.classes else system.labels,
+        "labels": plan.labels,
         "prompts": system.prompts,
         "image_size": plan.networks.image_size,
         "network": _described(plan, network),

@@ -11,12 +11,13 @@ from ultrarefiner_monai.bundle.run_facts import store_uri
 from ultrarefiner_monai.cross_validation.engines import Engine, LocalEngine
 from ultrarefiner_monai.cross_validation.needs import check_needs, check_space
 from ultrarefiner_monai.cross_validation.ray_engine import RayEngine
-from ultrarefiner_monai.cross_validation.scores import markdown, score_rows, summary
+from ultrarefiner_monai.cross_validation.scores import markdown, score_cases, score_rows, summary
 from ultrarefiner_monai.cross_validation.tasks import CrossValidation
 from ultrarefiner_monai.data.releases.readers import find_root
 from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.files import write_atomically
 from ultrarefiner_monai.handlers.failure import was_stopped
+from ultrarefiner_monai.metrics.cases import PER_CASE
 from ultrarefiner_monai.metrics.scores_file import PER_IMAGE, write_rows
 from ultrarefiner_monai.tracking import Tracker
 
@@ -33,8 +34,8 @@ def conduct(
 ) -> list[str | None]:
     """Do `stages` of all `cvs`, and write the table of each that has every fold done by then.
 
-    Writes `per_image.csv` and `summary.md` into a cross-validation's folder, and their numbers into its parent run: as
-    `<stage>_<metric>_mean` and `_sd` those over folds, as `_test` those of the test set.
+    Writes `per_image.csv`, of volumes `per_case.csv`, and `summary.md` into a cross-validation's folder, and the summary's
+    numbers into its parent run: as `<stage>_<metric>_mean` and `_sd` those over folds, as `_test` those of the test set.
 
     Args:
         cvs: one a data set.
@@ -91,10 +92,14 @@ def _conclude(cv: CrossValidation, parent: Tracker, failed: bool) -> str | None:
 
 def _sum_up(cv: CrossValidation, tracker: Tracker) -> str:
     root = cv.data_root or str(PROJECT / "data" / cv.dataset)
-    rows = score_rows(cv, find_root(cv.dataset, root))
+    found = find_root(cv.dataset, root)
+    rows = score_rows(cv, found)
     lines = summary(rows)
     table = markdown(lines)
     write_rows(cv.out / PER_IMAGE, rows)
+    if cases := score_cases(cv, found):
+        write_rows(cv.out / PER_CASE, cases)
+        tracker.log_artifact(cv.out / PER_CASE)
     write_atomically(cv.out / "summary.md", (table + "\n").encode())
     for line in lines:
         if line["fold"] in ("mean", "sd", "test"):

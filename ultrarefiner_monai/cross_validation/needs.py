@@ -11,7 +11,7 @@ from torch import nn
 from ultrarefiner_monai.bundle.embeddings import embedding_bytes
 from ultrarefiner_monai.bundle.paths import BUNDLES
 from ultrarefiner_monai.bundle.preflight import Plan, Request, Substitutions, rehearse
-from ultrarefiner_monai.bundle.preflight.classes import check_classes
+from ultrarefiner_monai.bundle.preflight.classes import check_classes, check_labels
 from ultrarefiner_monai.bundle.preflight.data import find_data
 from ultrarefiner_monai.cross_validation.tasks import CrossValidation, config_files
 from ultrarefiner_monai.data.manifests import Manifest
@@ -110,7 +110,8 @@ def _check_data(cv: CrossValidation, requests: Mapping[str, Request]) -> dict[st
         of_stages[name] = found[wanted]
         if (maps := request.own.get(PROMPT_MAPS)) is not None:
             CoarseMaps(Path(maps), found[wanted]).pair(found[wanted].split("test", 0), "test")
-        for fold in cv.undone(name):
+        check_labels(request, found[wanted])
+        for fold in cv.undone(name) if not found[wanted].organs(cv.classes_of(name)) else ():
             for split in ("train", "val"):
                 check_classes(cv.dataset, cv.classes_of(name), found[wanted].split(split, fold))
     return of_stages

@@ -18,6 +18,7 @@ from ultrarefiner_monai.data.predictions.index import PredictionIndex
 from ultrarefiner_monai.data.predictions.maps import read_map
 from ultrarefiner_monai.data.releases.roots import Root, resolve
 from ultrarefiner_monai.handlers.comparison import prompt_columns
+from ultrarefiner_monai.metrics.cases import Slice, case_rows, slice_masks
 from ultrarefiner_monai.metrics.classes import class_columns, classes_of
 from ultrarefiner_monai.metrics.scores import (
     Row,
@@ -76,6 +77,26 @@ def score_rows(cv: CrossValidation, root: Root) -> list[Row]:
     ]
 
 
+def score_cases(cv: CrossValidation, root: Root) -> list[Row]:
+    """One row a volume and stage, see `case_rows`, with its `fold` and `phase`; none of pictures. Arguments as `score_rows`."""
+    rows: list[Row] = []
+    for stage in cv.system.stages:
+        for fold in (*cv.folds_of(stage.name), None) if stage.scored else ():
+            slices = []
+            for prediction in predictions(cv, stage.name, fold):
+                item = prediction.item
+                if "case" in item:
+                    maps, truth = (values.numpy() for values in prediction.read(root))
+                    outputs, planes = np.split(maps, [len(prediction.files)])
+                    slices.append(
+                        Slice.of(item, slice_masks(outputs, planes if "organs" in item else planes[:0], truth[0]))
+                    )
+            organs = cv.classes_of(stage.name) if slices and "organs" in item else ()
+            place = {"fold": TEST if fold is None else fold, "phase": stage.name}
+            rows += [row | place for row in case_rows(slices, stage.outputs, organs)]
+    return rows
+
+
 def predictions(cv: CrossValidation, phase: str, fold: int | None) -> list[Prediction]:
     """The predictions of a stage's fold on its validation images, or (None) of all folds on the test images.
 
@@ -89,7 +110,8 @@ def predictions(cv: CrossValidation, phase: str, fold: int | None) -> list[Predi
 
     # Not the empty frames of sequences, which other systems do not see.
     scored = images_of([*cv.manifest.training, *cv.manifest.testing])
-    items = (item for item in scored if item["id"] in files)
+    organs = {"organs": numbers} if (numbers := cv.manifest.organs(classes)) else {}
+    items = (item | organs for item in scored if item["id"] in files)
     asked = cv.prompts_of(phase)
     return [Prediction(phase, fold, item, found(outputs, item), found(classes, item), asked) for item in items]
 
@@ -98,8 +120,9 @@ def score_row(prediction: Prediction, dataset: str, maps: Tensor, truth: Tensor)
     """The row of one image: its names, its scores, and the lesions' share of its area."""
     item, place = prediction.item, TEST if prediction.fold is None else prediction.fold
     names = (item.get("dataset", dataset), *(item[key] for key in COLUMNS[1:5]), place, prediction.phase)
-    channels = list(prediction.files), list(prediction.classes)
-    scores = score_prediction(maps, truth, *channels, item["id"], item["class"], item.get("spacing"))
+    outputs, classes = list(prediction.files), [] if "organs" in item else list(prediction.classes)
+    shown = maps[: len(outputs) + len(classes)]
+    scores = score_prediction(shown, truth, outputs, classes, item["id"], item["class"], item.get("spacing"))
     asked = prompt_columns(prediction.prompts, truth)
     return dict(zip(COLUMNS, names, strict=True)) | scores | asked | {"lesion_share": float(truth.double().mean())}
 

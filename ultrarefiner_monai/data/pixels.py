@@ -21,12 +21,17 @@ def image_pixels(path: str | Path, item: Mapping[Any, Any]) -> np.ndarray:
 def lesion_pixels(paths: Sequence[str | Path], item: Mapping[Any, Any]) -> np.ndarray:
     """The lesion bool (H, W): the union of a picture's masks at `paths`; of a slice, where its volume has the label `organ`.
 
-    Where the item names no organ, any label counts.
+    Where the item names no organ, any label counts; of one whose `organs` are told apart the number of each, 1 for the first of
+    them, uint8, other labels being background.
     """
-    if "slice" in item:
-        labels = label_slice(paths[0], int(item["slice"]))
-        return labels == int(item["organ"]) if "organ" in item else labels > 0
-    return read_mask(paths, size=_grid(item))
+    if "slice" not in item:
+        return read_mask(paths, size=_grid(item))
+    labels = label_slice(paths[0], int(item["slice"]))
+    if "organs" in item:
+        numbers = np.zeros(256, np.uint8)  # by label, which is one of uint8
+        numbers[[int(organ) for organ in item["organs"]]] = range(1, 1 + len(item["organs"]))
+        return numbers[labels]
+    return labels == int(item["organ"]) if "organ" in item else labels > 0
 
 
 def _grid(item: Mapping[Any, Any]) -> Size | None:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from ignite.engine import Engine, Events
 from torch import Tensor
 
@@ -15,7 +14,7 @@ from ultrarefiner_monai.devices import gather, is_main
 from ultrarefiner_monai.files import write_json
 from ultrarefiner_monai.masks import THRESHOLD
 from ultrarefiner_monai.metrics.boundaries import NSD_TOLERANCE
-from ultrarefiner_monai.metrics.cases import PER_CASE, Slice, case_rows, summarise_cases
+from ultrarefiner_monai.metrics.cases import PER_CASE, Slice, case_rows, slice_masks, summarise_cases
 from ultrarefiner_monai.metrics.scores import (
     CHANGE,
     ECE,
@@ -103,14 +102,18 @@ class CompareMasks:
         for batch, output in zip(state.batch, state.output, strict=True):
             item = {**batch, **output}  # postprocessing adds its keys to either
             pred, truth, name, spacing = item["pred"], item["truth"], str(item["id"]), item.get("spacing")
+            classes = () if "organs" in item else self.classes  # of the image
+            channels = pred[: len(self.outputs) + len(classes)]
             scores = score_prediction(
-                pred, truth, self.outputs, self.classes, name, item.get("class"), spacing, self.threshold
+                channels, truth, self.outputs, classes, name, item.get("class"), spacing, self.threshold
             )
             named = {key: str(item[key]) for key in ("dataset", "id", "patient", "class") if key in item}
             row = named | scores | prompt_columns(self.prompts, truth)
             self._scored.append((row, calibrate_image(pred[: len(self.outputs)], truth)))
             if "case" in item:
-                masks = torch.cat([pred[: len(self.outputs)].cpu() >= self.threshold, truth.cpu() > 0]).numpy()
+                maps, planes = np.split(pred.cpu().numpy(), [len(self.outputs)])
+                organs = planes if "organs" in item else planes[:0]
+                masks = slice_masks(maps, organs, truth[0].cpu().numpy(), self.threshold)
                 self._slices.append(Slice.of(item, masks))
 
     def _summarise(self, engine: Engine) -> None:
@@ -131,13 +134,14 @@ class CompareMasks:
             write_json(self.folder / "reliability.json", diagrams, indent=2)
 
     def _score_cases(self, slices: Sequence[Slice]) -> None:
-        rows = case_rows(slices, self.outputs)
+        told = slices[0].shape[0] > len(self.outputs) + 1
+        rows = case_rows(slices, self.outputs, self.classes if told else ())
         write_rows(self.folder / PER_CASE, rows)
         found = summarise_cases(rows)
-        told = [
+        shown = [
             f"{name} {found[name][0]:.4f} (n {found[name][1]})" for name in found if name.endswith(("_dice", "_hd95"))
         ]
-        logger.info("%d cases, distances in mm: %s", len(rows), ", ".join(told))
+        logger.info("%d cases, distances in mm: %s", len(rows), ", ".join(shown))
 
 
 def prompt_columns(source: str, truth: Tensor) -> Row:

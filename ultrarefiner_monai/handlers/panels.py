@@ -98,18 +98,18 @@ class SavePanels:
             masks = dict(zip(self.outputs, maps >= self.threshold, strict=True))
             path = self.folder / folder / file_name(name)
             image = image_pixels(item["image_path"], {**item, "width": truth.shape[1], "height": truth.shape[0]})
-            title = printable(f"{name}{self._told(maps[-1], planes, item.get('class'))}")
+            title = printable(f"{name}{self._told(maps[-1], planes, item)}")
             save_panel(path, image, masks, truth > 0, title)
             if self.tracker is not None:
                 self.tracker.log_artifact(path, folder)
 
-    def _told(self, lesion: np.ndarray, planes: np.ndarray, true_class: Any) -> str:
-        """The end of a title: the likeliest class, its probability and the true one; nothing where none is told."""
-        if not self.classes:
+    def _told(self, lesion: np.ndarray, planes: np.ndarray, item: Mapping[Any, Any]) -> str:
+        """The end of a title: the image's likeliest class, its probability and the true one; nothing where it has none."""
+        if not self.classes or "organs" in item:
             return ""
         probability = class_probability(lesion, planes)
         best = int(probability.argmax())
-        return f"  {self.classes[best]} {probability[best]:.2f}, truth: {true_class or 'not known'}"
+        return f"  {self.classes[best]} {probability[best]:.2f}, truth: {item.get('class') or 'not known'}"
 
 
 def file_name(name: str) -> str:

@@ -6,7 +6,9 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
+from ultrarefiner_monai.masks import THRESHOLD
 from ultrarefiner_monai.metrics.boundaries import outline_metrics
+from ultrarefiner_monai.metrics.classes import class_mask
 from ultrarefiner_monai.metrics.overlap import NAN, overlap_metrics
 
 SCORES = ("dice", "hd95", "assd")  # distances in mm
@@ -60,7 +62,10 @@ def _mean(values: Sequence[float]) -> float:
 
 
 class Slice(NamedTuple):
-    """The masks of a slice, packed to a bit a pixel until its volume is scored: the outputs', then the true one."""
+    """The masks of a slice, packed to a bit a pixel until its volume is scored.
+
+    The outputs', then those of the K organs that the last one tells apart, if any; the true one, or those of the K organs.
+    """
 
     case: str
     number: int
@@ -70,7 +75,7 @@ class Slice(NamedTuple):
 
     @classmethod
     def of(cls, item: Mapping[Any, Any], masks: np.ndarray) -> Self:
-        """The slice that `item` is, with masks bool (1 + outputs, H, W)."""
+        """The slice that `item` is, with masks bool (N, H, W)."""
         row, column = (float(side) for side in item["spacing"])
         spacing = float(item["slice_spacing"]), row, column
         count, height, width = masks.shape
@@ -82,10 +87,28 @@ class Slice(NamedTuple):
         return np.unpackbits(self.bits, count=math.prod(self.shape)).reshape(self.shape)
 
 
-def case_rows(slices: Iterable[Slice], outputs: Sequence[str]) -> list[Row]:
+def slice_masks(outputs: np.ndarray, organs: np.ndarray, truth: np.ndarray, threshold: float = THRESHOLD) -> np.ndarray:
+    """The masks bool (N, H, W) of a `Slice`.
+
+    Args:
+        outputs: (C, H, W) probability of any label by each output.
+        organs: (K, H, W) probability of each organ by the last of them; K = 0 where none are told apart.
+        truth: (H, W) the organs' numbers 1..K, or where the lesion is.
+        threshold: probability from which a pixel is of a label.
+    """
+    if not len(organs):
+        return np.concatenate([outputs >= threshold, truth[None] > 0])
+    numbers = np.arange(1, 1 + len(organs))[:, None, None]
+    told = class_mask(outputs[-1], organs, threshold)
+    return np.concatenate([outputs >= threshold, told == numbers, truth == numbers])
+
+
+def case_rows(slices: Iterable[Slice], outputs: Sequence[str], organs: Sequence[str] = ()) -> list[Row]:
     """A row a case, `case`, `slices` and `<output>_` with each of `score_case`, sorted by case, from its lesions' slices.
 
-    A slice that comes twice, as where a sampler pads the shares of several processes, counts once.
+    Where organs are told apart the lesion is any of them; of the last output, which tells them, there are `<score>_<organ>` of
+    each, `organs_<score>`, their mean, and `organs_absent`, too. A slice that comes twice, as where a sampler pads the shares of
+    several processes, counts once.
     """
     by_case: dict[str, dict[int, Slice]] = {}
     for one in slices:
@@ -93,10 +116,22 @@ def case_rows(slices: Iterable[Slice], outputs: Sequence[str]) -> list[Row]:
     rows: list[Row] = []
     for case, found in sorted(by_case.items()):
         ordered = [found[number] for number in sorted(found)]
-        *preds, truth = np.stack([one.masks for one in ordered], axis=1)
+        spacing = ordered[0].spacing
+        masks = np.stack([one.masks for one in ordered], axis=1)  # (N, D, H, W)
+        preds, told, true = np.split(masks, [len(outputs), len(outputs) + len(organs)])
         row: Row = {"case": case, "slices": len(ordered)}
+        lesion = np.any(true, axis=0)
         for output, pred in zip(outputs, preds, strict=True):
-            scores = score_case(pred, truth, LESION, ordered[0].spacing)
+            scores = score_case(pred, lesion, LESION, spacing)
             row |= {f"{output}_{name}": value for name, value in scores.items()}
+        if organs:
+            scores = score_case(_numbered(told), _numbered(true), dict(enumerate(organs, 1)), spacing)
+            names = {name: f"organs_{name}" for name in (*SCORES, "absent")}
+            row |= {f"{outputs[-1]}_{names.get(name, name)}": value for name, value in scores.items()}
         rows.append(row)
     return rows
+
+
+def _numbered(masks: np.ndarray) -> np.ndarray:
+    """Masks bool (K, ...) of which no two have a place in common as the numbers 1..K, 0 where none is: uint8 (...)."""
+    return np.where(masks.any(0), 1 + masks.argmax(0), 0).astype(np.uint8)

@@ -73,6 +73,11 @@ class Ensemble:
         return self._segmenters[0].classes
 
     @property
+    def organs(self) -> bool:
+        """Whether these are organs, of which an image may show several."""
+        return self._segmenters[0].organs
+
+    @property
     def device(self) -> str:
         """Where the networks are."""
         return str(self._segmenters[0].device)

@@ -18,6 +18,7 @@ from ultrarefiner_monai.models.inferers import AutocastInferer, SequenceInferer
 from ultrarefiner_monai.models.weights import load_model
 from ultrarefiner_monai.networks.letterbox import letterbox, undo_letterbox
 from ultrarefiner_monai.systems import find_stage
+from ultrarefiner_monai.systems.classes import ORGANS
 from ultrarefiner_monai.systems.sequence_keys import VOLUME
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class Segmenter:
         classes: names of the classes that the network tells apart.
         frames: slices of a volume that a network which looks back takes at once, beside those that it remembers; None of one
             that takes each by itself.
+        organs: whether the classes are organs, of which an image may show several.
     """
 
     def __init__(
@@ -60,12 +62,14 @@ class Segmenter:
         device: str | torch.device | None = None,
         classes: Sequence[str] = (),
         frames: int | None = None,
+        organs: bool = False,
     ) -> None:
         self.device = default_device() if device is None else torch.device(device)
         self.network = network.to(self.device).eval()
         self.system, self.stage = find_stage(stage)
         self.size = size
         self.classes = tuple(classes)
+        self.organs = organs
         self.frames = frames
         self._window: Any = getattr(network, "window", 0)
         self._infer = AutocastInferer(amp)
@@ -159,4 +163,4 @@ def load_segmenter(path: str | Path, amp: bool = True, device: str | torch.devic
     classes = find_stage(card["stage"])[1].classes_of(card["network"])
     sequence = card.get("sequence", {})
     frames = sequence["frames"] if sequence.get("of") == VOLUME else None
-    return Segmenter(network, card["stage"], card["image_size"], amp, device, classes, frames)
+    return Segmenter(network, card["stage"], card["image_size"], amp, device, classes, frames, card["labels"] == ORGANS)

@@ -13,6 +13,17 @@ def letterbox(image: torch.Tensor, size: int) -> torch.Tensor:
     return F.pad(_resample(image, (height, width)), (0, size - width, 0, size - height))
 
 
+def letterbox_labels(labels: torch.Tensor, size: int) -> torch.Tensor:
+    """`letterbox` of a mask (1, H, W) of 0 and the numbers 1..K of labels, which stay whole: (1, size, size).
+
+    A pixel that lies by half or more in labels has the number of the one that it lies in most.
+    """
+    numbers = torch.arange(1, 1 + max(1, int(labels.max())), device=labels.device).view(-1, 1, 1)
+    shares = letterbox((labels == numbers).float(), size)
+    covered = shares.sum(0, keepdim=True) >= 0.5
+    return torch.where(covered, 1 + shares.argmax(0, keepdim=True), 0).to(labels.dtype)
+
+
 def undo_letterbox(image: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
     """Crop the padding of `image` (C, size, size) and scale what is left to `shape` (H, W): (C, H, W)."""
     height, width = fitted_shape(shape, image.shape[-1])

@@ -44,7 +44,12 @@ KEYS = (
     ),
     Key("weighting", "choice", "of the loss's terms, see UncertaintyLoss", choices=("log1p", "kendall", "fixed")),
     Key("transfer", "number", "weight of what SAM's own prompt encoder teaches; 0: off", least=0),
-    Key("image_class", "number", "weight of the image's class in the loss, where classes are told apart; 0: off", least=0),
+    Key(
+        "image_class",
+        "number",
+        "weight of the image's class in the loss, where classes are told apart; 0: off",
+        least=0,
+    ),
     Key("cache_embeddings", "truth value", "compute the embedding of each image, and of each of its views, once"),
     Key("views", "whole number", "ways in which a training sees an image: as it is, and augmented", above=0, most=1000),
 )

@@ -5,6 +5,7 @@ import re
 from ultrarefiner_monai.errors import DataError
 
 LESION = "lesion"  # all classes as one; none is told apart
+CLASSES, ORGANS = "classes", "organs"  # what names are of: an image's class, or organs that a slice may show several of
 DICE = "dice"  # ends the names of columns that masks are known by
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")  # names are parts of folders and of columns
 

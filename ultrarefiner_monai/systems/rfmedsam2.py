@@ -92,7 +92,7 @@ SYSTEM = System(
     name="rfmedsam2",
     title="RFMedSAM 2",
     reference="Automatic Prompt Refinement for Volumetric Segmentation with SAM 2 (Xie et al., arXiv 2502.02741)",
-    labels="classes",
+    labels="any",
     stages=(
         Stage(
             "unet",

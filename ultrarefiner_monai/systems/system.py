@@ -121,7 +121,7 @@ class System:
         name: as in `--system`.
         title: for people.
         reference: the paper.
-        labels: what a mask's values mean: "lesion" (0 and 1) or "classes".
+        labels: what the values of its masks may mean: "lesion" (0 and 1), "classes" of an image, or "any", organs, too.
         prompts: whether a user adds points and boxes to an image: "none", "optional" or "required".
         stages: in the order of their training.
         instead: configuration key of a start or feed -> what takes its place in a demonstration, in words; one that is not
@@ -153,7 +153,7 @@ class System:
     describer: str = ""
     adjuster: str = ""
     instead: Mapping[str, str] = field(default_factory=dict)
-    labels: Literal["lesion", "classes"] = "lesion"
+    labels: Literal["lesion", "classes", "any"] = "lesion"
     prompts: Literal["none", "optional", "required"] = "none"
     keys: tuple[Key, ...] = ()
     shared_keys: Mapping[str, Mapping[str, str]] = field(default_factory=dict)

@@ -8,7 +8,7 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import InvertibleTransform, MapTransform
 
-from ultrarefiner_monai.networks.letterbox import letterbox, undo_letterbox
+from ultrarefiner_monai.networks.letterbox import letterbox, letterbox_labels, undo_letterbox
 
 
 class Letterboxd(MapTransform, InvertibleTransform):
@@ -17,7 +17,8 @@ class Letterboxd(MapTransform, InvertibleTransform):
     Args:
         keys: keys of (1, H, W) tensors.
         size: side of the square in pixels.
-        binary_keys: keys among `keys` that hold masks; they are thresholded at one half after resampling.
+        binary_keys: keys among `keys` that hold masks, 0 or the number of a label; after resampling a pixel that lies by half
+            or more in labels has the number of the one that it lies in most.
     """
 
     def __init__(
@@ -32,9 +33,8 @@ class Letterboxd(MapTransform, InvertibleTransform):
         item = dict(data)
         for key in self.key_iterator(item):
             source = item[key]
-            fitted = letterbox(torch.as_tensor(source).as_subclass(torch.Tensor), self.size)
-            if key in self.binary_keys:
-                fitted = (fitted >= 0.5).to(fitted.dtype)
+            plain = torch.as_tensor(source).as_subclass(torch.Tensor)
+            fitted = letterbox_labels(plain, self.size) if key in self.binary_keys else letterbox(plain, self.size)
             item[key] = self._traced(fitted, source)
         return item
 

@@ -14,7 +14,7 @@ from ultrarefiner_monai.errors import DataError
 
 
 def _union(paths: str, item: Mapping[Hashable, Any]) -> torch.Tensor:
-    """The lesion of the masks at `paths` (parted by NUL, which no path holds): bool (1, H, W), see `lesion_pixels`."""
+    """`lesion_pixels` (1, H, W) of the masks at `paths`, parted by NUL, which no path holds."""
     return torch.from_numpy(lesion_pixels(paths.split("\0"), item))[None]
 
 
@@ -42,7 +42,7 @@ class LoadGreyd(MapTransform):
 
 
 class LoadMaskd(MapTransform):
-    """Read lesion masks: paths parted by NUL, their union -> `MetaTensor` (1, H, W) float32 in {0, 1}.
+    """Read lesion masks: paths parted by NUL, their union -> `MetaTensor` (1, H, W) float32 in {0, 1}, of organs {0, .., K}.
 
     Paths are one text and not a list, because items with different numbers of masks must collate. They are kept under
     `<key>_path`.
@@ -58,7 +58,7 @@ class LoadMaskd(MapTransform):
 
 
 class LoadTruthd(MapTransform):
-    """Read the masks that `LoadMaskd` noted again at their own size, for scoring: bool (1, H, W).
+    """Read the masks that `LoadMaskd` noted again at their own size, for scoring: (1, H, W), bool, or uint8 of organs.
 
     Used after inference: masks of different sizes could not have travelled in one batch.
 
@@ -96,7 +96,8 @@ class ClassMaskd(MapTransform):
 
     Args:
         keys: keys of masks.
-        classes: names of the classes in their order; where there are none, the mask stays as it is.
+        classes: names of the classes in their order; where there are none, or the mask has numbers of organs already, it
+            stays as it is.
         class_key: key of the image's class.
 
     Raises:
@@ -117,7 +118,7 @@ class ClassMaskd(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return a copy of `data` with the masks numbered."""
         item = dict(data)
-        if not self.classes:
+        if not self.classes or "organs" in item:
             return item
         name = item[self.class_key]
         if name not in self.classes:

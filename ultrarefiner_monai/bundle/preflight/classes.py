@@ -4,7 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ultrarefiner_monai.bundle.preflight.plan import Plan
+from ultrarefiner_monai.bundle.preflight.request import Request
+from ultrarefiner_monai.data.manifests import Manifest
 from ultrarefiner_monai.errors import DataError, one_line_errors, shown
+from ultrarefiner_monai.systems.classes import LESION, told_apart
 
 SHOWN = 10  # ids
 
@@ -13,12 +16,32 @@ SHOWN = 10  # ids
 def of_classes(plan: Plan, items: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The items, which a training checks (`check_classes`); an evaluation scores those of other classes, too.
 
+    Organs are told apart within an image, which has no class then.
+
     Raises:
         SystemExit: as `check_classes`.
     """
-    if plan.request.mode == "train":
+    if plan.request.mode == "train" and not plan.organs:
         check_classes(plan.dataset, plan.classes, items)
     return items
+
+
+def check_labels(request: Request, manifest: Manifest) -> None:
+    """Refuse labels of volumes that the data set does not have, and those that the system does not tell apart.
+
+    Args:
+        request: whose system has classes among its keys, or has not.
+        manifest: of the data set.
+
+    Raises:
+        DataError: as `Manifest.organs`, or the system gives an image one class.
+    """
+    classes = told_apart(request.own.get(request.stage.classes, LESION)) if request.stage.classes else ()
+    if manifest.organs(classes) and request.system.labels != "any":
+        raise DataError(
+            f"classes {'+'.join(classes)}: {request.system.title} gives an image one class, and slices of {manifest.name} show "
+            "several organs; use --classes lesion, a manifest of one --organ, or RFMedSAM 2"
+        )
 
 
 def describe_others(classes: Sequence[str], items: Sequence[Mapping[str, Any]]) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 from ultrarefiner_monai.bundle.config_keys import running_parser
 from ultrarefiner_monai.bundle.paths import check_code, results_root
+from ultrarefiner_monai.bundle.preflight.classes import check_labels
 from ultrarefiner_monai.bundle.preflight.data import FoundData, find_data
 from ultrarefiner_monai.bundle.preflight.plan import Plan
 from ultrarefiner_monai.bundle.preflight.provenance import EXTERNAL, check_models, external_origin
@@ -65,6 +66,7 @@ def decide(request: Request) -> Plan:
     data = None if request.images is not None else find_data(request, 0 if origin else request.fold, substitutions)
     if data is not None:
         check_sequences(request.own, data.manifest, request.normal_share)
+        check_labels(request, data.manifest)
     dataset = origin.get("dataset", request.dataset if data is None else data.name)
     models = f"{stage.folder}/{dataset}/fold{origin.get('fold', request.fold)}"
     output_dir = request.output_dir or f"{results_root(request.bundle_root)}/{models}"

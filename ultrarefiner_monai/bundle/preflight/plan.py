@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from ultrarefiner_monai.data.predictions import CoarseMaps
 from ultrarefiner_monai.data.releases import resolve
 from ultrarefiner_monai.errors import DataError, one_line_errors
 from ultrarefiner_monai.systems import Stage
-from ultrarefiner_monai.systems.classes import told_apart
+from ultrarefiner_monai.systems.classes import CLASSES, LESION, ORGANS, told_apart
 from ultrarefiner_monai.systems.sequence_keys import IN_SEQUENCE, PATIENT, SEQUENCE_OF
 
 UNKNOWN_SPACING = [math.nan, math.nan]  # items of one batch have the same keys
@@ -79,6 +80,16 @@ class Plan:
     def classes(self) -> tuple[str, ...]:
         """The classes that the network tells apart; empty where it tells none."""
         return told_apart(self.network[self.stage.classes]) if self.stage.classes else ()
+
+    @cached_property
+    def organs(self) -> list[int]:
+        """Numbers of the labels of volumes that `classes` are; empty where they are classes of images, or none."""
+        return [] if self.data is None else self.manifest.organs(self.classes)
+
+    @property
+    def labels(self) -> str:
+        """What the values of a mask mean: "lesion" (0 and 1), the number of the image's class, "classes", or of "organs"."""
+        return ORGANS if self.organs else CLASSES if self.classes else LESION
 
     @property
     def prompts(self) -> str:
@@ -231,4 +242,5 @@ class Plan:
         masks = "\0".join(str(resolve(root, mask)) for mask in masks_of(item))
         kept = {"spacing": UNKNOWN_SPACING} | {key: item[key] for key in TRAVELLING if key in item}
         image = str(resolve(root, item["image"]))
+        kept |= {"organs": self.organs} if self.organs else {}
         return {**kept, "image": image, "label": masks, "label_path": masks, "name": item.get("name", item["image"])}

@@ -6,12 +6,13 @@ The file is JSON that `monai.data.load_decathlon_datalist` and Auto3DSeg's fold 
 
 import hashlib
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ultrarefiner_monai.data.datasets import DATASETS, check_name
-from ultrarefiner_monai.data.manifests.items import LISTS, Item, images_of, item_files, place_of
+from ultrarefiner_monai.data.manifests.items import LISTS, Item, images_of, is_volume, item_files, place_of
 from ultrarefiner_monai.data.manifests.validate import document_faults
 from ultrarefiner_monai.data.releases.roots import Root, resolve
 from ultrarefiner_monai.errors import CodeError, DataError, did_you_mean, one_line, raise_problems
@@ -63,6 +64,28 @@ class Manifest:
         }
         normals = [item for item in self.normal if (item.get("fold", fold) != fold) == seen]
         return images_of(chosen.get(split, normals))
+
+    def organs(self, names: Sequence[str]) -> list[int]:
+        """Numbers of the labels that `names` are in volumes; none of pictures, where names are of an image's class.
+
+        A label of several words is named with `_` between them.
+
+        Raises:
+            DataError: the volumes have no such label, or the manifest is of one organ.
+        """
+        if not names or not any(map(is_volume, self.items())):
+            return []
+        if any("organ" in item for item in self.items()):
+            raise DataError(
+                f"{self.name}: its manifest is of one organ, and {', '.join(names)} are to be told apart; build one without "
+                "--organ"
+            )
+        numbers = {
+            name.replace(" ", "_"): int(number) for number, name in self.header["labels"].items() if number != "0"
+        }
+        if unknown := [name for name in names if name not in numbers]:
+            raise DataError(f"{self.name}: label '{unknown[0]}': {did_you_mean(unknown[0], sorted(numbers))}")
+        return [numbers[name] for name in names]
 
     def items(self) -> list[Item]:
         """All items that have files: training, testing and normal."""

@@ -27,6 +27,7 @@ from ultrarefiner_monai.models.card import read_card
 from ultrarefiner_monai.models.segmenter import load_segmenter
 from ultrarefiner_monai.shipped import PACKAGE
 from ultrarefiner_monai.systems import Stage, find_stage
+from ultrarefiner_monai.systems.classes import ORGANS
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -71,7 +72,7 @@ class SegmentationModel(PythonModel):
             answers = [self._segment(row, number, threshold) for number, row in inputs]
         except DataError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from error
-        names = ANSWER | ANSWER_OF_CLASSES if self.segmenter.classes else ANSWER
+        names = ANSWER if self.segmenter.organs or not self.segmenter.classes else ANSWER | ANSWER_OF_CLASSES
         return pd.DataFrame(answers, columns=list(names))
 
     def _segment(self, row: dict[str, str], number: int, threshold: float) -> dict[str, Any]:
@@ -86,7 +87,7 @@ class SegmentationModel(PythonModel):
             "mask": encode_png(mask.astype(np.uint8) * 255),
             "probability": encode_png(levels),
             "lesion_pixels": int(mask.sum()),
-            **image_class(probability, prediction.classes),
+            **({} if self.segmenter.organs else image_class(probability, prediction.classes)),
         }
 
 
@@ -148,6 +149,7 @@ def save(weights: Path, target: str | Path, amp: bool = True, model: Model | Non
     """
     card = read_card(weights)
     system, stage = find_stage(card["stage"])
+    classes = () if card["labels"] == ORGANS else stage.classes_of(card["network"])
     with TemporaryDirectory() as folder:
         copy_files(closure({f"{PACKAGE.name}.deploy.mlflow.served"} | names_of(system, "builder")), Path(folder))
         save_model(
@@ -156,7 +158,7 @@ def save(weights: Path, target: str | Path, amp: bool = True, model: Model | Non
             artifacts={"weights": weights.as_uri(), "card": weights.with_suffix(".json").as_uri()},
             code_paths=[str(Path(folder, PACKAGE.name))],
             model_config={"amp": amp},
-            signature=signature_of(stage, stage.classes_of(card["network"])),
+            signature=signature_of(stage, classes),
             input_example=example_of(stage),
             pip_requirements=requirements(),
             metadata=card,

@@ -10,15 +10,15 @@ from ultrarefiner_monai.metrics.classes import image_class
 from ultrarefiner_monai.models.ensemble import Consensus
 
 
-def measure(mask: np.ndarray, consensus: Consensus, spacing: Spacing | None) -> dict[str, Any]:
+def measure(mask: np.ndarray, consensus: Consensus, spacing: Spacing | None, organs: bool = False) -> dict[str, Any]:
     """What is known of a mask bool (H, W) and the probability it was cut from; NaN where undefined.
 
     Returns:
         `area_px` and `area_mm2` of all parts; `components`: parts, pixels that touch at a corner belonging
         together; of the largest part `diameter_px` and `diameter_mm`, the longest one, and `perpendicular_px` and
         `perpendicular_mm`, see `diameters`; `mean_probability` over the mask; `max_probability` over the image;
-        `sam_predicted_iou`: see `Consensus`; `class` and `class_probability` where classes are told apart. Without a
-        spacing, values in millimetres are NaN; in a blank mask the diameters and the mean probability are.
+        `sam_predicted_iou`: see `Consensus`; `class` and `class_probability` where classes are told apart that are no `organs`.
+        Without a spacing, values in millimetres are NaN; in a blank mask the diameters and the mean probability are.
     """
     from skimage.measure import label
 
@@ -37,7 +37,7 @@ def measure(mask: np.ndarray, consensus: Consensus, spacing: Spacing | None) -> 
         "mean_probability": float(consensus.probability[mask].mean()) if count else math.nan,
         "max_probability": float(consensus.probability.max()),
         "sam_predicted_iou": consensus.quality,
-        **image_class(consensus.probability, consensus.classes),
+        **({} if organs else image_class(consensus.probability, consensus.classes)),
     }
 
 

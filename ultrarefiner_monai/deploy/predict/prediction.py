@@ -268,7 +268,7 @@ def _predict_file(
             "spacing_x_mm": along_row,
             "spacing_y_mm": down_column,
         }
-        yield facts | measure(mask, consensus, source.spacing)
+        yield facts | measure(mask, consensus, source.spacing, ensemble.organs)
     outputs.complete(source, job.name, masks, planes, ensemble.name)
 
 

@@ -11,7 +11,9 @@ CHECKPOINT = Key(
     "sam_checkpoint", "file", "SAM weights; null: LiteMedSAM's for that variant; `random`: none", choices=("random",)
 )
 LORA_RANK = Key("lora_rank", "whole number", "rank of LoRA on SAM's image encoder; 0: frozen", least=0, most=1024)
-CLASSES = Key("classes", "classes", "all as one, or the classes of the manifest that are told apart, of volumes its labels")
+CLASSES = Key(
+    "classes", "classes", "all as one, or the classes of the manifest that are told apart, of volumes its labels"
+)
 SAM_VERSION = Key(
     "sam_version",
     "choice",

@@ -94,12 +94,7 @@ def _plane(path: Path, values: np.ndarray, directions: np.ndarray | None) -> np.
 
 def _read_nrrd(path: Path, size: Size) -> tuple[np.ndarray, np.ndarray | None]:
     """Values, x first, and the directions of the first two axes in space (None if unknown); layers are united."""
-    try:
-        values, header = _nrrd_content(path, size)
-    except ImportError as error:
-        raise DataError(f"NRRD needs pynrrd ({error}); run 'pip install pynrrd'") from None
-    except Exception as error:  # a damaged file may fail in any way at all
-        raise DataError(f"{path}: cannot be read as NRRD ({one_line(error)}); save it again") from None
+    values, header = read_nrrd(path, math.prod(size) * LAYERS)
     directions = header.get("space directions")
     if directions is None:
         return values, None
@@ -110,8 +105,17 @@ def _read_nrrd(path: Path, size: Size) -> tuple[np.ndarray, np.ndarray | None]:
     return np.asarray(values.any(axis=tuple(np.flatnonzero(layers)))) if layers.any() else values, directions
 
 
-def _nrrd_content(path: Path, size: Size) -> tuple[np.ndarray, Any]:
-    """Values and header of a file that asks for no more than a label of an image of `size` can."""
+def read_nrrd(path: Path, most: int) -> tuple[np.ndarray, Any]:
+    """Values, x first, and header of a file; DataError where it cannot be read, or has more than `most` values."""
+    try:
+        return _nrrd_content(path, most)
+    except ImportError as error:
+        raise DataError(f"NRRD needs pynrrd ({error}); run 'pip install pynrrd'") from None
+    except Exception as error:  # a damaged file may fail in any way at all
+        raise DataError(f"{path}: cannot be read as NRRD ({one_line(error)}); save it again") from None
+
+
+def _nrrd_content(path: Path, most: int) -> tuple[np.ndarray, Any]:
     import nrrd
 
     with path.open("rb") as file:
@@ -120,7 +124,7 @@ def _nrrd_content(path: Path, size: Size) -> tuple[np.ndarray, Any]:
             raise ValueError("its pixels are in another file")
         if header.keys() & SKIPS or header.get("type") == "block":
             raise ValueError("blocks of bytes and skipped ones are not read")
-        count, most = math.prod(map(int, header["sizes"])), math.prod(size) * LAYERS
+        count = math.prod(map(int, header["sizes"]))
         if not 0 < count <= most:
             raise ValueError(f"{count} values, its image can have {most} at most")
         if inflater := INFLATERS.get(header.get("encoding", "")):

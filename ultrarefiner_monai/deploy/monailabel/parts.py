@@ -242,16 +242,20 @@ def uncertainty(probability: np.ndarray) -> float:
 
 def predict_file(bundle: str | Path, image: str | Path) -> np.ndarray:
     """Probability (H, W) of what `bundle` serves for an image file; DataError where there is none."""
+    return ensemble_of(bundle)(read_grey(image)).probability
+
+
+def ensemble_of(bundle: str | Path, device: str | None = None) -> Ensemble:
+    """What `bundle` serves, on a `device`; DataError where weights are missing."""
     coarse = proposer(bundle, stage_of(bundle))
-    ensemble = _ensemble(Path(bundle) / MODEL, coarse if coarse and coarse.is_file() else None)
-    return ensemble(read_grey(image)).probability
+    return _ensemble(Path(bundle) / MODEL, coarse if coarse and coarse.is_file() else None, device)
 
 
-def _ensemble(model: Path, coarse: Path | None = None) -> Ensemble:
+def _ensemble(model: Path, coarse: Path | None = None, device: str | None = None) -> Ensemble:
     """The network of `model`, with the one that proposes what it refines; read once until `model` changes."""
-    return _read_ensemble(model, coarse, model.stat().st_mtime_ns)
+    return _read_ensemble(model, coarse, device, model.stat().st_mtime_ns)
 
 
 @lru_cache(maxsize=4)
-def _read_ensemble(model: Path, coarse: Path | None, changed: int) -> Ensemble:
-    return Ensemble(model, coarse)
+def _read_ensemble(model: Path, coarse: Path | None, device: str | None, changed: int) -> Ensemble:
+    return Ensemble(model, coarse, device=device)

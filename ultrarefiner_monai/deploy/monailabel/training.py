@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ultrarefiner_monai.deploy.monailabel.labels import read_label, size_of
 from ultrarefiner_monai.deploy.monailabel.parts import MODEL, card_of, classes_of, stage_of
+from ultrarefiner_monai.deploy.monailabel.volumes import holds_volume
 from ultrarefiner_monai.errors import DataError, one_line
 from ultrarefiner_monai.files import file_sha256
 from ultrarefiner_monai.metrics.segmentation import segmentation_metrics
@@ -30,6 +31,10 @@ def usable(items: Iterable[Mapping[str, str]]) -> list[dict[str, str]]:
     found = []
     for item in items:
         try:
+            if holds_volume(item["image"]):
+                raise DataError(
+                    f"{item['image']}: volumes are not learned from here; train on them with the model's bundle"
+                )
             read_label(item["label"], size_of(item["image"]))
         except DataError as error:
             logger.warning("left out of the training: %s", error)

@@ -5,9 +5,11 @@ import inspect
 import json
 import logging
 import os
+import time
 from collections.abc import Collection, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any, Self
 
 import monailabel
@@ -25,7 +27,7 @@ from monailabel.tasks.activelearning.random import Random
 from monailabel.tasks.infer.bundle import BundleInferTask
 from monailabel.tasks.train.bundle import BundleTrainTask
 from monailabel.utils.async_tasks.task import AsyncTask
-from monailabel.utils.others.generic import device_list, device_map
+from monailabel.utils.others.generic import device_list, device_map, name_to_device
 from studies import Studies, told
 from web import check_forms, guard
 
@@ -44,6 +46,14 @@ from ultrarefiner_monai.deploy.monailabel.request import (
     option_keys,
 )
 from ultrarefiner_monai.deploy.monailabel.training import check_labels_suffice, usable
+from ultrarefiner_monai.deploy.monailabel.volumes import (
+    KIND,
+    check_volume_request,
+    holds_volume,
+    segment_volume,
+    volume_uncertainty,
+    write_volume,
+)
 from ultrarefiner_monai.errors import DataError, did_you_mean, one_line_errors
 
 logger = logging.getLogger(__name__)
@@ -71,7 +81,7 @@ def scores(bundle: str, datastore: Datastore, limit: int | None = None) -> dict[
 def score(bundle: str, image: str) -> float:
     """Uncertainty of an image file; 0 where it cannot be predicted, which the log tells."""
     try:
-        return uncertainty(predict_file(bundle, image))
+        return volume_uncertainty(bundle, image) if holds_volume(image) else uncertainty(predict_file(bundle, image))
     except DataError as error:
         logger.warning("not scored: %s", error)
         return 0.0
@@ -116,6 +126,20 @@ class Inference(BundleInferTask):
         super().__init__(bundle, conf, type=InferType.DEEPGROW if self.stage.prompted else "")
         if self.is_valid():
             del self._config["model_filename"]
+
+    def __call__(
+        self, request: dict[str, Any], callbacks: Mapping[Any, Any] | None = None
+    ) -> tuple[str | None, dict[str, Any]]:
+        """The file of a mask, and what the client is told; volumes go through the network slice by slice."""
+        if not holds_volume(request["image"]):
+            return super().__call__(request, callbacks)
+        start, device = time.monotonic(), name_to_device(request.get("device", "cuda"))
+        labels, grid, found = segment_volume(self.bundle_path, request, card_of(self.bundle_path), device)
+        labels = labels.astype(request.get("result_dtype", "uint8"))
+        with NamedTemporaryFile(suffix=request["result_extension"], delete=False) as file:  # which the server removes
+            write_volume(labels, grid, file.name, request.get("result_compress", True))
+        seconds = {"total": round(time.monotonic() - start, 2)}
+        return file.name, {**found, "label_names": self.labels, "latencies": seconds, "centroids": {}}
 
     def clicked(self) -> Self:
         """The same model for programs' tools for clicks; its network is in memory once."""
@@ -180,7 +204,7 @@ class MyApp(MONAILabelApp):
         return Studies(self.studies, reload, read_only)
 
     def _load_sessions(self, load: bool = False) -> None:
-        """None: a session is for NIfTI and DICOM volumes, which no model here takes."""
+        """None: a session keeps what a client uploads; here volumes lie in the study folder, or come with their request."""
 
     def server_mode(self, mode: bool) -> None:
         """What MONAI Label calls once, when its web server starts."""
@@ -250,11 +274,14 @@ class MyApp(MONAILabelApp):
         """As MONAI Label does; a mistake in the request is told to the client in one line (status 400)."""
         files = {str(request[key]): f"the {key} that was sent" for key in ("image", "label") if key in request}
         with told({path: name for path, name in files.items() if is_upload(path)}):
-            request = {"result_extension": MASK, **self.checked("infer", request, OWN)}
+            request = self.checked("infer", request, OWN)
             image = str(request.get("image"))
             if not (image in self.datastore().list_images() or is_upload(image)):
                 raise DataError(f"image '{image}': not in the study folder; GET /datastore/?output=all lists what is")
-            return super().infer(request, datastore)
+            path = image if is_upload(image) else self.datastore().get_image_uri(image)
+            if volume := holds_volume(path):
+                check_volume_request(request, card_of(self._infers[request["model"]].bundle_path))
+            return super().infer({"result_extension": KIND if volume else MASK, **request}, datastore)
 
     def batch_infer(self, request: dict[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
         """On one device: without a GPU MONAI Label's choice among several fails."""

@@ -1,4 +1,4 @@
-"""The study folder of the server: its images, and their labels as PNG with 0 and 1."""
+"""The study folder of the server: its images, and their labels, of pictures as PNG with 0 and 1."""
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,13 +13,16 @@ from monailabel.datastore.local import LocalDatastore
 from PIL import Image
 
 from ultrarefiner_monai.data.releases.readers import IMAGE_SUFFIXES
-from ultrarefiner_monai.deploy.monailabel.labels import LABEL_SUFFIXES, read_label, size_of, suffix_of
+from ultrarefiner_monai.data.volumes import read_grid
+from ultrarefiner_monai.deploy.monailabel.labels import LABEL_SUFFIXES, NIFTIS, read_label, size_of, suffix_of
 from ultrarefiner_monai.deploy.monailabel.request import MASK, NAME, is_plain
+from ultrarefiner_monai.deploy.monailabel.volumes import KIND, holds_volume, read_volume_label, write_volume
 from ultrarefiner_monai.errors import DataError, shown
 
 logger = logging.getLogger(__name__)
 
 UNLISTED_SHOWN = 10
+SUFFIXES = (*IMAGE_SUFFIXES, *NIFTIS)  # of images: pictures, and volumes
 
 
 @contextmanager
@@ -62,7 +65,7 @@ class Studies(LocalDatastore):
             .encode("unicode_escape")
             .decode()  # a name can hold lines that look like the log's
             for path in sorted(folder.rglob("*"))
-            if path.name.lower().endswith(IMAGE_SUFFIXES)
+            if path.name.lower().endswith(SUFFIXES)
             and str(path.resolve()) not in listed
             and labels not in path.resolve().parents
         ]
@@ -76,7 +79,7 @@ class Studies(LocalDatastore):
 
     def _list_files(self, path: str, patterns: Sequence[str]) -> dict[str, str]:
         """Files by name; the first of several with one id. Upper-case suffixes count, hidden files do not."""
-        suffixes = IMAGE_SUFFIXES if Path(path).samefile(self._datastore.image_path()) else LABEL_SUFFIXES
+        suffixes = SUFFIXES if Path(path).samefile(self._datastore.image_path()) else LABEL_SUFFIXES
         found: dict[str, str] = {}
         for file in sorted(Path(path).iterdir()):
             if is_plain(file.name) and suffix_of(file.name) in suffixes and file.is_file():
@@ -90,9 +93,9 @@ class Studies(LocalDatastore):
                 raise DataError(f"image {image_id!r}: expected {NAME}")
             if image_id in self.list_images():
                 raise DataError(f"image '{image_id}': already there; choose another name or delete it first")
-            if suffix_of(image_filename) not in IMAGE_SUFFIXES:
-                raise DataError(f"image '{image_id}': expected {', '.join(IMAGE_SUFFIXES)}")
-            size_of(image_filename)
+            if suffix_of(image_filename) not in SUFFIXES:
+                raise DataError(f"image '{image_id}': expected {', '.join(SUFFIXES)}")
+            read_grid(Path(image_filename)) if holds_volume(image_filename) else size_of(image_filename)
         return super().add_image(image_id, image_filename, image_info)
 
     def remove_image(self, image_id: str) -> None:
@@ -102,16 +105,25 @@ class Studies(LocalDatastore):
         super().remove_image(image_id)
 
     def save_label(self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]) -> str:
-        """As MONAI Label does, if the label is one of the image, which is then kept as PNG with 0 and 1."""
+        """As MONAI Label does, if the label is one of the image.
+
+        It is then kept as PNG with 0 and 1, or of a volume as NIfTI on its grid, with its numbers.
+        """
         image = self.get_image_uri(image_id)
         if not image:
             raise HTTPException(status_code=404, detail=f"image '{image_id}': not in the study folder")
         with told({label_filename: f"label of '{image_id}'"}):
             if not is_plain(label_tag):
                 raise DataError(f"tag {label_tag!r}: expected {NAME}")
-            mask = read_label(label_filename, size_of(image))
-        with NamedTemporaryFile(suffix=MASK) as file:
-            Image.fromarray(mask.astype(np.uint8)).save(file, format="PNG")
-            file.flush()
+            grid = read_grid(Path(image)) if holds_volume(image) else None
+            read = (
+                read_label(label_filename, size_of(image)) if grid is None else read_volume_label(label_filename, grid)
+            )
+        with NamedTemporaryFile(suffix=MASK if grid is None else KIND) as file:
+            if grid is None:
+                Image.fromarray(read.astype(np.uint8)).save(file, format="PNG")
+                file.flush()
+            else:
+                write_volume(read, grid, file.name)
             info = {key: value for key, value in label_info.items() if key != "label_info"}
             return super().save_label(image_id, file.name, label_tag, info)

@@ -16,13 +16,13 @@ from studies import told
 
 from ultrarefiner_monai.data.releases.readers import IMAGE_SUFFIXES
 from ultrarefiner_monai.deploy.monailabel.gate import TOKEN, Gate
-from ultrarefiner_monai.deploy.monailabel.labels import LABEL_SUFFIXES, suffix_of
+from ultrarefiner_monai.deploy.monailabel.labels import LABEL_SUFFIXES, NIFTIS, suffix_of
 from ultrarefiner_monai.deploy.monailabel.request import SEGMENT, UPLOAD, checked, is_plain, is_text, sent
 from ultrarefiner_monai.errors import DataError
 
 logger = logging.getLogger(__name__)
 
-SUFFIXES = {"file": IMAGE_SUFFIXES, "label": LABEL_SUFFIXES}  # of files by their field in a form
+SUFFIXES = {"file": (*IMAGE_SUFFIXES, *NIFTIS), "label": LABEL_SUFFIXES}  # of files by their field in a form
 
 
 def guard(server: FastAPI, token: str | None, origins: list[str], limit: int) -> None:

@@ -35,7 +35,7 @@ from ultrarefiner_monai.transforms import ClassMaskd, LoadMaskd
 def trained(tmp_path_factory):
     root = tmp_path_factory.mktemp("volumes")
     make_btcv(root / "BTCV")
-    document = build_document(read_release("BTCV", root / "BTCV"), Options(folds=3, test_fraction=0))
+    document = build_document(read_release("BTCV", root / "BTCV", clip=(-300, 900)), Options(folds=3, test_fraction=0))
     write_manifest(document, root / "BTCV.json")
     keys = {"dataset": "BTCV", "data_root": str(root / "BTCV"), "manifest": str(root / "BTCV.json")}
     keys |= {"variant": "tiny", "image_size": SIZE, "batch_size": 8, "epochs": 2, "log_model": False}
@@ -64,6 +64,8 @@ def test_a_case_has_a_row_of_its_own(trained):
 
 
 def test_maps_of_slices_are_paired_with_them_and_are_those_of_predict(trained):
+    """Grey values outside of the manifest's range are seen alike by both."""
+    assert read_card(trained.out / "model.pt")["clip"] == [-300, 900]
     keys = {key: value for key, value in trained.keys.items() if key not in ("dataset", "tracking_uri", "log_model")}
     own = {key: keys[key] for key in ("data_root", "manifest", "output_dir", "variant", "image_size", "batch_size")}
     run_bundle("phase1", "inference", dataset_name="BTCV", **own)

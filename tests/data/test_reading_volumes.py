@@ -80,3 +80,16 @@ def test_labels_stored_as_whole_floats_are_labels(tmp_path: Path) -> None:
     labels = case(1)[1]
     nibabel.save(stored(labels.astype(np.float32)), tmp_path / "a.nii")
     np.testing.assert_array_equal(read_labels(tmp_path / "a.nii").voxels, labels)
+
+
+def test_grey_values_are_clipped_to_a_named_range_by_hand(tmp_path):
+    """A window of a CT: -160 HU and below are 0, 240 and above 1, 40 the middle, whatever the other voxels are."""
+    voxels = np.zeros((4, 3, 2), np.int16)
+    voxels[0, 0], voxels[1, 0], voxels[2, 0], voxels[3, 0] = -1000, -160, 40, 3000
+    nibabel.save(stored(voxels), tmp_path / "a.nii.gz")
+    for slices in (
+        grey_slice(tmp_path / "a.nii.gz", 1, (-160, 240)),
+        scaled(voxels.astype(np.float32), (-160, 240))[:, :, 1].T,
+    ):
+        assert slices[0].tolist() == pytest.approx([0, 0, 0.5, 1])
+    assert grey_slice(tmp_path / "a.nii.gz", 1)[0].tolist() != pytest.approx([0, 0, 0.5, 1])  # of its percentiles

@@ -35,6 +35,7 @@ class Manifests:
         masks: str | None = None,
         mask: str | None = None,
         organ: str | None = None,
+        clip: Sequence[float] | None = None,
         table: str | None = None,
         image_column: str | None = None,
         patient_column: str | None = None,
@@ -64,6 +65,7 @@ class Manifests:
             mask: what mask files mean: alpha (lesion in the alpha channel), inverted (lesion dark), half (JPEG or resampled:
                 half of the largest value and more), nonzero (numbered classes); new masks are written into the root.
             organ: of volumes, name of the one label that is segmented; by default all labels together are.
+            clip: of volumes, two grey values that become 0 and 1, such as -160,240 for a CT; by default each one's percentiles.
             table: CSV file with a row for each of your own images: patient, class, split or fold.
             image_column: column that names the image; by default found by its name, like the others.
             patient_column: column of the patient's code.
@@ -92,7 +94,9 @@ class Manifests:
             raise DataError(f"--{next(iter(columns))}_column names a column of a table; give --table FILE, too")
         own = OwnOptions(images, masks, None if table is None else Path(table), columns)
         known = cache_folder() if cache else None
-        read = partial(read_release, cache=known, workers=workers, skip_bad=skip_bad, own=own, mask=mask, organ=organ)
+        read = partial(
+            read_release, cache=known, workers=workers, skip_bad=skip_bad, own=own, mask=mask, organ=organ, clip=clip
+        )
         write = partial(_write, Options(folds, seed, test_fraction), exclude_duplicates, report, group, workers)
         every = FIVE if name == "ALL" else (name,)
         paths = _outputs(out, every)

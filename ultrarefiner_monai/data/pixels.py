@@ -13,9 +13,13 @@ from ultrarefiner_monai.data.volumes import grey_slice, label_slice
 def image_pixels(path: str | Path, item: Mapping[Any, Any]) -> np.ndarray:
     """Grey values (H, W) float32 in [0, 1] of the image at `path`: the slice that `item` is (`slice`), or else the picture.
 
-    A picture is read on the grid of the item (`width`, `height`), where it comes from a manifest.
+    A picture is read on the grid of the item (`width`, `height`), where it comes from a manifest. Of a slice the item may say
+    which grey values become 0 and 1 (`clip`).
     """
-    return grey_slice(path, int(item["slice"])) if "slice" in item else read_grey(path, size=_grid(item))
+    if "slice" not in item:
+        return read_grey(path, size=_grid(item))
+    clip = (float(item["clip"][0]), float(item["clip"][1])) if "clip" in item else None
+    return grey_slice(path, int(item["slice"]), clip)
 
 
 def lesion_pixels(paths: Sequence[str | Path], item: Mapping[Any, Any]) -> np.ndarray:

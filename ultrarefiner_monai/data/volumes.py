@@ -2,8 +2,9 @@
 
 A volume is seen as nibabel's `as_closest_canonical` turns it: x to the right, y to the front, z up (RAS+), by flips and
 swaps of axes alone, which `as_stored` undoes. Slice k is the plane k along z: (H, W) with y down the columns and x along the
-rows. Grey values are clipped to the 0.5 and 99.5 percentile of the volume's own voxels and scaled to [0, 1] (nnU-Net's
-percentiles, Isensee et al. 2021, there of the foreground, which a prediction does not know).
+rows. Grey values are clipped to a range that is named, such as a window of a CT in HU, or else to the 0.5 and 99.5 percentile of
+the volume's own voxels, and scaled to [0, 1] (nnU-Net's percentiles, Isensee et al. 2021, there of the foreground, which a
+prediction does not know).
 """
 
 import threading
@@ -25,6 +26,7 @@ NIFTIS = (".nii.gz", ".nii")
 AGAIN = "copy it again from its source"
 MOST_SLICES = 32  # pictures of the largest size that a volume may have the voxels of: 2**29, or 1 GB of CT
 PERCENTILES = (0.5, 99.5)
+Clip = tuple[float, float]  # grey values that become 0 and 1
 SAME_PLACE = 1e-3  # mm by which the affines of image and labels may differ
 KEPT = 2  # volumes open at once; the largest CT takes 1 GB as float32
 
@@ -145,17 +147,17 @@ def as_stored(voxels: np.ndarray, grid: Grid) -> "Nifti1Image":
     return image
 
 
-def scaled(voxels: np.ndarray) -> np.ndarray:
-    """Grey values in [0, 1] of a volume, float32; 0 everywhere where its percentiles are equal."""
-    low, high = np.percentile(voxels, PERCENTILES)
+def scaled(voxels: np.ndarray, clip: Clip | None = None) -> np.ndarray:
+    """Grey values in [0, 1] of a volume, float32, clipped to its percentiles or to `clip`; 0 everywhere where those are equal."""
+    low, high = np.percentile(voxels, PERCENTILES) if clip is None else clip
     if high <= low:
         return np.zeros_like(voxels, dtype=np.float32)
     return ((voxels.clip(low, high) - low) / (high - low)).astype(np.float32)
 
 
-def grey_slice(path: str | Path, position: int) -> np.ndarray:
-    """Grey values (H, W) float32 in [0, 1] of one slice; its volume is kept open for the next one."""
-    return _plane(_open("grey", Path(path)), position)
+def grey_slice(path: str | Path, position: int, clip: Clip | None = None) -> np.ndarray:
+    """Grey values (H, W) float32 in [0, 1] of one slice, see `scaled`; its volume is kept open for the next one."""
+    return _plane(_open("grey", Path(path), clip), position)
 
 
 def label_slice(path: str | Path, position: int) -> np.ndarray:
@@ -167,14 +169,14 @@ def _plane(voxels: np.ndarray, position: int) -> np.ndarray:
     return np.ascontiguousarray(voxels[:, :, position].T)
 
 
-def _open(kind: str, path: Path) -> np.ndarray:
+def _open(kind: str, path: Path, clip: Clip | None = None) -> np.ndarray:
     with _opening:  # two threads would read one volume twice
-        return _opened(kind, path)
+        return _opened(kind, path, clip)
 
 
 @lru_cache(maxsize=2 * KEPT)
-def _opened(kind: str, path: Path) -> np.ndarray:
-    return read_labels(path).voxels if kind == "labels" else scaled(read_volume(path).voxels)
+def _opened(kind: str, path: Path, clip: Clip | None) -> np.ndarray:
+    return read_labels(path).voxels if kind == "labels" else scaled(read_volume(path).voxels, clip)
 
 
 def _header_of(path: Path) -> "Nifti1Image":

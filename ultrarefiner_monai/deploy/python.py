@@ -69,7 +69,8 @@ class Model:
         if not isinstance(image, str | PathLike):
             return _result(self.ensemble(grey_of(image)), threshold)
         source = open_image_file(Path(image))
-        volume = isinstance(source, VolumeFile)
+        if volume := isinstance(source, VolumeFile):
+            source.clip = self.ensemble.clip
         found = self.ensemble.predict_volume(source.frames()) if volume else map(self.ensemble, source.frames())
         results = [_result(consensus, threshold) for consensus in found]
         return results[0] if source.count == 1 else _stacked(results)

@@ -54,6 +54,7 @@ FIELDS = {
     "image_size": or_null(SIDE),
     "network": of("an object", type="object"),
     "sequence": object_of({"of": TEXT, "frames": SIDE}),
+    "clip": of("two numbers", type="array", items=NUMBER, minItems=2, maxItems=2),
     "epoch": or_null(of("a whole number", type="integer")),
     "metric": or_null(SCORES),
     "sha256": SHA256,

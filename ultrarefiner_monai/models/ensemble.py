@@ -78,6 +78,11 @@ class Ensemble:
         return self._segmenters[0].organs
 
     @property
+    def clip(self) -> tuple[float, float] | None:
+        """Grey values of a volume that become 0 and 1; None: its percentiles."""
+        return self._segmenters[0].clip
+
+    @property
     def device(self) -> str:
         """Where the networks are."""
         return str(self._segmenters[0].device)
@@ -112,6 +117,11 @@ class Ensemble:
                 raise DataError(
                     f"{path}: tells {_named(segmenter.classes)} apart, {self.paths[0]} {_named(self.classes)}; an ensemble "
                     "needs models of the same classes in the same order"
+                )
+            if segmenter.clip != self.clip:
+                raise DataError(
+                    f"{path}: learned from grey values {segmenter.clip or 'of percentiles'}, {self.paths[0]} from "
+                    f"{self.clip or 'those of percentiles'}; an ensemble needs models that see a volume alike"
                 )
         feeding = list(self._segmenters[0].stage.feeds.values())
         if feeding and not self._coarse:

@@ -51,6 +51,7 @@ class Segmenter:
         frames: slices of a volume that a network which looks back takes at once, beside those that it remembers; None of one
             that takes each by itself.
         organs: whether the classes are organs, of which an image may show several.
+        clip: grey values of a volume that become 0 and 1; None: its percentiles.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Segmenter:
         classes: Sequence[str] = (),
         frames: int | None = None,
         organs: bool = False,
+        clip: tuple[float, float] | None = None,
     ) -> None:
         self.device = default_device() if device is None else torch.device(device)
         self.network = network.to(self.device).eval()
@@ -70,6 +72,7 @@ class Segmenter:
         self.size = size
         self.classes = tuple(classes)
         self.organs = organs
+        self.clip = clip
         self.frames = frames
         self._window: Any = getattr(network, "window", 0)
         self._infer = AutocastInferer(amp)
@@ -162,5 +165,8 @@ def load_segmenter(path: str | Path, amp: bool = True, device: str | torch.devic
     load_model(network, path)
     classes = find_stage(card["stage"])[1].classes_of(card["network"])
     sequence = card.get("sequence", {})
+    clip = tuple(card["clip"]) if "clip" in card else None
     frames = sequence["frames"] if sequence.get("of") == VOLUME else None
-    return Segmenter(network, card["stage"], card["image_size"], amp, device, classes, frames, card["labels"] == ORGANS)
+    return Segmenter(
+        network, card["stage"], card["image_size"], amp, device, classes, frames, card["labels"] == ORGANS, clip
+    )

@@ -12,8 +12,9 @@ from ultrarefiner_monai.data.manifests.build import build_document, write_manife
 from ultrarefiner_monai.data.manifests.items import images_of
 from ultrarefiner_monai.data.manifests.manifest import load_manifest
 from ultrarefiner_monai.data.manifests.splits import Options
-from ultrarefiner_monai.data.pixels import lesion_pixels
+from ultrarefiner_monai.data.pixels import image_pixels, lesion_pixels
 from ultrarefiner_monai.data.releases.release import read_release
+from ultrarefiner_monai.data.volumes import read_volume, scaled
 from ultrarefiner_monai.errors import DataError
 
 MADE = {"BTCV": make_btcv, "AMOS": make_amos, "NIFTI": make_nnunet}
@@ -175,3 +176,22 @@ def test_a_changed_volume_is_a_fault(tmp_path: Path) -> None:
         ("hash", "label/label0002.nii.gz"),
         ("missing", "img/img0003.nii.gz"),
     ]
+
+
+def test_a_range_of_grey_values_stands_in_the_items(tmp_path):
+    make_btcv(tmp_path)
+    document = build_document(read_release("BTCV", tmp_path, clip=(-160, 240)), Options(folds=2, test_fraction=0))
+    assert {tuple(item["clip"]) for item in document["training"]} == {(-160, 240)}
+    write_manifest(document, tmp_path / "BTCV.json")
+    manifest = load_manifest(tmp_path / "BTCV.json")
+    item = manifest.split("train", 0)[5]
+    expected = scaled(read_volume(tmp_path / item["image"]).voxels, (-160, 240))[:, :, item["slice"]].T
+    np.testing.assert_array_equal(image_pixels(tmp_path / item["image"], item), expected)
+    assert manifest.clip == (-160, 240)
+
+
+@pytest.mark.parametrize("clip", [(240, -160), (1,), (3, 3)])
+def test_a_range_that_is_none_is_refused(clip, tmp_path):
+    make_btcv(tmp_path)
+    with pytest.raises(DataError, match=r"clip .*: expected two numbers, the lower one first, such as -160,240"):
+        read_release("BTCV", tmp_path, clip=clip)

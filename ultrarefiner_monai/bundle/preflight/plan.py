@@ -39,6 +39,7 @@ TRAVELLING = (
     "slice",
     "slice_spacing",
     "organ",
+    "clip",
 )
 
 

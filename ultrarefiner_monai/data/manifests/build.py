@@ -129,6 +129,8 @@ def _item(record: Record, group: str) -> dict[str, Any]:
         item |= {"depth": record.depth, "spacing": [round(side, 6) for side in record.spacing]}
     if record.organ is not None:
         item["organ"] = record.organ
+    if record.clip is not None:
+        item["clip"] = list(record.clip)
     if source.made_from:
         item["made_from"] = list(source.made_from)
     return item | ({"dataset": source.dataset} if source.dataset else {})

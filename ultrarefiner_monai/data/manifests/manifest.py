@@ -87,6 +87,12 @@ class Manifest:
             raise DataError(f"{self.name}: label '{unknown[0]}': {did_you_mean(unknown[0], sorted(numbers))}")
         return [numbers[name] for name in names]
 
+    @property
+    def clip(self) -> tuple[float, float] | None:
+        """The grey values of its volumes that become 0 and 1; None: each one's percentiles, or there are no volumes."""
+        found = next((item["clip"] for item in self.items() if "clip" in item), None)
+        return None if found is None else (float(found[0]), float(found[1]))
+
     def items(self) -> list[Item]:
         """All items that have files: training, testing and normal."""
         return [*self.training, *self.testing, *self.normal]

@@ -55,6 +55,7 @@ OPTIONAL_TYPES = {
     "spacing": "two or three numbers above 0",
     "depth": "a whole number above 0",
     "organ": "a whole number above 0",
+    "clip": "two numbers",
     "made_from": "a list of texts",
     "phash16": "64 hexadecimal digits",
 }
@@ -70,6 +71,13 @@ KINDS: dict[str, Schema] = {  # by the words of the messages
         of("a list", type="array"),
         of("text or a list of texts", anyOf=[TEXT, TEXTS]),
         of("two or three numbers above 0", type="array", items=_ABOVE_0, minItems=2, maxItems=3),
+        of(
+            "two numbers",
+            type="array",
+            items={"type": "number", "minimum": -WHOLE, "maximum": WHOLE},
+            minItems=2,
+            maxItems=2,
+        ),
         of("two whole numbers above 0", type="array", items=PIXELS, minItems=2, maxItems=2),
         SHA256,
     )

@@ -39,7 +39,8 @@ class Record:
     sizes and hashes are those after the turn that it asks for. `white` is the stored value that is white. `thumbnail`
     holds 64 x 64 grey values, row by row, and is None in records that come from a table. `mask_problems` are those of
     pixels that `mask_checks` finds. Of a volume, sizes are those of its slices, `depth` is their number, `spacing` (z, y, x) in
-    mm, hash and thumbnail are those of the middle slice, and `lesion_pixels` counts the voxels of the label `organ`, or of any.
+    mm, hash and thumbnail are those of the middle slice, and `lesion_pixels` counts the voxels of the label `organ`, or of any;
+    `clip` are the grey values that become 0 and 1, its percentiles where it is None.
     """
 
     source: Source
@@ -56,6 +57,7 @@ class Record:
     depth: int | None = None
     spacing: tuple[float, float, float] | None = None
     organ: int | None = None
+    clip: tuple[float, float] | None = None
 
 
 def merge_patients(records: Sequence[Record], same_patient: Mapping[str, str]) -> list[Record]:

@@ -65,6 +65,7 @@ def read_release(
     own: OwnOptions | None = None,
     mask: str | None = None,
     organ: str | None = None,
+    clip: Sequence[float] | None = None,
 ) -> Release:
     """Records of `name` from the table `inventory` if given, else from the files under `root` (see `find_root`).
 
@@ -78,6 +79,7 @@ def read_release(
         own: how to read the user's own data sets among the names.
         mask: one of `made_masks.RULES`: new masks are written into the root, and listed in place of the files there.
         organ: of volumes, name of the one label that is meant; None: all of them.
+        clip: of volumes, the two grey values that become 0 and 1, such as a CT's window in HU; None: percentiles of each.
 
     Raises:
         DataError: neither is given, `root` is no such release, or files are bad; all of them are listed.
@@ -93,6 +95,8 @@ def read_release(
         )
     if organ is not None and not volumes:
         raise DataError(f"{name}: --organ names a label of volumes, which these are not; leave it out")
+    if clip is not None and not volumes:
+        raise DataError(f"{name}: --clip is of the grey values of volumes, which these are not; leave it out")
     check_rule(mask)
     roots = None
     if inventory is not None:
@@ -105,7 +109,7 @@ def read_release(
         folders = roots if isinstance(roots, Mapping) else {name: Path(roots)}
         facts = FactCache(cache)
         releases = {
-            part: _from_files(part, folders[part], facts, workers, skip_bad, own, mask, organ) for part in parts
+            part: _from_files(part, folders[part], facts, workers, skip_bad, own, mask, organ, clip) for part in parts
         }
     else:
         raise DataError(f"{name}: nothing to build from; give --root RELEASE_FOLDER or --inventory CSV")
@@ -138,6 +142,7 @@ def _from_files(
     own: OwnOptions,
     mask: str | None,
     organ: str | None,
+    clip: Sequence[float] | None,
 ) -> Release:
     """A single data set from its files."""
     listing = scan(name, root, own) if is_own(name) else Listing(tuple(reader(name).scan(root)))
@@ -154,7 +159,7 @@ def _from_files(
         notes.append(f"{count} masks were made and lie in {MADE}/{name} of the root; made_from names their sources")
     readable = [source for source in sources if source.id not in bad]
     if table := label_table(name, root):
-        records, unread = measure_volumes(readable, root, table, organ, workers)
+        records, unread = measure_volumes(readable, root, table, organ, clip, workers)
     else:
         records, unread = measure(readable, root, facts, workers)
     bad |= unread

@@ -167,7 +167,9 @@ def _read_volume_nrrd(path: Path, most: int) -> tuple[np.ndarray, Grid]:
 
 
 def _slices(bundle: str | Path, source: VolumeFile, device: str | None = None) -> Iterator[Consensus]:
-    return ensemble_of(bundle, device).predict_volume(source.frames())
+    ensemble = ensemble_of(bundle, device)
+    source.clip = ensemble.clip
+    return ensemble.predict_volume(source.frames())
 
 
 def _classes(card: Mapping[str, Any]) -> tuple[str, ...]:

@@ -245,7 +245,8 @@ def _predict_file(
 ) -> Iterator[dict[str, Any]]:
     """Write the results of all frames of a file; a row of measures each."""
     source, masks, planes = job.source, [], []
-    volume = isinstance(source, VolumeFile)
+    if volume := isinstance(source, VolumeFile):
+        source.clip = ensemble.clip
     down_column, along_row = source.spacing or (math.nan, math.nan)
     frames, seen = tee(source.frames())
     if volume:  # which no table of prompts can name

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from untrained import REFINER, card_of
+from untrained import PARTS, REFINER, card_of, save_untrained
 
 from ultrarefiner_monai.data.images import read_grey
 from ultrarefiner_monai.deploy.export import formats as export
@@ -28,6 +28,7 @@ from ultrarefiner_monai.models.segmenter import Segmenter
 from ultrarefiner_monai.networks import UltraRefiner
 from ultrarefiner_monai.networks.export_parts import Part
 from ultrarefiner_monai.networks.letterbox import letterbox
+from ultrarefiner_monai.networks.prompts.lesions import LesionPrompts
 
 SIZE = 64
 TORCHSCRIPT = (export_torchscript, load_torchscript, ".ts")
@@ -285,3 +286,30 @@ def test_safetensors_never_take_the_card_of_a_model_pt(make_model):
     with pytest.raises(DataError, match=r"holds a model\.pt, which needs its own model\.json; name another"):
         export_safetensors(path, path.parent, overwrite=True)
     assert path.with_suffix(".json").read_bytes() == card
+
+
+@pytest.mark.parametrize("variant", ["lite_medsam", "mini"])
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_network_that_is_asked_about_lesions_in_halves(kind, variant, monkeypatch, tmp_path):
+    """LiteMedSAM's one embedding and SAM 2's three levels; a box for each image, or points."""
+    need_onnx(kind)
+    write, load, suffix = kind
+    monkeypatch.setitem(PARTS, "adapt", {"sam": {**PARTS["adapt"]["sam"], "variant": variant}})
+    path, network = save_untrained(tmp_path / "model.pt", "adapt", labels="lesion")
+    network.eval()
+    write(path, tmp_path / "out")
+    encoder, with_box, with_points = (
+        load(tmp_path / "out" / f"{name}{suffix}") for name in ("encoder", "decoder", "decoder_points")
+    )
+    found = encoder(images())
+    levels = [level.clone() for level in (found if isinstance(found, list | tuple) else [found])]
+    assert len(levels) == {"lite_medsam": 1, "mini": 3}[variant]
+    boxes = torch.tensor([[4.0, 6, 40, 50], [0, 0, 63, 63], [10, 20, 12, 60], [30, 30, 50, 33], [5, 5, 60, 20]])
+    points, labels = boxes.view(5, 2, 2), torch.tensor([[1, 0]]).expand(5, -1)
+    each = torch.arange(5)
+    boxed, pointed = LesionPrompts(each, boxes), LesionPrompts(each, None, points, labels)
+    with torch.no_grad():
+        expected = [network(images(), prompts=asked) for asked in (boxed, pointed)]
+    assert expected[0].sigmoid().std() > 0.01 and not torch.allclose(*expected, atol=0.01)
+    assert_same(with_box, lambda *_: expected[0], *levels, boxes)
+    assert_same(with_points, lambda *_: expected[1], *levels, points, labels)

@@ -63,3 +63,17 @@ def test_the_number_of_the_view_is_told():
     assert all(torch.equal(one, images[0]) for images in shown.values() for one in images)
     with pytest.raises(ValueError, match="views must be >= 1, found 0"):
         RepeatableCompose([Identityd("image")], views=0)
+
+
+def test_what_comes_then_is_drawn_in_every_epoch_whatever_the_view():
+    noise = RandGaussianNoised("image", prob=1.0)
+    transform = RepeatableCompose([Identityd("image"), noise], views=1, then=[RandGaussianNoised("other", prob=1.0)])
+    items = [{"id": "a", "image": torch.zeros(1, 2, 2), "other": torch.zeros(1, 2, 2)}]
+    data = CacheDataset(items, transform, progress=False)
+    seen = []
+    for seed in (1, 2, 1):
+        transform.set_random_state(seed)
+        seen.append(data[0])
+    assert all(torch.equal(item["image"], items[0]["image"]) for item in seen)  # view 0 is the item as it is
+    first, second, again = (item["other"] for item in seen)
+    assert not torch.equal(first, second) and torch.equal(first, again) and not torch.equal(first, items[0]["other"])

@@ -9,9 +9,10 @@ from torch.optim.lr_scheduler import LambdaLR
 POWER = 0.9  # exponent of the polynomial decay (Chen et al., arXiv 2102.04306)
 
 
-def trainable(module: nn.Module) -> list[nn.Parameter]:
-    """Parameters of `module` that a gradient reaches."""
-    return [parameter for parameter in module.parameters() if parameter.requires_grad]
+def trainable(module: nn.Module, without: nn.Module | None = None) -> list[nn.Parameter]:
+    """Parameters of `module` that a gradient reaches, without those of a part."""
+    left_out = set() if without is None else set(without.parameters())
+    return [parameter for parameter in module.parameters() if parameter.requires_grad and parameter not in left_out]
 
 
 def cosine(optimizer: Optimizer, steps: int, first: int = 0) -> LambdaLR:

@@ -1,7 +1,7 @@
 """AutoMedSAM: Segment Anything asked with a class alone."""
 
 from ultrarefiner_monai.systems.key import Key
-from ultrarefiner_monai.systems.sam_keys import CHECKPOINT, CLASSES, IMAGE_SIZE, LORA_RANK, VARIANT
+from ultrarefiner_monai.systems.sam_keys import CHECKPOINT, CLASSES, ENCODER, IMAGE_SIZE, LORA_RANK, VARIANT, VIEWS
 from ultrarefiner_monai.systems.system import Stage, System
 
 KEYS = (
@@ -9,12 +9,7 @@ KEYS = (
     IMAGE_SIZE,
     CHECKPOINT,
     LORA_RANK,
-    Key(
-        "encoder",
-        "choice",
-        "SAM's image encoder: as it is (or with LoRA), or tuned at `decoder_rate`, its embeddings not cached",
-        choices=("frozen", "tuned"),
-    ),
+    ENCODER,
     CLASSES,
     Key(
         "class_mode",
@@ -51,7 +46,7 @@ KEYS = (
         least=0,
     ),
     Key("cache_embeddings", "truth value", "compute the embedding of each image, and of each of its views, once"),
-    Key("views", "whole number", "ways in which a training sees an image: as it is, and augmented", above=0, most=1000),
+    VIEWS,
 )
 
 SYSTEM = System(

@@ -11,6 +11,15 @@ CHECKPOINT = Key(
     "sam_checkpoint", "file", "SAM weights; null: LiteMedSAM's for that variant; `random`: none", choices=("random",)
 )
 LORA_RANK = Key("lora_rank", "whole number", "rank of LoRA on SAM's image encoder; 0: frozen", least=0, most=1024)
+ENCODER = Key(
+    "encoder",
+    "choice",
+    "SAM's image encoder: as it is (or with LoRA), or tuned at `decoder_rate`, its embeddings not cached",
+    choices=("frozen", "tuned"),
+)
+VIEWS = Key(
+    "views", "whole number", "ways in which a training sees an image: as it is, and augmented", above=0, most=1000
+)
 CLASSES = Key(
     "classes", "classes", "all as one, or the classes of the manifest that are told apart, of volumes its labels"
 )

@@ -3,7 +3,16 @@
 from dataclasses import replace
 
 from ultrarefiner_monai.systems.key import Key
-from ultrarefiner_monai.systems.sam_keys import CHECKPOINT, IMAGE_SIZE, LARGEST, LORA_RANK, SIZE, VARIANT
+from ultrarefiner_monai.systems.sam_keys import (
+    CHECKPOINT,
+    ENCODER,
+    IMAGE_SIZE,
+    LARGEST,
+    LORA_RANK,
+    SIZE,
+    VARIANT,
+    VIEWS,
+)
 from ultrarefiner_monai.systems.system import Stage, System
 
 PROMPTS = {  # those that a client may change
@@ -36,6 +45,19 @@ KEYS = (
     Key("pretrained", "file", "Google's npz for the encoder"),
     CHECKPOINT,
     LORA_RANK,
+    replace(
+        ENCODER,
+        meaning="SAM's image encoder: as it is (or with LoRA), or tuned, at `encoder_rate`, of `phase3` at `refiner_rate`, its "
+        "embeddings not cached",
+    ),
+    Key(
+        "encoder_rate",
+        "number",
+        "learning rate of SAM's image encoder, where it is tuned or has LoRA; null: `learning_rate`",
+        ("phase2",),
+        above=0,
+    ),
+    VIEWS,
     Key(
         "points",
         "whole number",
@@ -93,6 +115,7 @@ SYSTEM = System(
             corrected=True,
             settings=REFINER,
             weights=("sam_checkpoint",),
+            completed=("encoder",),
             loss={"_target_": "ultrarefiner_monai.losses.RefinedLoss"},
         ),
         Stage(
@@ -105,6 +128,7 @@ SYSTEM = System(
             corrected=True,
             settings={**REFINER, "coarse_variant": "coarse.variant", "coarse_size": "coarse.size"},
             weights=("sam_checkpoint",),
+            completed=("encoder",),
             short_schedule=6,
             loss={"_target_": "ultrarefiner_monai.losses.JointLoss", "weighting": "fixed"},
         ),

@@ -22,11 +22,13 @@ class RepeatableCompose(Compose):
     workers is ignored, since they start with a copy of the main process's.
 
     With `views` an item is seen in so many ways, one of which is drawn in each epoch, so that what is made of each can be kept;
-    its number is in the item as `view`. View 0 is the item as it is, without what follows the first random transform.
+    its number is in the item as `view`. View 0 is the item as it is, without what follows the first random transform. What comes
+    `then` is drawn anew in every epoch, whatever the view.
 
     Args:
         transforms: as in `Compose`; items are dictionaries with `id`, and with `repeat` where an epoch has one several times.
         views: of an item; None: another one in every epoch.
+        then: further transforms.
 
     Raises:
         ValueError: fewer than one view.
@@ -34,8 +36,14 @@ class RepeatableCompose(Compose):
 
     epoch_seed = 0
 
-    def __init__(self, transforms: Sequence[Callable[[Any], Any]], views: int | None = None) -> None:
+    def __init__(
+        self,
+        transforms: Sequence[Callable[[Any], Any]],
+        views: int | None = None,
+        then: Sequence[Callable[[Any], Any]] = (),
+    ) -> None:
         super().__init__(transforms)
+        self.then = Compose(then)
         if views is not None and views < 1:
             raise ValueError(f"views must be >= 1, found {views}")
         self.views = views
@@ -57,17 +65,19 @@ class RepeatableCompose(Compose):
         threading: bool = False,
         lazy: bool | None = None,
     ) -> Any:
-        """Apply the transforms `start` to `end` to one item, as `Compose` does."""
+        """Apply the transforms `start` to `end` to one item, as `Compose` does, and without an `end` what comes then."""
         repeat = f" {input_['repeat']}" if input_.get("repeat") else ""
         drawn = _number(f"{self.epoch_seed} {input_['id']}{repeat}")
         if self.views is None:
             super().set_random_state(drawn)
-            return super().__call__(input_, start, end, threading, lazy)
-        view = drawn % self.views
-        super().set_random_state(_number(f"view {view} {input_['id']}"))
-        first = self.get_index_of_first(lambda transform: isinstance(transform, RandomizableTrait))
-        stop = first if view == 0 and (end is None or end > (first or 0)) else end
-        return {**super().__call__(input_, start, stop, threading, lazy), "view": view}
+            item = super().__call__(input_, start, end, threading, lazy)
+        else:
+            view = drawn % self.views
+            super().set_random_state(_number(f"view {view} {input_['id']}"))
+            first = self.get_index_of_first(lambda transform: isinstance(transform, RandomizableTrait))
+            stop = first if view == 0 and (end is None or end > (first or 0)) else end
+            item = {**super().__call__(input_, start, stop, threading, lazy), "view": view}
+        return item if end is not None or not self.then.transforms else self.then.set_random_state(drawn)(item)
 
 
 def _number(text: str) -> int:

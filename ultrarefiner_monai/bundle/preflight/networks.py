@@ -57,12 +57,20 @@ def resolve(
         _resolve_coarse(own, variant, size, demonstration, substitutions)
         parameters |= {"coarse_variant": own[variant], "coarse_size": own[size]}
     if "refiner" in request.stage.parts:
+        _check_encoder(own)
         trained = not demonstration and (request.mode == "evaluate" or bool((starts or {}).get("phase2_checkpoint")))
         resolve_sam(own, trained, substitutions)
         if own["points"] is None:
             own["points"] = 0 if own["variant"] == "lite_medsam" else 1  # LiteMedSAM knows boxes only
         parameters |= {key: own[key] for key in ("variant", "image_size", "fusion", "lora_rank")}
     return Networks(own, own["image_size"], parameters, weights_of(own))
+
+
+def _check_encoder(own: Mapping[str, Any]) -> None:
+    if own.get("encoder") == "tuned" and own["lora_rank"]:
+        raise DataError(
+            f"encoder tuned with lora_rank {own['lora_rank']}: LoRA is there to leave the encoder as it is; choose one"
+        )
 
 
 def resolve_automedsam(
@@ -75,10 +83,7 @@ def resolve_automedsam(
     """
     own = dict(request.own)
     told_apart(own["classes"])
-    if own.get("encoder") == "tuned" and own["lora_rank"]:
-        raise DataError(
-            f"encoder tuned with lora_rank {own['lora_rank']}: LoRA is there to leave the encoder as it is; choose one"
-        )
+    _check_encoder(own)
     resolve_sam(own, not demonstration and request.mode == "evaluate", substitutions)
     cells = own["image_size"] // SAM_SIZES[own["variant"]][1]
     if own["stride"] is None:

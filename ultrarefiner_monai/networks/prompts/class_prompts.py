@@ -15,7 +15,9 @@ from torch.nn import functional as F
 ClassMode = Literal["embedding", "scalar"]
 Drift = Literal["mean", "sum"]
 TOKENS = 2  # as many as a box has
-PLANE_DEVIATION = 1.0  # of a class's plane at first: that of the embedding it is added to; with 0.02 classes are told apart late
+PLANE_DEVIATION = (
+    1.0  # of a class's plane at first: that of the embedding it is added to; with 0.02 classes are told apart late
+)
 
 
 class PromptEmbeddings(NamedTuple):

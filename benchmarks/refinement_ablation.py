@@ -1,6 +1,6 @@
 """What each choice of UltraRefiner's second phase is worth: one fold trained with it on the same coarse maps, a line each.
 
-    OMP_NUM_THREADS=1 python benchmarks/refinement_ablation.py RELEASE OUT COARSE [--variants frozen tuned] [--fold 0] [--epochs 6]
+    OMP_NUM_THREADS=1 python benchmarks/refinement_ablation.py RELEASE OUT COARSE [--variants frozen tuned]
 
 COARSE is the folder of phase 1 of a cross-validation (`phase1`), whose out-of-fold maps are refined. Validation images alone are
 scored. The table goes to OUT/ablation.csv, the images' rows to OUT/VARIANT/val/per_image.csv.

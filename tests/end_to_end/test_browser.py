@@ -12,6 +12,7 @@ from browsing import complaints, displayed, opened_browser, requests, served
 from untrained_results import make_results
 
 from ultrarefiner_monai.reports.report import report
+from ultrarefiner_monai.tracking.pages import comparison_page
 
 BIN = Path(sys.executable).parent
 PHONE = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
@@ -88,6 +89,17 @@ def test_runs_are_found_and_compared_by_clicking(browser, mlflow_ui, cv):
     displayed(browser, "//button[.='Compare']").click()
     displayed(browser, "//*[.='Comparing 7 Runs from 1 Experiment']")
     assert own_complaints(browser) == []
+
+
+def test_ui_opens_the_page_of_a_data_sets_trainings(browser, cv, tmp_path):
+    """Not MLflow's own first page; the trainings lie below the cross-validation that they belong to."""
+    words = [sys.executable, "-m", "ultrarefiner_monai", "ui", "PHANTOM", "--tracking_uri", cv.shared["tracking_uri"]]
+    with served(words, tmp_path) as address:
+        browser.get(comparison_page(address, cv.shared["tracking_uri"], "PHANTOM"))
+        displayed(browser, "//button[contains(@data-component-id, 'runnamecell')]").click()
+        for phase in cv.stages:
+            displayed(browser, f"//a[.='{phase}-fold0-seed42']")
+        assert own_complaints(browser) == []
 
 
 def test_phases_stand_side_by_side_in_a_plot(browser, mlflow_ui, cv):

@@ -59,6 +59,7 @@ class UntrainedStudy(CrossValidation):
             run_name=f"{phase}-fold{fold}-seed42",
             output_dir=folder,
             params={"phase": phase, "fold": fold},
+            tags={"kind": "training"},
             parent_run=self.parent_run,
             artifacts=[folder / "per_image.csv"],
         )

@@ -12,7 +12,7 @@ from ultrarefiner_monai.cli.command_line import UsageError, command
 from ultrarefiner_monai.cli.deploy import Export, predict
 from ultrarefiner_monai.cli.manifests import Manifests
 from ultrarefiner_monai.cli.reports import compare, report
-from ultrarefiner_monai.cli.tools import bundles, doctor, phantom, relocate, systems, track
+from ultrarefiner_monai.cli.tools import bundles, doctor, phantom, relocate, systems, track, ui
 from ultrarefiner_monai.cli.training import cv, quickstart
 from ultrarefiner_monai.errors import DataError, refusal
 
@@ -29,6 +29,7 @@ VERBS = {
     "bundles": bundles,
     "relocate": relocate,
     "track": track,
+    "ui": ui,
     "doctor": doctor,
 }
 

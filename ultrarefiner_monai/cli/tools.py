@@ -120,6 +120,28 @@ def relocate(tracking_uri: str | None = None) -> None:
         )
 
 
+def ui(dataset: str | None = None, tracking_uri: str | None = None, port: int = 5000) -> None:
+    """Start MLflow on this machine and print the page that compares a data set's trainings; Ctrl-C ends it.
+
+    Args:
+        dataset: name of the data set, such as BUSBRA; by default the list of all is shown.
+        tracking_uri: the store, such as sqlite:///mlruns.db, or a server's address; the project's own by default.
+        port: of the server.
+    """
+    from ultrarefiner_monai.bundle.paths import BUNDLES, project_root
+    from ultrarefiner_monai.bundle.run_facts import store_uri
+    from ultrarefiner_monai.tracking.pages import comparison_page
+
+    uri = store_uri(project_root(str(BUNDLES / "phase1")), tracking_uri)
+    if uri.startswith(("http://", "https://")):
+        print(comparison_page(uri.rstrip("/"), uri, dataset))
+        return
+    print(comparison_page(f"http://127.0.0.1:{port}", uri, dataset), flush=True)
+    quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    words = ["-m", "mlflow", "ui", f"--backend-store-uri={uri}", "--host=127.0.0.1", f"--port={port}", "--workers=1"]
+    os.execve(sys.executable, [sys.executable, *words], os.environ | quiet)
+
+
 def track(folder: str, tracking_uri: str | None = None) -> None:
     """Send what MLflow has not got of the runs in a folder, because its server was away or the run was killed.
 

@@ -114,4 +114,6 @@ def _conduct(
     names = list(stages or (stage.name for stage in system.stages))
     for cv, table in zip(cvs, conduct(cvs, names, only_folds, chosen), strict=True):
         if table:
+            store = f" --tracking_uri {uri}" if (uri := shared.get("tracking_uri")) else ""
             print(f"{cv.dataset}\n{table}")
+            print(f"compare the trainings: ultrarefiner ui {cv.dataset}{store}; a report: ultrarefiner report {cv.out}")

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 from browsing import served
+from mlflow import MlflowClient
 from untrained import save_untrained
 
 import ultrarefiner_monai
@@ -70,7 +71,7 @@ def on_the_phantom(command: str, clone: Path) -> str:
 
 def cases():
     for command in COMMANDS:
-        if command not in ELSEWHERE and not command.startswith("mlflow ui"):
+        if command not in ELSEWHERE and not command.startswith("ultrarefiner ui"):
             yield pytest.param(command, marks=[pytest.mark.slow] if command in SLOW else [])
 
 
@@ -89,10 +90,15 @@ def test_command_succeeds(command, clone):
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
 
 
-def test_mlflow_ui_serves_the_store(clone):
-    command = next(command for command in COMMANDS if command.startswith("mlflow ui"))
-    words = [str(BIN / "mlflow"), *command.split()[1:], "--workers", "1"]
-    with served(words, clone) as address, urllib.request.urlopen(f"{address}/health") as answer:
+def test_ui_serves_the_store(clone, store):
+    """The command after the demonstration, whose experiment is there then."""
+    MlflowClient(store).create_experiment("PHANTOM")
+    command = next(command for command in COMMANDS if command.startswith("ultrarefiner ui"))
+    words = [str(BIN / "ultrarefiner"), *command.split()[1:]]
+    with (
+        served(words, clone, MLFLOW_TRACKING_URI=store) as address,
+        urllib.request.urlopen(f"{address}/health") as answer,
+    ):
         assert answer.read() == b"OK"
 
 

@@ -56,7 +56,7 @@ def test_what_learns_and_what_does_not(images):
 
 def test_frozen_decoder():
     network = make(freeze_mask_decoder=True)
-    assert {name.split(".")[0] for name, p in network.named_parameters() if p.requires_grad} == {"encoder", "reader"}
+    assert {name.split(".")[0] for name, p in network.named_parameters() if p.requires_grad} == {"encoder", "reader", "class_head"}
 
 
 def test_prompts_alone_learn_from_what_they_show_without_the_decoder(images):
@@ -182,3 +182,40 @@ def test_a_tuned_image_encoder_learns_and_keeps_the_statistics_of_its_norms():
     assert all(p.grad is not None and p.grad.any() for p in sam.image_encoder.neck.parameters())
     assert any("running_mean" in name for name in before)
     assert all(torch.equal(buffer, before[name]) for name, buffer in sam.image_encoder.named_buffers())
+
+
+def test_the_class_head_shares_the_lesion_out_and_leaves_it_as_it_is(images):
+    """At first it says nothing; one sure of a class gives it the whole lesion, whatever the decoder's masks say."""
+    network = make()
+    with torch.no_grad():
+        plain = network(images, return_parts=True)
+        head, network.class_head = network.class_head, None
+        without = network(images, return_parts=True)
+        network.class_head = head
+        head.bias[1] = 30.0
+        sure = network(images, return_parts=True)
+    assert torch.equal(plain.logits, without.logits)
+    torch.testing.assert_close(sure.lesion, plain.lesion, atol=1e-4, rtol=1e-4)
+    assert sure.class_probability[:, 1].min() > 0.999
+
+
+def test_the_class_head_sees_the_lesion_and_the_whole_image():
+    """Means by hand of an embedding whose lesion is a corner, weighed by the lesion's probability on the embedding's grid."""
+    network = make()
+    channels, *grid = network.sam.embedding_shape
+    embedding = torch.randn(2, channels, *grid)
+    logits = torch.full((2, 2, *grid), -20.0)
+    logits[0, :, : grid[0] // 2, : grid[1] // 2] = 20.0
+    seen = []
+    network.class_head.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
+    network._shared_out(logits, embedding)
+    corner = embedding[0, :, : grid[0] // 2, : grid[1] // 2].mean((1, 2))
+    torch.testing.assert_close(seen[0][0], torch.cat([corner, embedding[0].mean((1, 2))]), atol=1e-5, rtol=1e-5)
+    assert seen[0].isfinite().all()
+
+
+def test_a_card_from_before_the_class_head_builds_the_network_of_then():
+    settings = make().settings
+    del settings["class_head"]
+    assert build({"sam": settings}).class_head is None
+    assert build({"sam": make().settings}).class_head is not None

@@ -86,6 +86,10 @@ class AutoMedSam(AroundSam):
     lies. While `prompts_alone` is set, a training's masks are therefore what a 1 x 1 convolution reads from the dense prompts
     (deep supervision: Lee et al., AISTATS 2015), and the decoder is not asked; nothing else ever reads them.
 
+    What SAM's decoder makes of two classes differs little for long, while the image's embedding tells them apart. With
+    `class_head` one linear layer therefore reads h_1..h_K, zero at first, from the embedding's means over the lesion, as found so
+    far, and over the image, and the lesion's pixels are shared among the classes by softmax(l_k + h_k): what is lesion stays so.
+
     Args:
         sam: the Segment Anything model.
         classes: names of the classes that are told apart, in their order; none: all lesions are one class.
@@ -94,6 +98,7 @@ class AutoMedSam(AroundSam):
         steps: see `ClassPromptEncoder`.
         drift: see `ClassPromptEncoder`.
         residual: see above; without it the prompts are the encoder's alone, as published.
+        class_head: see above; where no classes are told apart there is nothing to share.
         freeze_image_encoder: keep SAM's image encoder as it is.
         freeze_mask_decoder: keep SAM's mask decoder as it is.
     """
@@ -108,6 +113,7 @@ class AutoMedSam(AroundSam):
         steps: int = 7,
         drift: Drift = "mean",
         residual: bool = True,
+        class_head: bool = True,
         freeze_image_encoder: bool = True,
         freeze_mask_decoder: bool = False,
     ) -> None:
@@ -126,6 +132,11 @@ class AutoMedSam(AroundSam):
             zero_start=residual,
         )
         self.reader = nn.Conv2d(channels, 1, 1)
+        self.has_class_head = class_head
+        self.class_head = nn.Linear(2 * channels, len(self.classes)) if class_head and self.classes else None
+        if self.class_head is not None:
+            nn.init.zeros_(self.class_head.weight)
+            nn.init.zeros_(self.class_head.bias)
         self.prompts_alone = False
         sam.prompt_encoder.requires_grad_(False)
         sam.mask_decoder.requires_grad_(not freeze_mask_decoder)
@@ -135,11 +146,12 @@ class AutoMedSam(AroundSam):
         """Plain values that decide a prediction beside the weights."""
         encoder = self.encoder
         asked = {name: getattr(encoder, name) for name in ("stride", "class_mode", "steps", "drift")}
-        about = {
+        about: dict[str, Any] = {
             "variant": self.sam.variant,
             "image_size": self.sam.image_size,
             "classes": "+".join(self.classes) or LESION,
         }
+        about["class_head"] = self.has_class_head
         return {**about, **asked, "residual": self.residual, "lora_rank": lora_rank(self.sam.image_encoder)}
 
     def forward(
@@ -159,12 +171,23 @@ class AutoMedSam(AroundSam):
         asked = [self._prompts(embedding, number, own) for number, own in enumerate(noise, 1)]
         read = self._read if alone else self._decode
         low, iou = (torch.cat(found, 1) for found in zip(*(read(embedding, prompts) for prompts in asked), strict=True))
+        if self.class_head is not None:
+            low = self._shared_out(low, embedding)
         logits = F.interpolate(low, image.shape[2:], mode="bilinear", align_corners=False)
         sparse, dense = (torch.stack(found, 1) for found in zip(*asked, strict=True))
         parts = ClassMasks(logits, iou, sparse, dense, self.classes)
         if return_parts:
             return parts
         return parts.with_background if self.classes else parts.logits
+
+    def _shared_out(self, logits: Tensor, embedding: Tensor) -> Tensor:
+        """Logits (B, K, h, w) with the lesion of `logits`, its pixels shared among the classes by the image's embedding, too."""
+        lesion = any_label(logits)
+        cells = F.interpolate(lesion.detach(), embedding.shape[2:], mode="bilinear", align_corners=False).sigmoid()
+        inside = (embedding * cells).sum((2, 3)) / cells.sum((2, 3)).clamp(min=1e-3)
+        told = self.class_head(torch.cat([inside, embedding.mean((2, 3))], 1))  # type: ignore[misc]
+        shared = logits + told[:, :, None, None]
+        return shared + (lesion - any_label(shared))
 
     def _prompts(self, embedding: Tensor, number: int, noise: Tensor | None) -> PromptEmbeddings:
         """The prompts for one class."""
@@ -217,6 +240,7 @@ def build(network: Mapping[str, Mapping[str, Any]]) -> nn.Module:
     settings = dict(network["sam"])
     sam = build_sam(settings.pop("variant"), settings.pop("image_size"), lora_rank=settings.pop("lora_rank"))
     classes = settings.pop("classes")
+    settings.setdefault("class_head", False)  # a card from before there was one
     return AutoMedSam(sam, () if classes == LESION else classes.split("+"), **settings)
 
 

@@ -27,6 +27,7 @@ KEYS = (
     Key("steps", "whole number", "T of the noise in training; 0: none", least=0, most=1000),
     Key("drift", "choice", "the class's plane is added once, or (as published) T times", choices=("mean", "sum")),
     Key("residual", "truth value", "add to SAM's own prompts of the whole image; false: as published"),
+    Key("class_head", "truth value", "tell classes by the image's embedding over the lesion, too; false: as published"),
     Key("prompt_rate", "number", "learning rate of the class prompt encoder; null: 0.001, for a ViT 0.0001", above=0),
     Key("decoder_rate", "number", "learning rate of SAM's mask decoder and of LoRA", least=0),
     Key("train_decoder", "truth value", "train SAM's mask decoder, too"),
@@ -70,6 +71,7 @@ SYSTEM = System(
                     "class_mode",
                     "steps",
                     "drift",
+                    "class_head",
                     "residual",
                 )
             },

@@ -15,9 +15,7 @@ from torch.nn import functional as F
 ClassMode = Literal["embedding", "scalar"]
 Drift = Literal["mean", "sum"]
 TOKENS = 2  # as many as a box has
-PLANE_DEVIATION = (
-    1.0  # of a class's plane at first: that of the embedding it is added to; with 0.02 classes are told apart late
-)
+PLANE_DEVIATION = 0.02  # of a class's plane at first, as is usual for learned embeddings (Devlin et al., BERT, 2019)
 
 
 class PromptEmbeddings(NamedTuple):

@@ -15,7 +15,14 @@ COARSE = {"variant": "tiny", "size": SIZE}
 REFINER = {"variant": "tiny", "image_size": SIZE, "sam_variant": "tiny", **PROMPTS, "fusion_gamma": 1.0}
 PARTS = {"phase1": {"coarse": COARSE}, "phase2": {"refiner": REFINER}}
 PARTS["phase3"] = PARTS["phase1"] | PARTS["phase2"]
-ASKED = {"classes": "benign+malignant", "stride": 1, "class_mode": "embedding", "steps": 7, "drift": "mean", "class_head": True}
+ASKED = {
+    "classes": "benign+malignant",
+    "stride": 1,
+    "class_mode": "embedding",
+    "steps": 7,
+    "drift": "mean",
+    "class_head": True,
+}
 PARTS["automedsam"] = {"sam": {"variant": "tiny", "image_size": SIZE, "lora_rank": 0, **ASKED, "residual": True}}
 ADAPTED = {"version": None, "adapter_ratio": 0.25, "adapter_scale": 0.5, "edge": "directions"}
 PARTS["adapt"] = {"sam": {"variant": "lite_medsam", "image_size": SIZE, **ADAPTED}}

@@ -188,6 +188,13 @@ def test_a_range_of_grey_values_stands_in_the_items(tmp_path):
     expected = scaled(read_volume(tmp_path / item["image"]).voxels, (-160, 240))[:, :, item["slice"]].T
     np.testing.assert_array_equal(image_pixels(tmp_path / item["image"], item), expected)
     assert manifest.clip == (-160, 240)
+    hashes = {
+        tuple(range_): images_of([{**manifest.training[0], "clip": range_}])[5]["sha256"] for range_ in ([0, 1], [0, 2])
+    }
+    plain = {key: value for key, value in manifest.training[0].items() if key != "clip"}
+    assert (
+        len({*hashes.values(), images_of([plain])[5]["sha256"]}) == 3
+    )  # no embedding or map of another range is taken for its own
 
 
 @pytest.mark.parametrize("clip", [(240, -160), (1,), (3, 3)])

@@ -38,9 +38,9 @@ def is_volume(item: Item) -> bool:
 def images_of(items: Iterable[Item]) -> list[Item]:
     """The images that items stand for: pictures as they are, and a volume's slices, from the lowest to the highest.
 
-    A slice is the item of its volume with an `id` and a `sha256` of its own, which its range of grey values (`clip`) changes, `case`,
-    the volume's id, `slice`, its index, and `name`, the path that its maps are called after; `spacing` is (y, x), as that of a
-    picture, and `slice_spacing` that to the next one. In the sequence of its case (`sequence`) `position` is the index.
+    A slice is the item of its volume with an `id` and a `sha256` of its own, which its range of grey values (`clip`) changes,
+    `case`, the volume's id, `slice`, its index, and `name`, the path that its maps are called after; `spacing` is (y, x), as that
+    of a picture, and `slice_spacing` that to the next one. In the sequence of its case (`sequence`) `position` is the index.
     """
     return [image for item in items for image in (_slices(item) if is_volume(item) else [item])]
 

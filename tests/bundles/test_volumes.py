@@ -27,6 +27,7 @@ from ultrarefiner_monai.deploy.predict.outputs import Outputs
 from ultrarefiner_monai.deploy.predict.prediction import predict
 from ultrarefiner_monai.metrics.classes import class_mask
 from ultrarefiner_monai.models.card import read_card
+from ultrarefiner_monai.reports.report import report
 from ultrarefiner_monai.systems import find_stage, find_system
 from ultrarefiner_monai.transforms import ClassMaskd, LoadMaskd
 
@@ -166,3 +167,8 @@ def test_labels_that_cannot_be_told_apart_are_refused_in_one_line(stage, keys, t
     with pytest.raises(SystemExit, match=re.escape(told)):
         run_bundle(found.bundle, *found.configs, **own)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_cross_validation_of_volumes_is_reported(told_apart, tmp_path):
+    page = report(told_apart.cv.out, tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "NIFTI" in page and all(name in page for name in ("unet", "step1", "step2"))

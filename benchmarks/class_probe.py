@@ -3,8 +3,8 @@
     OMP_NUM_THREADS=1 python benchmarks/class_probe.py MODEL RELEASE [--fold 0] [--l2 0.1]
 
 MODEL is a trained AutoMedSAM that tells two classes apart. Its embeddings' means over the true lesion and over the image are what
-its class head sees; the outline gives size, aspect, solidity, eccentricity, compactness, extent and direction. Both are fitted on the
-fold's training images and scored on its validation images: an upper line for the class head, since the truth is given.
+its class head sees; the outline gives size, aspect, solidity, eccentricity, compactness, extent and direction. Both are fitted on
+the fold's training images and scored on its validation images: an upper line for the class head, since the truth is given.
 """
 
 import argparse

@@ -7,11 +7,12 @@ import sys
 import numpy as np
 import pytest
 import torch
-from untrained import card_of, old_form
+from untrained import PARTS, SIZE, card_of, old_form, save_untrained
 
 from ultrarefiner_monai.data.images import read_grey
 from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.models import CheckpointError, load_model, load_segmenter, read_card
+from ultrarefiner_monai.models.segmenter import Segmenter
 from ultrarefiner_monai.networks.prompts.lesions import LesionPrompts
 
 COARSE = {"coarse_variant": "tiny", "coarse_size": 64, "fusion": "learned"}
@@ -146,3 +147,19 @@ def test_weights_that_are_not_the_cards_are_refused(make_model):
     path.write_bytes(path.read_bytes() + b"x")
     with pytest.raises(CheckpointError, match="model"):
         load_segmenter(path)
+
+
+def test_a_card_from_before_the_class_head_is_that_of_a_network_without(monkeypatch, tmp_path):
+    """Its weights fit, its masks are those of then, and a new card still says that it has one."""
+    monkeypatch.setitem(PARTS, "automedsam", {"sam": {**PARTS["automedsam"]["sam"], "class_head": False}})
+    path, network = save_untrained(tmp_path / "model.pt", "automedsam", labels="classes")
+    card = json.loads(path.with_suffix(".json").read_text())
+    del card["network"]["sam"]["class_head"]
+    path.with_suffix(".json").write_text(json.dumps(card))
+    assert read_card(path)["network"]["sam"]["class_head"] is False
+    grey = np.random.default_rng(0).random((50, 60), dtype=np.float32)
+    found, expected = (
+        load_segmenter(path, False, "cpu").predict(grey),
+        Segmenter(network, "automedsam", SIZE, False, "cpu").predict(grey),
+    )
+    np.testing.assert_array_equal(found.probability, expected.probability)

@@ -213,10 +213,3 @@ def test_the_class_head_sees_the_lesion_and_the_whole_image():
     corner = embedding[0, :, : grid[0] // 2, : grid[1] // 2].mean((1, 2))
     torch.testing.assert_close(seen[0][0], torch.cat([corner, embedding[0].mean((1, 2))]), atol=1e-5, rtol=1e-5)
     assert seen[0].isfinite().all()
-
-
-def test_a_card_from_before_the_class_head_builds_the_network_of_then():
-    settings = make().settings
-    del settings["class_head"]
-    assert build({"sam": settings}).class_head is None
-    assert build({"sam": make().settings}).class_head is not None

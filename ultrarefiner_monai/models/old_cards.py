@@ -1,18 +1,21 @@
-"""The cards of UltraRefiner's models from before there were systems: `coarse` and `refiner` at the top."""
+"""Cards of earlier trainings: UltraRefiner's from before there were systems, and those from before a setting of their network."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from ultrarefiner_monai.systems import DEFAULT, find_system
 
-PARTS = ("coarse", "refiner")
+PARTS = ("coarse", "refiner")  # at the top of a card from before there were systems
+LATER = {"automedsam": {"sam": {"class_head": False}}}  # settings that came later, as networks were before them
 
 
 def converted(card: Mapping[str, Any]) -> dict[str, Any]:
-    """`card` in the present form; one that has it already stays as it is, as does one of no known stage."""
+    """`card` in the present form, in which one of no known stage stays as it is."""
+    if "system" in card:
+        return _completed(card)
     system = find_system(DEFAULT)
     stage = next((stage for stage in system.stages if stage.name == card.get("phase")), None)
-    if "system" in card or stage is None:
+    if stage is None:
         return dict(card)
     network = {part: card[part] for part in PARTS if isinstance(card.get(part), Mapping)}
     sizes = [network[part].get(key) for part, key in (("refiner", "image_size"), ("coarse", "size")) if part in network]
@@ -26,3 +29,13 @@ def converted(card: Mapping[str, Any]) -> dict[str, Any]:
         "image_size": next(iter(sizes), None),
         "network": network,
     }
+
+
+def _completed(card: Mapping[str, Any]) -> dict[str, Any]:
+    later, network = LATER.get(card["system"], {}) if isinstance(card["system"], str) else {}, card.get("network")
+    if not isinstance(network, Mapping):
+        return dict(card)
+    parts = {
+        name: {**later.get(name, {}), **part} if isinstance(part, Mapping) else part for name, part in network.items()
+    }
+    return {**card, "network": parts}

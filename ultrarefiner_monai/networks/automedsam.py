@@ -240,7 +240,6 @@ def build(network: Mapping[str, Mapping[str, Any]]) -> nn.Module:
     settings = dict(network["sam"])
     sam = build_sam(settings.pop("variant"), settings.pop("image_size"), lora_rank=settings.pop("lora_rank"))
     classes = settings.pop("classes")
-    settings.setdefault("class_head", False)  # a card from before there was one
     return AutoMedSam(sam, () if classes == LESION else classes.split("+"), **settings)
 
 

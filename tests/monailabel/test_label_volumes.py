@@ -93,6 +93,13 @@ def test_a_label_keeps_its_numbers_and_has_to_lie_on_its_volume(volume, tmp_path
     nibabel.save(stored(labels, "LPS", moved), tmp_path / "moved.nii.gz")
     with pytest.raises(DataError, match=r"moved\.nii\.gz: affines of image and labels differ by 1"):
         read_volume_label(tmp_path / "moved.nii.gz", grid)
+    claims = nibabel.Nifti1Header()
+    claims.set_data_shape((500, 500, 500))
+    claims.set_data_dtype(np.uint8)
+    claims["vox_offset"] = 352
+    (tmp_path / "claims.nii").write_bytes(claims.binaryblock + bytes(4))
+    with pytest.raises(DataError, match=r"claims\.nii: image is .* labels are \(500, 500, 500\)"):
+        read_volume_label(tmp_path / "claims.nii", grid)  # of voxels that are not there, nor asked for
     with pytest.raises(DataError, match=r"label\.png: a label of a volume is \.nii\.gz"):
         read_volume_label(tmp_path / "label.png", grid)
 

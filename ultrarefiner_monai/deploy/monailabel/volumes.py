@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ultrarefiner_monai.data.volumes import Grid, as_stored, check_same_grid, read_labels
+from ultrarefiner_monai.data.volumes import Grid, as_stored, check_same_grid, read_grid, read_labels
 from ultrarefiner_monai.deploy.images.volume import VolumeFile
 from ultrarefiner_monai.deploy.monailabel.clicks import KEYS as CLICKS
 from ultrarefiner_monai.deploy.monailabel.labels import NIFTIS, NRRDS, read_nrrd, suffix_of
@@ -138,13 +138,17 @@ def read_volume_label(path: str | Path, grid: Grid) -> np.ndarray:
         raise DataError(f"{path}: a label of a volume is {', '.join(KINDS)}; save it as one of these")
     if suffix in NRRDS:
         labels, found = _read_volume_nrrd(path, int(np.prod(grid.shape)))
-    else:
-        labels, found = read_labels(path)
+        _check(path, grid, found)
+        return labels
+    _check(path, grid, read_grid(path))  # before its voxels are read, of which it may claim any number
+    return read_labels(path).voxels
+
+
+def _check(path: Path, grid: Grid, found: Grid) -> None:
     try:
         check_same_grid(grid, found)
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
-    return labels
 
 
 def _read_volume_nrrd(path: Path, most: int) -> tuple[np.ndarray, Grid]:

@@ -23,6 +23,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no_residual": {"residual": False},
     "no_transfer": {"transfer": 0.0},
     "no_image_class": {"image_class": 0.0},
+    "no_class_head": {"class_head": False},
     "fixed_weights": {"weighting": "fixed"},
     "kendall": {"weighting": "kendall"},
     "scalar_class": {"class_mode": "scalar"},
@@ -37,6 +38,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "network_def#_target_": "automedsam_ablation.RandomClass",
         "loss#_target_": "automedsam_ablation.RandomClassLoss",
         "image_class": 0.0,
+        "class_head": False,
     },
 }
 COLUMNS = ("mask_dice", "mask_hd95", "mask_dice_benign", "mask_dice_malignant", "mask_accuracy", "mask_auc")

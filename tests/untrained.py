@@ -21,7 +21,7 @@ ASKED = {
     "class_mode": "embedding",
     "steps": 7,
     "drift": "mean",
-    "class_head": True,
+    "class_head": False,
 }
 PARTS["automedsam"] = {"sam": {"variant": "tiny", "image_size": SIZE, "lora_rank": 0, **ASKED, "residual": True}}
 ADAPTED = {"version": None, "adapter_ratio": 0.25, "adapter_scale": 0.5, "edge": "directions"}

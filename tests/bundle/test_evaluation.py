@@ -32,7 +32,9 @@ def test_a_stopped_evaluation_is_interrupted_and_its_mlflow_run_ended(tmp_path, 
         evaluator.data_loader = SimpleNamespace(dataset=[0])
         evaluator.run = lambda run=evaluator.run: run([0])
         tracker = Tracker(uri=uri, experiment="PHANTOM", run_name="test", output_dir=out)
-        plan = SimpleNamespace(excluded=[], classes=(), request=SimpleNamespace(split="test", overwrite=False))
+        plan = SimpleNamespace(
+            excluded=[], classes=(), labels="lesion", request=SimpleNamespace(split="test", overwrite=False)
+        )
         evaluating.evaluate(plan, None, tracker, evaluator)
 
     child = os.fork()

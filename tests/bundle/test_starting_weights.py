@@ -27,6 +27,8 @@ def test_a_card_says_whether_its_masks_are_of_lesions_or_of_classes(stage, class
         starts={},
         networks=networks,
         classes=told_apart(classes) if classes else (),
+        labels=labels,
+        data=None,
     )
     written = model_card(plan, build_network(card))
     assert written["labels"] == labels

@@ -119,9 +119,10 @@ READING: dict[str, tuple[str, Words]] = {
     "export monailabel": (".pt", lambda given, path: ["--model", path, "--out", "new"]),
     "relocate": (".db", lambda given, path: ["--tracking_uri", f"sqlite:///{path}"]),
     "track": ("", lambda given, path: [path]),
+    "ui": (".db", lambda given, path: ["PHANTOM", "--tracking_uri", f"sqlite:///{path}"]),
 }
 NO_INPUT = {"quickstart", "phantom", "systems", "bundles", "doctor"}  # these read no file that is named
-NO_FILE = {"systems", "doctor"}  # these only print
+NO_FILE = {"systems", "doctor", "ui"}  # these only print
 
 
 def verb_of(way: str) -> str:

@@ -27,7 +27,7 @@ def test_an_unknown_data_set_and_a_store_that_is_none_are_told_in_one_line(made,
     with pytest.raises(DataError, match=r"no runs of 'BUSBAR': did you mean 'BUSBRA'\?"):
         comparison_page("http://a", made[0], "BUSBAR")
     (tmp_path / "none.db").write_text("no database")
-    with pytest.raises(DataError, match=r"none\.db: cannot be read"):
+    with pytest.raises(DataError, match=r"none\.db is damaged or no SQLite database"):
         comparison_page("http://a", f"sqlite:///{tmp_path}/none.db", "BUSBRA")
 
 

@@ -168,5 +168,5 @@ def load_segmenter(path: str | Path, amp: bool = True, device: str | torch.devic
     clip = tuple(card["clip"]) if "clip" in card else None
     frames = sequence["frames"] if sequence.get("of") == VOLUME else None
     return Segmenter(
-        network, card["stage"], card["image_size"], amp, device, classes, frames, card["labels"] == ORGANS, clip
+        network, card["stage"], card["image_size"], amp, device, classes, frames, card.get("labels") == ORGANS, clip
     )

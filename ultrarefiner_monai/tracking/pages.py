@@ -2,7 +2,9 @@
 
 from urllib.parse import quote
 
-from ultrarefiner_monai.errors import DataError, did_you_mean, one_line
+from ultrarefiner_monai.errors import DataError, did_you_mean
+from ultrarefiner_monai.tracking.store import check_store, open_store
+from ultrarefiner_monai.tracking.store_checks import database_of
 
 TRAININGS = "tags.kind = 'training'"
 
@@ -18,14 +20,11 @@ def comparison_page(address: str, uri: str, dataset: str | None = None) -> str:
     Raises:
         DataError: the store cannot be read, or has no such experiment.
     """
+    if database_of(uri) is not None:
+        check_store(uri)
+    known = {found.name: found.experiment_id for found in open_store(uri, recording=False).search_experiments()}
     if dataset is None:
         return f"{address}/#/experiments"
-    from mlflow import MlflowClient
-
-    try:
-        known = {found.name: found.experiment_id for found in MlflowClient(uri).search_experiments()}
-    except Exception as error:  # of as many classes as there are kinds of stores
-        raise DataError(f"{uri}: cannot be read ({one_line(error)}); name another --tracking_uri") from None
     if dataset not in known:
         raise DataError(f"{uri}: no runs of '{dataset}': {did_you_mean(dataset, sorted(known))}")
     asked = f"workflowType=machine_learning&searchFilter={quote(TRAININGS)}"

@@ -149,7 +149,7 @@ def save(weights: Path, target: str | Path, amp: bool = True, model: Model | Non
     """
     card = read_card(weights)
     system, stage = find_stage(card["stage"])
-    classes = () if card["labels"] == ORGANS else stage.classes_of(card["network"])
+    classes = () if card.get("labels") == ORGANS else stage.classes_of(card["network"])
     with TemporaryDirectory() as folder:
         copy_files(closure({f"{PACKAGE.name}.deploy.mlflow.served"} | names_of(system, "builder")), Path(folder))
         save_model(

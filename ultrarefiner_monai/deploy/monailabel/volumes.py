@@ -82,7 +82,7 @@ def segment_volume(
     planes, entropies = [], []
     for found in _slices(bundle, source, device):
         plane = found.probability >= threshold
-        if shown or card["labels"] == ORGANS:
+        if shown or card.get("labels") == ORGANS:
             told = class_mask(found.probability, np.stack(list(found.classes.values())), threshold)
             plane = told == shown if shown else told
         planes.append(plane.T.astype(np.uint8))

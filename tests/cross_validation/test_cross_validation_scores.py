@@ -2,6 +2,7 @@
 
 import csv
 import math
+from functools import partial
 from pathlib import Path
 from statistics import mean
 
@@ -9,7 +10,9 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from ultrarefiner_monai.cross_validation.scores import columns_of, markdown, summary
+from ultrarefiner_monai.metrics.classes import RATES, told
 from ultrarefiner_monai.metrics.scores_file import read_rows
+from ultrarefiner_monai.reports.statistics import statistic_by_patient
 
 METRICS = ("dice", "iou", "hd95", "precision", "recall")
 
@@ -166,6 +169,52 @@ def test_the_published_table_of_systems_follows_from_its_rows():
     for method in methods:
         dice = mean(float(row["dice"]) for row in rows if row["method"] == method)
         assert f"| {method} | {dice:.4f} [" in text
+
+
+def test_the_published_rates_of_classes_follow_from_their_rows():
+    """Accuracy, balanced accuracy and AUC with its interval by patient, as a report has them."""
+    results = Path(__file__).resolve().parents[2] / "docs" / "results"
+    text = (results / "busbra_automedsam.md").read_text(encoding="utf-8")
+    with (results / "automedsam_classes.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for method, name in (("two classes", "without them"), ("two classes, class head", "with class head and its loss")):
+        mine = [row for row in rows if row["method"] == method]
+        numbers = [{key: float(row[key]) for key in row if key.startswith(("mask_dice", "mask_prob"))} for row in mine]
+        images = told([row | values for row, values in zip(mine, numbers, strict=True)])
+        patients = [row["patient"] for row in mine]
+        right, balanced, area = (
+            statistic_by_patient(partial(RATES[rate], images), patients, 0)[0]
+            for rate in ("accuracy", "balanced_accuracy", "auc")
+        )
+        dice, malignant = (
+            mean(row[key] for row in numbers if not math.isnan(row[key]))
+            for key in ("mask_dice", "mask_dice_malignant")
+        )
+        interval = f"{area.value:.3f} [{area.low:.3f}, {area.high:.3f}]"
+        assert (
+            f"| {name} | {dice:.4f} | {right.value:.3f} | {balanced.value:.3f} | {interval} | {malignant:.3f} |" in text
+        )
+
+
+def test_the_published_figures_of_refinement_follow_from_their_rows():
+    results = Path(__file__).resolve().parents[2] / "docs" / "results"
+    text = (results / "refinement.md").read_text(encoding="utf-8")
+    with (results / "refinement.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    dice = {
+        name: mean(float(row[f"{name}_dice"]) for row in rows) for name in ("coarse", "frozen", "tuned", "automedsam")
+    }
+    dice |= {name: mean(float(row[f"{name}_dice"]) for row in rows) for name in ("mean", "mean_of_three")}
+    for name, line in (("frozen", "frozen, its embeddings cached"), ("tuned", "tuned, augmented anew each time")):
+        gain = dice[name] - dice["coarse"]
+        assert f"| {line} | {dice['coarse']:.4f} | {dice[name]:.4f} | {gain:+.4f} |" in text
+    for name, line in (
+        ("frozen", "phase 2, frozen"),
+        ("automedsam", "AutoMedSAM"),
+        ("mean", "mean of both"),
+        ("mean_of_three", "mean with the coarse map, too"),
+    ):
+        assert f"| {line} | {dice[name]:.4f} [" in text
 
 
 def test_markdown_has_a_line_each_and_signs_only_on_differences():

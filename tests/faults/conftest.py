@@ -10,7 +10,7 @@ from small_disks import tmpfs
 from untrained import save_untrained
 from verbs import Given
 
-from ultrarefiner_monai.cross_validation.scores import score_rows
+from ultrarefiner_monai.cross_validation.scores import score
 from ultrarefiner_monai.cross_validation.tasks import CrossValidation
 from ultrarefiner_monai.data.manifests.build import build_document, write_manifest
 from ultrarefiner_monai.data.manifests.splits import Options
@@ -32,7 +32,7 @@ def given(tmp_path_factory, migrated_database) -> Given:
     model, _ = save_untrained(base / "model" / "model.pt", "phase1", **facts, version="0.1.0")
     made = MadeResults(base / "made")
     study = CrossValidation("PHANTOM", str(made.root), made.folder, shared={"manifest": str(made.manifest)})
-    write_rows(made.folder / PER_IMAGE, score_rows(study, made.root))
+    write_rows(made.folder / PER_IMAGE, score(study, made.root).images)
     dicom = write_dicom(base / "scan.dcm", np.full((40, 50), 90, np.uint8))
     return Given(model, picture, dicom, release, manifest, made.folder, migrated_database)
 

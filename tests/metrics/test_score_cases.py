@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from made_volumes import case
 
-from ultrarefiner_monai.metrics.cases import Slice, case_rows, score_case, slice_masks, summarise_cases
+from ultrarefiner_monai.metrics.cases import Slice, case_rows, score_case, summarise_cases
 
 TABLE = {1: "liver", 2: "spleen", 3: "aorta"}
 
@@ -57,7 +57,8 @@ def test_slices_become_the_row_of_their_case_in_any_order_and_once_each() -> Non
     pred = truth.copy()
     pred[0, 0, 0] = True  # 13 voxels, 12 of which are true
     item = {"case": "a", "spacing": [1.0, 2.0], "slice_spacing": 3.0}
-    slices = [Slice.of({**item, "slice": k}, np.stack([truth[k], pred[k], truth[k]])) for k in (2, 0, 1, 1)]
+    none = np.zeros((0, 4, 5))
+    slices = [Slice.of({**item, "slice": k}, np.stack([truth[k], pred[k]]), none, truth[k]) for k in (2, 0, 1, 1)]
     (row,) = case_rows(slices, ("first", "last"))
     assert (row["case"], row["slices"], row["first_dice"], row["first_hd95"]) == ("a", 3, 1, 0)
     assert row["last_dice"] == row["last_dice_lesion"] == pytest.approx(24 / 25)
@@ -67,12 +68,12 @@ def test_organs_of_the_last_output_have_scores_of_their_own() -> None:
     """Two organs, one of which the last output takes for the other: as a lesion all is right, as organs half."""
     truth = np.zeros((3, 4, 6), np.uint8)
     truth[:, 1:3, 0:2], truth[:, 1:3, 4:6] = 1, 2
-    item = {"case": "a", "spacing": [1.0, 1.0], "slice_spacing": 2.0}
+    item = {"case": "a", "spacing": [1.0, 1.0], "slice_spacing": 2.0, "organs": [5, 7]}
     probability = np.where(truth > 0, 0.9, 0.1)[None].repeat(2, 0)
     slices = []
     for k in range(3):
         organs = np.stack([np.full((4, 6), 0.6), np.full((4, 6), 0.3)])  # all is the first
-        slices.append(Slice.of({**item, "slice": k}, slice_masks(probability[:, k], organs, truth[k])))
+        slices.append(Slice.of({**item, "slice": k}, probability[:, k], organs, truth[k]))
     (row,) = case_rows(slices, ("unet", "step2"), ("liver", "spleen"))
     assert row["unet_dice"] == row["step2_dice"] == row["step2_dice_lesion"] == 1
     assert row["step2_dice_liver"] == pytest.approx(2 * 12 / (24 + 12)) and row["step2_dice_spleen"] == 0

@@ -1,5 +1,7 @@
 """Volumes of a MONAI Label server: what may be asked of them, their masks, their labels. NRRD is tried with the server."""
 
+import json
+
 import nibabel
 import numpy as np
 import pytest
@@ -52,7 +54,9 @@ def test_a_volumes_mask_is_that_of_its_slices(stage, volume, tmp_path):
 def test_organs_are_numbered_and_one_is_shown_alone(volume, tmp_path, monkeypatch):
     monkeypatch.setitem(PARTS["joint"], "unet", {**PARTS["joint"]["unet"], "classes": "liver+spleen"})
     bundle = served(tmp_path / "joint", "joint")
-    card = card_of(bundle) | {"labels": "organs"}
+    path = bundle / "models/model.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"labels": "organs"}))
+    card = card_of(bundle)
     every, *_ = segment_volume(bundle, {"image": str(volume), "threshold": 0}, card)
     one, *_ = segment_volume(bundle, {"image": str(volume), "threshold": 0, "show": "spleen"}, card)
     assert set(np.unique(every)) <= {1, 2}

@@ -183,3 +183,11 @@ def test_a_request_and_a_labelled_image_are_turned_alike(models, tmp_path):
         assert torch.equal(items[0][key].as_tensor(), items[1][key].as_tensor())
     assert items[0]["image"].meta["spatial_shape"] == (40, 60)
     assert items[0]["image"].max() > 0.5  # 2399 of 4095
+
+
+def test_an_image_is_none_of_the_organs_that_a_model_tells_apart():
+    """Their masks can be shown; the answer names no class of the picture."""
+    request = {"image": MetaTensor(torch.zeros(1, 4, 4), meta={"spatial_shape": (4, 4)}), "show": "spleen"}
+    request["pred"] = torch.stack([torch.full((4, 4), 2.0), torch.full((4, 4), -1.0), torch.full((4, 4), 1.0)])
+    item = MaskForClientd("pred", ("step2",), ("liver", "spleen"), organs=True)(request)
+    assert item["pred"].all() and not {"class", "class_probability"} & item["result"].keys()

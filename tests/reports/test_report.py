@@ -197,9 +197,8 @@ def test_a_study_that_tells_classes_apart(class_cv, tmp_path):
     sure = 100 * surest[f"mask_probability_{surest['mask_class']}"]
     assert f"{surest['class']} (found: {surest['mask_class']}, {sure:.0f} %)" in words["cases"]
     assert "Class: wrong, and the surest of it" in words["cases"]
-    weighing = (
-        "the pixel, the region, the distribution, the class and the transfer loss by exp(−s) / 2 with a learned s each (Liebel"
-    )
+    terms = "the pixel, the region, the distribution, the class and the transfer loss"
+    weighing = f"{terms} by exp(−s) / 2 with a learned s each (Liebel"
     assert weighing in words["training"]
     assert document["study"]["runs"][0]["classes"].keys() >= {"mask_accuracy", "mask_auc", "mask_dice_benign"}
 

@@ -3,7 +3,7 @@
 import pytest
 from made_results import EVIL, MIDDLE, SHIFTS, THREE, dice
 
-from ultrarefiner_monai.cross_validation.scores import score_rows
+from ultrarefiner_monai.cross_validation.scores import score
 from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.metrics.scores_file import write_rows
 from ultrarefiner_monai.reports.result_files import read_results
@@ -20,7 +20,9 @@ def test_every_image_once_a_phase_and_place(made_results_folder):
         coarse, refined = SHIFTS[row["id"]]
         assert (row["coarse_dice"], row["refined_dice"]) == (dice(coarse), dice(refined))
         assert row["lesion_share"] == pytest.approx(100 / 1200)
-    assert [str(row) for row in score_rows(files.cv, files.root)] == [str(row) for row in scores.rows]  # NaN is not NaN
+    assert [str(row) for row in score(files.cv, files.root).images] == [
+        str(row) for row in scores.rows
+    ]  # NaN is not NaN
 
 
 def test_calibration_adds_up_all_images(made_results_folder):

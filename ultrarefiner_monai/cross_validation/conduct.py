@@ -11,7 +11,7 @@ from ultrarefiner_monai.bundle.run_facts import store_uri
 from ultrarefiner_monai.cross_validation.engines import Engine, LocalEngine
 from ultrarefiner_monai.cross_validation.needs import check_needs, check_space
 from ultrarefiner_monai.cross_validation.ray_engine import RayEngine
-from ultrarefiner_monai.cross_validation.scores import markdown, score_cases, score_rows, summary
+from ultrarefiner_monai.cross_validation.scores import markdown, score, summary
 from ultrarefiner_monai.cross_validation.tasks import CrossValidation
 from ultrarefiner_monai.data.releases.readers import find_root
 from ultrarefiner_monai.errors import DataError
@@ -92,12 +92,11 @@ def _conclude(cv: CrossValidation, parent: Tracker, failed: bool) -> str | None:
 
 def _sum_up(cv: CrossValidation, tracker: Tracker) -> str:
     root = cv.data_root or str(PROJECT / "data" / cv.dataset)
-    found = find_root(cv.dataset, root)
-    rows = score_rows(cv, found)
+    rows, cases = score(cv, find_root(cv.dataset, root))
     lines = summary(rows)
     table = markdown(lines)
     write_rows(cv.out / PER_IMAGE, rows)
-    if cases := score_cases(cv, found):
+    if cases:
         write_rows(cv.out / PER_CASE, cases)
         tracker.log_artifact(cv.out / PER_CASE)
     write_atomically(cv.out / "summary.md", (table + "\n").encode())

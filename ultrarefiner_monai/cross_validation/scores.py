@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from ultrarefiner_monai.data.predictions.index import PredictionIndex
 from ultrarefiner_monai.data.predictions.maps import read_map
 from ultrarefiner_monai.data.releases.roots import Root, resolve
 from ultrarefiner_monai.handlers.comparison import prompt_columns
-from ultrarefiner_monai.metrics.cases import Slice, case_rows, slice_masks
+from ultrarefiner_monai.metrics.cases import Slice, case_rows
 from ultrarefiner_monai.metrics.classes import class_columns, classes_of
 from ultrarefiner_monai.metrics.scores import (
     Row,
@@ -61,40 +61,36 @@ class Prediction:
         return torch.from_numpy(np.stack(maps)), torch.from_numpy(truth)[None]
 
 
-def score_rows(cv: CrossValidation, root: Root) -> list[Row]:
-    """One row an image and stage: validation images by the model of their fold, test images by the mean of all folds' models.
+class Scores(NamedTuple):
+    """Rows of a cross-validation: one an image and stage, and where images are slices one a volume and stage (`case_rows`).
+
+    Validation images are predicted by the model of their fold, test images by the mean of all folds' models.
+    """
+
+    images: list[Row]
+    cases: list[Row]
+
+
+def score(cv: CrossValidation, root: Root) -> Scores:
+    """Read each map and its truth once, and score them.
 
     Args:
         cv: with all its predictions made.
         root: where its data set's files lie.
     """
-    return [
-        score_row(prediction, cv.dataset, *prediction.read(root))
-        for stage in cv.system.stages
-        if stage.scored
-        for fold in (*cv.folds_of(stage.name), None)
-        for prediction in predictions(cv, stage.name, fold)
-    ]
-
-
-def score_cases(cv: CrossValidation, root: Root) -> list[Row]:
-    """One row a volume and stage, see `case_rows`, with its `fold` and `phase`; none of pictures. Arguments as `score_rows`."""
-    rows: list[Row] = []
+    scores = Scores([], [])
     for stage in cv.system.stages:
         for fold in (*cv.folds_of(stage.name), None) if stage.scored else ():
             slices = []
             for prediction in predictions(cv, stage.name, fold):
-                item = prediction.item
-                if "case" in item:
-                    maps, truth = (values.numpy() for values in prediction.read(root))
-                    outputs, planes = np.split(maps, [len(prediction.files)])
-                    slices.append(
-                        Slice.of(item, slice_masks(outputs, planes if "organs" in item else planes[:0], truth[0]))
-                    )
-            organs = cv.classes_of(stage.name) if slices and "organs" in item else ()
+                maps, truth = prediction.read(root)
+                scores.images.append(score_row(prediction, cv.dataset, maps, truth))
+                if "case" in prediction.item:
+                    outputs, classes = np.split(maps.numpy(), [len(prediction.files)])
+                    slices.append(Slice.of(prediction.item, outputs, classes, truth[0].numpy()))
             place = {"fold": TEST if fold is None else fold, "phase": stage.name}
-            rows += [row | place for row in case_rows(slices, stage.outputs, organs)]
-    return rows
+            scores.cases.extend(row | place for row in case_rows(slices, stage.outputs, cv.classes_of(stage.name)))
+    return scores
 
 
 def predictions(cv: CrossValidation, phase: str, fold: int | None) -> list[Prediction]:
@@ -120,9 +116,9 @@ def score_row(prediction: Prediction, dataset: str, maps: Tensor, truth: Tensor)
     """The row of one image: its names, its scores, and the lesions' share of its area."""
     item, place = prediction.item, TEST if prediction.fold is None else prediction.fold
     names = (item.get("dataset", dataset), *(item[key] for key in COLUMNS[1:5]), place, prediction.phase)
-    outputs, classes = list(prediction.files), [] if "organs" in item else list(prediction.classes)
-    shown = maps[: len(outputs) + len(classes)]
-    scores = score_prediction(shown, truth, outputs, classes, item["id"], item["class"], item.get("spacing"))
+    channels = list(prediction.files), list(prediction.classes)
+    known = {"true_class": item["class"], "spacing": item.get("spacing"), "organs": "organs" in item}
+    scores = score_prediction(maps, truth, *channels, item["id"], **known)
     asked = prompt_columns(prediction.prompts, truth)
     return dict(zip(COLUMNS, names, strict=True)) | scores | asked | {"lesion_share": float(truth.double().mean())}
 

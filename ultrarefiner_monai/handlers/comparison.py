@@ -14,7 +14,7 @@ from ultrarefiner_monai.devices import gather, is_main
 from ultrarefiner_monai.files import write_json
 from ultrarefiner_monai.masks import THRESHOLD
 from ultrarefiner_monai.metrics.boundaries import NSD_TOLERANCE
-from ultrarefiner_monai.metrics.cases import PER_CASE, Slice, case_rows, slice_masks, summarise_cases
+from ultrarefiner_monai.metrics.cases import PER_CASE, Slice, case_rows, summarise_cases
 from ultrarefiner_monai.metrics.scores import (
     CHANGE,
     ECE,
@@ -102,19 +102,23 @@ class CompareMasks:
         for batch, output in zip(state.batch, state.output, strict=True):
             item = {**batch, **output}  # postprocessing adds its keys to either
             pred, truth, name, spacing = item["pred"], item["truth"], str(item["id"]), item.get("spacing")
-            classes = () if "organs" in item else self.classes  # of the image
-            channels = pred[: len(self.outputs) + len(classes)]
             scores = score_prediction(
-                channels, truth, self.outputs, classes, name, item.get("class"), spacing, self.threshold
+                pred,
+                truth,
+                self.outputs,
+                self.classes,
+                name,
+                item.get("class"),
+                spacing,
+                self.threshold,
+                "organs" in item,
             )
             named = {key: str(item[key]) for key in ("dataset", "id", "patient", "class") if key in item}
             row = named | scores | prompt_columns(self.prompts, truth)
             self._scored.append((row, calibrate_image(pred[: len(self.outputs)], truth)))
             if "case" in item:
                 maps, planes = np.split(pred.cpu().numpy(), [len(self.outputs)])
-                organs = planes if "organs" in item else planes[:0]
-                masks = slice_masks(maps, organs, truth[0].cpu().numpy(), self.threshold)
-                self._slices.append(Slice.of(item, masks))
+                self._slices.append(Slice.of(item, maps, planes, truth[0].cpu().numpy(), self.threshold))
 
     def _summarise(self, engine: Engine) -> None:
         every = {row["id"]: (row, sums) for scored in gather(self._scored) for row, sums in scored}
@@ -134,14 +138,13 @@ class CompareMasks:
             write_json(self.folder / "reliability.json", diagrams, indent=2)
 
     def _score_cases(self, slices: Sequence[Slice]) -> None:
-        told = slices[0].shape[0] > len(self.outputs) + 1
-        rows = case_rows(slices, self.outputs, self.classes if told else ())
+        rows = case_rows(slices, self.outputs, self.classes)
         write_rows(self.folder / PER_CASE, rows)
         found = summarise_cases(rows)
-        shown = [
+        told = [
             f"{name} {found[name][0]:.4f} (n {found[name][1]})" for name in found if name.endswith(("_dice", "_hd95"))
         ]
-        logger.info("%d cases, distances in mm: %s", len(rows), ", ".join(shown))
+        logger.info("%d cases, distances in mm: %s", len(rows), ", ".join(told))
 
 
 def prompt_columns(source: str, truth: Tensor) -> Row:

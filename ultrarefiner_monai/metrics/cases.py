@@ -64,49 +64,59 @@ def _mean(values: Sequence[float]) -> float:
 class Slice(NamedTuple):
     """The masks of a slice, packed to a bit a pixel until its volume is scored.
 
-    The outputs', then those of the K organs that the last one tells apart, if any; the true one, or those of the K organs.
+    They are those of the C outputs, then of the K `organs` that the last one tells apart, none where there is a lesion alone;
+    then the true one, or those of the K organs.
     """
 
     case: str
     number: int
     spacing: tuple[float, float, float]  # (slice, row, column) mm
+    organs: int
     shape: tuple[int, int, int]
     bits: np.ndarray
 
     @classmethod
-    def of(cls, item: Mapping[Any, Any], masks: np.ndarray) -> Self:
-        """The slice that `item` is, with masks bool (N, H, W)."""
+    def of(
+        cls,
+        item: Mapping[Any, Any],
+        outputs: np.ndarray,
+        classes: np.ndarray,
+        truth: np.ndarray,
+        threshold: float = THRESHOLD,
+    ) -> Self:
+        """The slice that `item` is.
+
+        Args:
+            item: of a plan, whose classes are organs where it names them (`organs`).
+            outputs: (C, H, W) probability of any label by each output.
+            classes: (K, H, W) probability of each class by the last of them.
+            truth: (H, W) the organs' numbers 1..K, or where the lesion is.
+            threshold: probability from which a pixel is of a label.
+        """
+        organs = len(classes) if "organs" in item else 0
+        masks = [outputs >= threshold]
+        if organs:
+            numbers = np.arange(1, 1 + organs)[:, None, None]
+            masks += [class_mask(outputs[-1], classes, threshold) == numbers, truth == numbers]
+        else:
+            masks.append(truth[None] > 0)
+        every = np.concatenate(masks)
         row, column = (float(side) for side in item["spacing"])
         spacing = float(item["slice_spacing"]), row, column
-        count, height, width = masks.shape
-        return cls(str(item["case"]), int(item["slice"]), spacing, (count, height, width), np.packbits(masks))
+        count, height, width = every.shape
+        place = str(item["case"]), int(item["slice"]), spacing
+        return cls(*place, organs, (count, height, width), np.packbits(every))
 
     @property
     def masks(self) -> np.ndarray:
-        """The masks as they were."""
-        return np.unpackbits(self.bits, count=math.prod(self.shape)).reshape(self.shape)
+        """The masks as they were, bool (N, H, W)."""
+        return np.unpackbits(self.bits, count=math.prod(self.shape)).reshape(self.shape).astype(bool)
 
 
-def slice_masks(outputs: np.ndarray, organs: np.ndarray, truth: np.ndarray, threshold: float = THRESHOLD) -> np.ndarray:
-    """The masks bool (N, H, W) of a `Slice`.
-
-    Args:
-        outputs: (C, H, W) probability of any label by each output.
-        organs: (K, H, W) probability of each organ by the last of them; K = 0 where none are told apart.
-        truth: (H, W) the organs' numbers 1..K, or where the lesion is.
-        threshold: probability from which a pixel is of a label.
-    """
-    if not len(organs):
-        return np.concatenate([outputs >= threshold, truth[None] > 0])
-    numbers = np.arange(1, 1 + len(organs))[:, None, None]
-    told = class_mask(outputs[-1], organs, threshold)
-    return np.concatenate([outputs >= threshold, told == numbers, truth == numbers])
-
-
-def case_rows(slices: Iterable[Slice], outputs: Sequence[str], organs: Sequence[str] = ()) -> list[Row]:
+def case_rows(slices: Iterable[Slice], outputs: Sequence[str], classes: Sequence[str] = ()) -> list[Row]:
     """A row a case, `case`, `slices` and `<output>_` with each of `score_case`, sorted by case, from its lesions' slices.
 
-    Where organs are told apart the lesion is any of them; of the last output, which tells them, there are `<score>_<organ>` of
+    Where the classes are organs the lesion is any of them; of the last output, which tells them, there are `<score>_<organ>` of
     each, `organs_<score>`, their mean, and `organs_absent`, too. A slice that comes twice, as where a sampler pads the shares of
     several processes, counts once.
     """
@@ -116,16 +126,16 @@ def case_rows(slices: Iterable[Slice], outputs: Sequence[str], organs: Sequence[
     rows: list[Row] = []
     for case, found in sorted(by_case.items()):
         ordered = [found[number] for number in sorted(found)]
-        spacing = ordered[0].spacing
+        spacing, organs = ordered[0].spacing, ordered[0].organs
         masks = np.stack([one.masks for one in ordered], axis=1)  # (N, D, H, W)
-        preds, told, true = np.split(masks, [len(outputs), len(outputs) + len(organs)])
+        preds, told, true = np.split(masks, [len(outputs), len(outputs) + organs])
         row: Row = {"case": case, "slices": len(ordered)}
         lesion = np.any(true, axis=0)
         for output, pred in zip(outputs, preds, strict=True):
             scores = score_case(pred, lesion, LESION, spacing)
             row |= {f"{output}_{name}": value for name, value in scores.items()}
         if organs:
-            scores = score_case(_numbered(told), _numbered(true), dict(enumerate(organs, 1)), spacing)
+            scores = score_case(_numbered(told), _numbered(true), dict(enumerate(classes, 1)), spacing)
             names = {name: f"organs_{name}" for name in (*SCORES, "absent")}
             row |= {f"{outputs[-1]}_{names.get(name, name)}": value for name, value in scores.items()}
         rows.append(row)

@@ -154,6 +154,7 @@ def score_prediction(
     true_class: str | None,
     spacing: Sequence[float] | None = None,
     threshold: float = THRESHOLD,
+    organs: bool = False,
 ) -> Row:
     """`score_image` of an image's outputs, and `score_classes` of the classes that the last of them tells apart.
 
@@ -166,6 +167,7 @@ def score_prediction(
         true_class: of the image.
         spacing: as in `score_image`.
         threshold: probability from which a pixel is lesion.
+        organs: whether the classes are organs, of which an image may show several and is none.
 
     Raises:
         ValueError: as `score_image`, or another number of channels.
@@ -174,6 +176,8 @@ def score_prediction(
         raise ValueError(f"{name}: expected channels {', '.join([*outputs, *classes])}, found {len(pred)}")
     masks, planes = _plain(pred).split([len(outputs), len(classes)])
     row = score_image(masks, truth, outputs, name, spacing, threshold)
+    if organs:
+        return row
     lesion, shape = masks[-1].numpy(), _plain(truth)[0].numpy()
     return row | score_classes(outputs[-1], lesion, planes.numpy(), shape, classes, true_class, threshold)
 

@@ -23,7 +23,7 @@ class Scores:
     """Rows of all stages and places, and what belongs to them.
 
     Attributes:
-        rows: one an image and stage, see `cross_validation.scores.score_rows`.
+        rows: one an image and stage, see `cross_validation.scores.score`.
         calibration: sums (output, region, 3, bins) of all images of a stage and place; empty without the maps.
         predictions: by stage and image id, for figures.
         notes: what could not be read, in words.

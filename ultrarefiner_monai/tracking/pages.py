@@ -22,9 +22,10 @@ def comparison_page(address: str, uri: str, dataset: str | None = None) -> str:
     """
     if database_of(uri) is not None:
         check_store(uri)
-    known = {found.name: found.experiment_id for found in open_store(uri, recording=False).search_experiments()}
+    client = open_store(uri, recording=False)
     if dataset is None:
         return f"{address}/#/experiments"
+    known = {found.name: found.experiment_id for found in client.search_experiments()}
     if dataset not in known:
         raise DataError(f"{uri}: no runs of '{dataset}': {did_you_mean(dataset, sorted(known))}")
     asked = f"workflowType=machine_learning&searchFilter={quote(TRAININGS)}"

@@ -29,6 +29,7 @@ from ultrarefiner_monai.models.inferers import AutocastInferer, OutputsInferer
 from ultrarefiner_monai.networks.letterbox import undo_letterbox
 from ultrarefiner_monai.networks.prompts.corrections import with_clicks
 from ultrarefiner_monai.systems import Stage, find_stage
+from ultrarefiner_monai.systems.classes import ORGANS
 from ultrarefiner_monai.transforms.letterboxd import Letterboxd
 from ultrarefiner_monai.transforms.load import LoadGreyd
 
@@ -50,6 +51,11 @@ def stage_of(bundle: str | Path) -> Stage:
 def classes_of(bundle: str | Path) -> tuple[str, ...]:
     """Names of the classes that the model told apart that the folder `bundle` serves."""
     return stage_of(bundle).classes_of(card_of(bundle)["network"])
+
+
+def tells_organs(bundle: str | Path) -> bool:
+    """Whether those are organs, of which an image may show several and is none."""
+    return card_of(bundle).get("labels") == ORGANS
 
 
 def proposer(bundle: str | Path, stage: Stage) -> Path | None:
@@ -194,10 +200,14 @@ class MaskForClientd(MapTransform):
         keys: the logits.
         outputs: names of their first channels; the last is shown where the request names none.
         classes: names of the channels that follow.
+        organs: whether they are organs, of which the image is none.
     """
 
-    def __init__(self, keys: KeysCollection, outputs: Sequence[str], classes: Sequence[str] = ()) -> None:
+    def __init__(
+        self, keys: KeysCollection, outputs: Sequence[str], classes: Sequence[str] = (), organs: bool = False
+    ) -> None:
         super().__init__(keys)
+        self.organs = organs
         self.outputs = list(outputs)
         self.classes = list(classes)
 
@@ -226,7 +236,7 @@ class MaskForClientd(MapTransform):
                 "lesion_pixels": int(mask.sum()),
                 "uncertainty": uncertainty(probability),
                 **({"prompts": item["used"]} if "used" in item else {}),
-                **image_class(outputs[-1], dict(zip(self.classes, classes, strict=True))),
+                **({} if self.organs else image_class(outputs[-1], dict(zip(self.classes, classes, strict=True)))),
             }
         image.meta["spatial_shape"] = (width, height)
         return item

@@ -3,7 +3,7 @@
 NIfTI counts x to the right and y to the front; 3D Slicer writes NRRD that counts both the other way.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,7 @@ from ultrarefiner_monai.deploy.monailabel.parts import ensemble_of, options_of, 
 from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.masks import THRESHOLD
 from ultrarefiner_monai.metrics.classes import class_mask
-from ultrarefiner_monai.models.ensemble import Consensus
 from ultrarefiner_monai.systems import find_stage
-from ultrarefiner_monai.systems.classes import ORGANS
 
 KIND = ".nii.gz"  # of masks of volumes, unless a client wants another
 KINDS = (*NIFTIS, *NRRDS)
@@ -76,13 +74,14 @@ def segment_volume(
     Raises:
         DataError: the volume cannot be read or predicted.
     """
-    source = VolumeFile(Path(request["image"]))
     names, threshold = _classes(card), float(request.get("threshold", THRESHOLD))
     shown = names.index(request["show"]) + 1 if request.get("show") in names else 0
     planes, entropies = [], []
-    for found in _slices(bundle, source, device):
+    ensemble = ensemble_of(bundle, device)
+    source = VolumeFile(Path(request["image"]), ensemble.clip)
+    for found in ensemble.predict_volume(source.frames()):
         plane = found.probability >= threshold
-        if shown or card.get("labels") == ORGANS:
+        if shown or ensemble.organs:
             told = class_mask(found.probability, np.stack(list(found.classes.values())), threshold)
             plane = told == shown if shown else told
         planes.append(plane.T.astype(np.uint8))
@@ -94,7 +93,8 @@ def segment_volume(
 
 def volume_uncertainty(bundle: str | Path, image: str | Path) -> float:
     """Mean of the slices' `uncertainty`; DataError where the volume cannot be predicted."""
-    found = _slices(bundle, VolumeFile(Path(image)))
+    ensemble = ensemble_of(bundle)
+    found = ensemble.predict_volume(VolumeFile(Path(image), ensemble.clip).frames())
     return float(np.mean([uncertainty(one.probability) for one in found]))
 
 
@@ -168,12 +168,6 @@ def _read_volume_nrrd(path: Path, most: int) -> tuple[np.ndarray, Grid]:
     width, height, depth = values.shape
     turned = as_closest_canonical(Nifti1Image(values.astype(np.uint8), affine))
     return np.asarray(turned.dataobj), Grid((width, height, depth), affine)
-
-
-def _slices(bundle: str | Path, source: VolumeFile, device: str | None = None) -> Iterator[Consensus]:
-    ensemble = ensemble_of(bundle, device)
-    source.clip = ensemble.clip
-    return ensemble.predict_volume(source.frames())
 
 
 def _classes(card: Mapping[str, Any]) -> tuple[str, ...]:

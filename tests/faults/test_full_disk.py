@@ -78,6 +78,7 @@ def test_a_file_in_place_of_a_folder(verb, given, tmp_path):
 @pytest.mark.fault(26)
 @pytest.mark.parametrize("verb", [*sorted(NO_FILE), "bundles", "compare"])
 def test_a_full_disk_behind_standard_output(verb, given, tmp_path):
-    words = [verb, *([given.study, given.study] if verb == "compare" else [])]
+    named = {"compare": [given.study, given.study], "ui": ["--tracking_uri", f"sqlite:///{given.store}"]}
+    words = [verb, *named.get(verb, [])]
     done = run_verb(words, tmp_path, stdout="/dev/full")
     assert done.err == f"{refused(done, 'standard output')}\n"

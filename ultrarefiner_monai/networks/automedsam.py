@@ -88,7 +88,8 @@ class AutoMedSam(AroundSam):
 
     What SAM's decoder makes of two classes differs little for long, while the image's embedding tells them apart. With
     `class_head` one linear layer therefore reads h_1..h_K, zero at first, from the embedding's means over the lesion, as found so
-    far, and over the image, and the lesion's pixels are shared among the classes by softmax(l_k + h_k): what is lesion stays so.
+    far, and over the image, both normalised together (their scale is another for each variant), and the lesion's pixels are
+    shared among the classes by softmax(l_k + h_k): what is lesion stays so.
 
     Args:
         sam: the Segment Anything model.
@@ -133,10 +134,12 @@ class AutoMedSam(AroundSam):
         )
         self.reader = nn.Conv2d(channels, 1, 1)
         self.has_class_head = class_head
-        self.class_head = nn.Linear(2 * channels, len(self.classes)) if class_head and self.classes else None
-        if self.class_head is not None:
-            nn.init.zeros_(self.class_head.weight)
-            nn.init.zeros_(self.class_head.bias)
+        self.class_head: nn.Sequential | None = None
+        if class_head and self.classes:
+            head = nn.Linear(2 * channels, len(self.classes))
+            nn.init.zeros_(head.weight)
+            nn.init.zeros_(head.bias)
+            self.class_head = nn.Sequential(nn.LayerNorm(2 * channels, elementwise_affine=False), head)
         self.prompts_alone = False
         sam.prompt_encoder.requires_grad_(False)
         sam.mask_decoder.requires_grad_(not freeze_mask_decoder)

@@ -193,7 +193,7 @@ def test_the_class_head_shares_the_lesion_out_and_leaves_it_as_it_is(images):
         head, network.class_head = network.class_head, None
         without = network(images, return_parts=True)
         network.class_head = head
-        head.bias[1] = 30.0
+        head[1].bias[1] = 30.0
         sure = network(images, return_parts=True)
     assert torch.equal(plain.logits, without.logits)
     torch.testing.assert_close(sure.lesion, plain.lesion, atol=1e-4, rtol=1e-4)

@@ -21,6 +21,7 @@ def test_a_card_says_whether_its_masks_are_of_lesions_or_of_classes(stage, class
         card["network"]["sam"]["classes"] = classes
     networks = SimpleNamespace(image_size=64, settings={"variant": "tiny", "image_size": 64})
     plan = SimpleNamespace(
+        islands=0.0,
         request=SimpleNamespace(system=system),
         stage=found,
         trained_on={},

@@ -6,10 +6,12 @@ from functools import partial
 from pathlib import Path
 from statistics import mean
 
+import numpy as np
 import pytest
+import torch
 from mlflow.tracking import MlflowClient
 
-from ultrarefiner_monai.cross_validation.scores import columns_of, markdown, summary
+from ultrarefiner_monai.cross_validation.scores import Prediction, columns_of, markdown, score_row, summary
 from ultrarefiner_monai.metrics.classes import RATES, told
 from ultrarefiner_monai.metrics.scores_file import read_rows
 from ultrarefiner_monai.reports.statistics import statistic_by_patient
@@ -102,6 +104,17 @@ def test_scores_of_classes_by_fold_over_folds_and_of_the_test_set():
     assert head.endswith(f"| mask_hd95 | n_hd95 | {columns} | n_dice_malignant |")
     assert first.endswith("| 0.5 | 3 | 0.6667 | 0.7500 | 0.7500 | 0.6000 | 2 | 0.5000 | 2 |")
     assert test.endswith("| 0.5 | 1 | 1.0000 | 1.0000 | – | 0.9000 | 1 | – | 0 |")
+
+
+def test_parts_that_the_models_leave_out_count_in_no_row():
+    """Two rows of 4 pixels, and one pixel apart: its evidence is an eighth of theirs."""
+    truth, maps = torch.zeros(1, 4, 4), torch.zeros(1, 4, 4)
+    truth[0, :2], maps[0, :2], maps[0, 3, 3] = 1, 0.9, 0.9
+    item = {"id": "a", "image": "a.png", "patient": "p", "class": "benign"}
+    of = partial(Prediction, "phase1", 0, item, {"coarse": Path("a")}, {})
+    rows = [score_row(of(islands=share), "BUSI", maps, truth) for share in (0.0, 0.2)]
+    assert [row["coarse_false_lesions"] for row in rows] == [1, 0]
+    assert [row["coarse_dice"] for row in rows] == pytest.approx([16 / 17, 1])
 
 
 def test_rows_without_classes_have_no_columns_of_them():
@@ -215,6 +228,35 @@ def test_the_published_figures_of_refinement_follow_from_their_rows():
         ("mean_of_three", "mean with the coarse map, too"),
     ):
         assert f"| {line} | {dice[name]:.4f} [" in text
+
+
+def test_the_published_figures_of_islands_follow_from_their_rows():
+    results = Path(__file__).resolve().parents[2] / "docs" / "results"
+    text = (results / "refinement.md").read_text(encoding="utf-8")
+    with (results / "islands.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+
+    def cells(name, split, share):
+        found = [row for row in rows if row["split"] == split and row["share"] == share and name in ("", row["maps"])]
+        images = [int(row["images"]) for row in found]
+        dice, hd95 = (np.average([float(row[key]) for row in found], weights=images) for key in ("dice", "hd95"))
+        counts = (sum(int(float(row[key])) for row in found) for key in ("false_lesions", "lesions_found", "lesions"))
+        return f"{dice:.4f}", f"{hd95:.1f}", *counts
+
+    for share in sorted({row["share"] for row in rows}):
+        dice, hd95, false, hit, lesions = cells("", "val", share)
+        assert f"| {float(share):g} | {dice} | {hd95} | {false} | {hit} of {lesions} |" in text
+    for name, split, line in (
+        ("coarse", "val", "coarse network, five folds | 570"),
+        ("UltraRefiner, phase 2", "val", "UltraRefiner, phase 2, frozen | 114"),
+        ("AutoMedSAM", "val", "AutoMedSAM, two classes | 114"),
+        ("RFMedSAM 2, U-Net", "val", "RFMedSAM 2, U-Net | 114"),
+        ("RFMedSAM 2, step 2", "val", "RFMedSAM 2, step 2 | 114"),
+        ("coarse, mean of folds", "test", "coarse network, mean of folds, test | 182"),
+    ):
+        pairs = zip(cells(name, split, "0.0"), cells(name, split, "0.05"), strict=True)
+        dice, hd95, false, hit, _ = (f"{before} | {after}" for before, after in pairs)
+        assert f"| {line} | {dice} | {hd95} | {false} | {hit} |" in text
 
 
 def test_markdown_has_a_line_each_and_signs_only_on_differences():

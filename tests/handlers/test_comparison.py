@@ -65,6 +65,16 @@ def test_means_deltas_and_counts_by_hand(tmp_path):
     )
 
 
+def test_an_island_counts_in_no_score_and_stays_in_the_calibration(tmp_path):
+    """Three rows of ten, and four pixels apart from them: 4 / 30 of the evidence."""
+    item, found = image("a", 3, 3)
+    found["pred"][0, 6:8, 6:8] = 0.9
+    scores = {share: evaluate(tmp_path / str(share), [(item, found)], islands=share) for share in (0.1, 0.2)}
+    assert [scores[share]["coarse_false_lesions"] for share in scores] == [1, 0]
+    assert [scores[share]["coarse_dice"] for share in scores] == pytest.approx([60 / 64, 1])
+    assert scores[0.1]["coarse_ece"] == scores[0.2]["coarse_ece"]
+
+
 def test_all_outputs_of_a_metric_are_over_the_same_images(tmp_path, caplog):
     """HD95 by hand: outlines of masks of 2 and 4 of 10 rows are 2 rows apart; a blank mask has none."""
     images = [image("both", 4, 2, 4), image("lost by refining", 4, 8, 0), image("missed at first", 4, 0, 5)]

@@ -31,3 +31,5 @@ def test_mask_file_overlays_the_picture(tmp_path):
     SaveMaskd("pred", str(tmp_path / "masks"))({"pred": pred, "image_path": "somewhere/picture.jpg"})
     saved = np.asarray(Image.open(tmp_path / "masks" / "picture.png"))
     assert saved.tolist() == [[255, 0, 0], [0, 0, 255]]
+    SaveMaskd("pred", str(tmp_path), islands=0.6)({"pred": pred, "image_path": "somewhere/picture.jpg"})
+    assert np.asarray(Image.open(tmp_path / "picture.png")).tolist() == [[255, 0, 0], [0, 0, 0]]

@@ -22,7 +22,7 @@ def prediction_writer(plan: Plan, split: str, folder: str | None = None) -> Save
     """Where predictions go: maps with an index for the items of a manifest, masks for single images."""
     folder = folder or plan.predictions_dir(split)
     if plan.data is None:
-        return SaveMaskd("pred", folder, channel=len(plan.stage.outputs) - 1)
+        return SaveMaskd("pred", folder, channel=len(plan.stage.outputs) - 1, islands=plan.islands)
     index = {
         "dataset": plan.dataset,
         "stage": plan.stage.name,

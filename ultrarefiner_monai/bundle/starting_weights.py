@@ -37,6 +37,7 @@ def model_card(plan: Plan, network: nn.Module) -> dict[str, Any]:
         "image_size": plan.networks.image_size,
         "network": _described(plan, network),
         **_sequences(plan),
+        **({"islands": plan.islands} if plan.islands else {}),
         **({"clip": list(clip)} if plan.data is not None and (clip := plan.manifest.clip) else {}),
     }
 

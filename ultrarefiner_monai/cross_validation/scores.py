@@ -18,6 +18,7 @@ from ultrarefiner_monai.data.predictions.index import PredictionIndex
 from ultrarefiner_monai.data.predictions.maps import read_map
 from ultrarefiner_monai.data.releases.roots import Root, resolve
 from ultrarefiner_monai.handlers.comparison import prompt_columns
+from ultrarefiner_monai.masks import without_islands
 from ultrarefiner_monai.metrics.cases import Slice, case_rows
 from ultrarefiner_monai.metrics.classes import class_columns, classes_of
 from ultrarefiner_monai.metrics.scores import (
@@ -50,6 +51,7 @@ class Prediction:
     files: Mapping[str, Path]  # by output
     classes: Mapping[str, Path]  # by class that is told apart
     prompts: str = ""  # which lesions the network was asked about
+    islands: float = 0.0  # share of evidence below which a part of a mask does not count, see `masks.without_islands`
 
     def read(self, root: Root) -> tuple[Tensor, Tensor]:
         """Its maps (outputs, H, W), the baseline first, followed by those of the classes, and the truth (1, H, W).
@@ -108,8 +110,8 @@ def predictions(cv: CrossValidation, phase: str, fold: int | None) -> list[Predi
     scored = images_of([*cv.manifest.training, *cv.manifest.testing])
     organs = {"organs": numbers} if (numbers := cv.manifest.organs(classes)) else {}
     items = (item | organs for item in scored if item["id"] in files)
-    asked = cv.prompts_of(phase)
-    return [Prediction(phase, fold, item, found(outputs, item), found(classes, item), asked) for item in items]
+    about = cv.prompts_of(phase), cv.islands_of(phase)
+    return [Prediction(phase, fold, item, found(outputs, item), found(classes, item), *about) for item in items]
 
 
 def score_row(prediction: Prediction, dataset: str, maps: Tensor, truth: Tensor) -> Row:
@@ -117,6 +119,8 @@ def score_row(prediction: Prediction, dataset: str, maps: Tensor, truth: Tensor)
     item, place = prediction.item, TEST if prediction.fold is None else prediction.fold
     names = (item.get("dataset", dataset), *(item[key] for key in COLUMNS[1:5]), place, prediction.phase)
     channels = list(prediction.files), list(prediction.classes)
+    outputs, classes = maps.numpy()[: len(prediction.files)], maps.numpy()[len(prediction.files) :]
+    maps = torch.from_numpy(np.concatenate([without_islands(outputs, prediction.islands), classes]))
     known = {"true_class": item["class"], "spacing": item.get("spacing"), "organs": "organs" in item}
     scores = score_prediction(maps, truth, *channels, item["id"], **known)
     asked = prompt_columns(prediction.prompts, truth)

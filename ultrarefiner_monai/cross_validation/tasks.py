@@ -170,6 +170,11 @@ class CrossValidation:
             return ""
         return str(self.values[stage].get(PROMPT_SOURCE, configuration(found, "train")[PROMPT_SOURCE]))
 
+    def islands_of(self, stage: str) -> float:
+        """Share of evidence below which a part of the stage's masks does not count, as its models' cards say."""
+        cards = (card_or_empty(self.folder(stage, fold) / "model.json") for fold in self.folds_of(stage))
+        return next((float(card.get("islands", 0)) for card in cards if card), 0.0)
+
     def maps(self, stage: str, fold: int | None, channel: str) -> Path:
         """Prediction folder of an output or class: a fold's validation items, or the test items (None)."""
         return self.out / stage / ("test" if fold is None else f"fold{fold}/predictions") / self._suffix(stage, channel)

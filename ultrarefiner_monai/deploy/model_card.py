@@ -63,6 +63,7 @@ OUTPUT_OF_CLASSES = (
     "logits; softmax over the channels, crop the padding, bilinear with antialiasing to the image's size; lesion where "
     "1 - background reaches the threshold, each pixel of its likeliest class"
 )
+ISLANDS_IN_WORDS = "leave out parts of the mask (8-connected) whose pixels' p - threshold, summed, is below {:g} % of the foremost part's"
 TABLES = {"validation": "", "val": "val", "test": "test", "normal": "normal"}  # folders of a run with a per_image.csv
 TOLERANCE = 1e-9  # of a mean that was written as text and read back
 
@@ -88,6 +89,7 @@ def describe(model: str | Path) -> dict[str, Any]:
     parts = [card["network"], *(part for part in card["network"].values() if isinstance(part, Mapping))]
     variants = [part["variant"] for part in parts if "variant" in part]
     settings = {"image_size": card["image_size"], "amp": config.get("amp"), "threshold": THRESHOLD}
+    settings |= {"islands": ISLANDS_IN_WORDS.format(100 * card["islands"])} if card.get("islands") else {}
     told = [key for key in (*TRAINING_KEYS, *stage.weights) if key in config]
     releases = {name: info(name) for name in (parts_of(card["dataset"]) if card.get("dataset") else ())}
     return {

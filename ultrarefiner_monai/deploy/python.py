@@ -15,7 +15,7 @@ from ultrarefiner_monai.data.images import to_grey
 from ultrarefiner_monai.deploy.images.find import open_image_file
 from ultrarefiner_monai.deploy.images.volume import VolumeFile
 from ultrarefiner_monai.errors import DataError
-from ultrarefiner_monai.masks import THRESHOLD, check_threshold
+from ultrarefiner_monai.masks import THRESHOLD, check_threshold, without_islands
 from ultrarefiner_monai.models.ensemble import Consensus, Ensemble, Models
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as of the images that a training reads
@@ -67,13 +67,16 @@ class Model:
         """
         threshold = check_threshold(threshold)
         if not isinstance(image, str | PathLike):
-            return _result(self.ensemble(grey_of(image)), threshold)
+            return self._result(self.ensemble(grey_of(image)), threshold)
         source = open_image_file(Path(image))
         if volume := isinstance(source, VolumeFile):
             source.clip = self.ensemble.clip
         found = self.ensemble.predict_volume(source.frames()) if volume else map(self.ensemble, source.frames())
-        results = [_result(consensus, threshold) for consensus in found]
+        results = [self._result(consensus, threshold) for consensus in found]
         return results[0] if source.count == 1 else _stacked(results)
+
+    def _result(self, found: Consensus, threshold: float) -> Result:
+        return Result(without_islands(found.probability, self.ensemble.islands, threshold) >= threshold, *found)
 
 
 def load(models: Models, coarse: Models | None = None, device: str | None = None, amp: bool = True) -> Model:
@@ -122,10 +125,6 @@ def grey_of(image: Any) -> np.ndarray:
         raise DataError(f"image: {error}") from None
     weights = LUMA if planes.shape[2] == len(LUMA) else (1.0,)
     return (planes.astype(np.float64) @ weights / white).astype(np.float32)
-
-
-def _result(found: Consensus, threshold: float) -> Result:
-    return Result(found.probability >= threshold, *found)
 
 
 def _stacked(results: list[Result]) -> Result:

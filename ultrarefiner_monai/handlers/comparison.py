@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from ignite.engine import Engine, Events
 from torch import Tensor
 
 from ultrarefiner_monai.devices import gather, is_main
 from ultrarefiner_monai.files import write_json
-from ultrarefiner_monai.masks import THRESHOLD
+from ultrarefiner_monai.masks import THRESHOLD, without_islands
 from ultrarefiner_monai.metrics.boundaries import NSD_TOLERANCE
 from ultrarefiner_monai.metrics.cases import PER_CASE, Slice, case_rows, summarise_cases
 from ultrarefiner_monai.metrics.scores import (
@@ -66,6 +67,7 @@ class CompareMasks:
         threshold: probability from which a pixel is lesion.
         classes: names of the classes that are told apart, whose channels follow those of the outputs.
         prompts: which lesions the network was asked about, for the rows; empty for networks that are asked nothing.
+        islands: share of evidence below which a part of a mask does not count, see `masks.without_islands`.
     """
 
     def __init__(
@@ -75,8 +77,10 @@ class CompareMasks:
         threshold: float = THRESHOLD,
         classes: Sequence[str] = (),
         prompts: str = "",
+        islands: float = 0.0,
     ) -> None:
         self.prompts = prompts
+        self.islands = islands
         self.folder = Path(output_dir)
         self.outputs = tuple(outputs)
         self.classes = tuple(classes)
@@ -102,8 +106,10 @@ class CompareMasks:
         for batch, output in zip(state.batch, state.output, strict=True):
             item = {**batch, **output}  # postprocessing adds its keys to either
             pred, truth, name, spacing = item["pred"], item["truth"], str(item["id"]), item.get("spacing")
+            maps, planes = np.split(pred.detach().cpu().float().numpy(), [len(self.outputs)])
+            maps = without_islands(maps, self.islands, self.threshold)
             scores = score_prediction(
-                pred,
+                torch.from_numpy(np.concatenate([maps, planes])),
                 truth,
                 self.outputs,
                 self.classes,
@@ -117,7 +123,6 @@ class CompareMasks:
             row = named | scores | prompt_columns(self.prompts, truth)
             self._scored.append((row, calibrate_image(pred[: len(self.outputs)], truth)))
             if "case" in item:
-                maps, planes = np.split(pred.cpu().numpy(), [len(self.outputs)])
                 self._slices.append(Slice.of(item, maps, planes, truth[0].cpu().numpy(), self.threshold))
 
     def _summarise(self, engine: Engine) -> None:

@@ -15,7 +15,7 @@ from ultrarefiner_monai.colours import error_regions, of_case
 from ultrarefiner_monai.data.pixels import image_pixels
 from ultrarefiner_monai.devices import is_main
 from ultrarefiner_monai.files import atomic_write
-from ultrarefiner_monai.masks import THRESHOLD
+from ultrarefiner_monai.masks import THRESHOLD, without_islands
 from ultrarefiner_monai.metrics import overlap_metrics
 from ultrarefiner_monai.metrics.classes import class_probability
 from ultrarefiner_monai.texts import printable
@@ -44,6 +44,7 @@ class SavePanels:
         interval: epochs from one set of panels to the next; the last epoch has one in any case. None draws always.
         epochs: number of the last epoch, where there is an interval.
         classes: names of the classes that are told apart, whose channels follow those of the outputs.
+        islands: share of evidence below which a part of a mask is not drawn, see `masks.without_islands`.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class SavePanels:
         interval: int | None = None,
         epochs: int | None = None,
         classes: Sequence[str] = (),
+        islands: float = 0.0,
     ) -> None:
         self.folder = Path(output_dir)
         self.outputs = tuple(outputs)
@@ -65,6 +67,7 @@ class SavePanels:
         self.interval = interval
         self.epochs = epochs
         self.classes = tuple(classes)
+        self.islands = islands
         self._left = 0  # images still to draw
         self._latest = 0  # epoch of the latest set
 
@@ -95,6 +98,7 @@ class SavePanels:
             if len(pred) != len(channels):
                 raise ValueError(f"{name}: expected channels {', '.join(channels)}, found {len(pred)}")
             maps, planes = np.split(pred, [len(self.outputs)])
+            maps = without_islands(maps, self.islands, self.threshold)
             masks = dict(zip(self.outputs, maps >= self.threshold, strict=True))
             path = self.folder / folder / file_name(name)
             image = image_pixels(item["image_path"], {**item, "width": truth.shape[1], "height": truth.shape[0]})

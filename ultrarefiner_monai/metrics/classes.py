@@ -52,7 +52,7 @@ def class_mask(lesion: np.ndarray, classes: np.ndarray, threshold: float = THRES
     """Mask (H, W) uint8 of the classes' numbers 1..K, each pixel of the lesion's mask having its likeliest class, and 0.
 
     Args:
-        lesion: (H, W) probability of a lesion of any class.
+        lesion: (H, W) probability of a lesion of any class, or its mask, bool.
         classes: (K, H, W) probability of each class.
         threshold: probability from which a pixel is lesion.
     """

@@ -54,6 +54,7 @@ FIELDS = {
     "image_size": or_null(SIDE),
     "network": of("an object", type="object"),
     "sequence": object_of({"of": TEXT, "frames": SIDE}),
+    "islands": of("a number from 0 to 1", type="number", minimum=0, maximum=1),
     "clip": of("two numbers", type="array", items=NUMBER, minItems=2, maxItems=2),
     "epoch": or_null(of("a whole number", type="integer")),
     "metric": or_null(SCORES),

@@ -83,6 +83,11 @@ class Ensemble:
         return self._segmenters[0].clip
 
     @property
+    def islands(self) -> float:
+        """Share of evidence below which a part of a mask is left out, see `masks.without_islands`."""
+        return self._segmenters[0].islands
+
+    @property
     def device(self) -> str:
         """Where the networks are."""
         return str(self._segmenters[0].device)

@@ -52,6 +52,8 @@ class Segmenter:
             that takes each by itself.
         organs: whether the classes are organs, of which an image may show several.
         clip: grey values of a volume that become 0 and 1; None: its percentiles.
+        islands: share of evidence below which a part of a mask is to be left out, see `masks.without_islands`; probabilities
+            are the network's own.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Segmenter:
         frames: int | None = None,
         organs: bool = False,
         clip: tuple[float, float] | None = None,
+        islands: float = 0.0,
     ) -> None:
         self.device = default_device() if device is None else torch.device(device)
         self.network = network.to(self.device).eval()
@@ -73,6 +76,7 @@ class Segmenter:
         self.classes = tuple(classes)
         self.organs = organs
         self.clip = clip
+        self.islands = islands
         self.frames = frames
         self._window: Any = getattr(network, "window", 0)
         self._infer = AutocastInferer(amp)
@@ -168,5 +172,14 @@ def load_segmenter(path: str | Path, amp: bool = True, device: str | torch.devic
     clip = tuple(card["clip"]) if "clip" in card else None
     frames = sequence["frames"] if sequence.get("of") == VOLUME else None
     return Segmenter(
-        network, card["stage"], card["image_size"], amp, device, classes, frames, card.get("labels") == ORGANS, clip
+        network,
+        card["stage"],
+        card["image_size"],
+        amp,
+        device,
+        classes,
+        frames,
+        card.get("labels") == ORGANS,
+        clip,
+        card.get("islands", 0.0),
     )

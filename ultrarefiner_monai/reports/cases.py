@@ -14,7 +14,7 @@ from ultrarefiner_monai.colours import error_regions, of_case
 from ultrarefiner_monai.data.pixels import image_pixels
 from ultrarefiner_monai.data.releases.roots import Root, resolve
 from ultrarefiner_monai.errors import DataError
-from ultrarefiner_monai.masks import THRESHOLD
+from ultrarefiner_monai.masks import THRESHOLD, without_islands
 from ultrarefiner_monai.metrics.classes import FOUND, PROBABILITY, classes_of
 from ultrarefiner_monai.metrics.scores import Row, outputs_of
 from ultrarefiner_monai.reports.plots import Drawing, data_uri
@@ -111,7 +111,7 @@ def _case(row: Row, scores: Scores, root: Root, colours: Mapping[str, str]) -> C
         image = image_pixels(resolve(root, item["image"]), item)
     except DataError:
         return Case(row, place_of(row), [])
-    outputs = (maps[: len(prediction.files)] >= THRESHOLD).numpy()
+    outputs = without_islands(maps[: len(prediction.files)].numpy(), prediction.islands) >= THRESHOLD
     masks = dict(zip(prediction.files, outputs, strict=True))
     return Case(row, place_of(row), tiles(image, masks, truth[0].numpy(), colours))
 

@@ -55,6 +55,14 @@ COMMON = (
     ),
     Key("workers", "whole number", "processes that load images, beside the main one", least=0),
     Key(
+        "islands",
+        "number",
+        "share of the foremost part's evidence below which a part of a picture's mask is left out "
+        "([why](../results/refinement.md#islands)); 0: all stay; null: as the model's card says",
+        least=0,
+        most=1,
+    ),
+    Key(
         "cache_rate",
         "number",
         "share of the images that is kept in memory; null: all up to 512 pixels, none above",

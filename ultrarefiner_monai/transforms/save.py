@@ -13,7 +13,7 @@ from PIL import Image
 from ultrarefiner_monai.data.predictions.index import PredictionIndex
 from ultrarefiner_monai.data.predictions.maps import write_map
 from ultrarefiner_monai.files import atomic_write
-from ultrarefiner_monai.masks import THRESHOLD
+from ultrarefiner_monai.masks import THRESHOLD, without_islands
 from ultrarefiner_monai.metrics.overlap import overlap_metrics
 
 
@@ -79,17 +79,27 @@ class SaveMaskd(MapTransform):
         folder: where the masks go; `<image's stem>.png` each.
         channel: that of the mask.
         threshold: probability from which a pixel is lesion.
+        islands: share of evidence below which a part of the mask is left out, see `masks.without_islands`.
     """
 
-    def __init__(self, keys: KeysCollection, folder: str, channel: int = -1, threshold: float = THRESHOLD) -> None:
+    def __init__(
+        self,
+        keys: KeysCollection,
+        folder: str,
+        channel: int = -1,
+        threshold: float = THRESHOLD,
+        islands: float = 0.0,
+    ) -> None:
         super().__init__(keys)
         self.folder = Path(folder)
         self.channel = channel
         self.threshold = threshold
+        self.islands = islands
 
     def __call__(self, data: Mapping[Hashable, Any]) -> Mapping[Hashable, Any]:
         """Write the mask of one image and return `data` as it is."""
-        mask = (data[self.keys[0]][self.channel] >= self.threshold).cpu().numpy()
+        probability = data[self.keys[0]][self.channel].cpu().numpy()
+        mask = without_islands(probability, self.islands, self.threshold) >= self.threshold
         with atomic_write(self.folder / f"{Path(data['image_path']).stem}.png") as file:
             Image.fromarray(mask.astype(np.uint8) * 255).save(file, format="PNG")
         return data

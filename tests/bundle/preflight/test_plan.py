@@ -164,3 +164,22 @@ def test_sides_are_multiples_of_the_networks_own_strides(tmp_path, small_release
     assert plan(tmp_path, **keys | {"variant": "lite_medsam", "image_size": 260}).networks.image_size == 260
     with pytest.raises(DataError, match="image_size 260: expected a positive multiple of 16"):
         plan(tmp_path, **keys | {"variant": "tiny", "image_size": 260})
+
+
+def test_a_training_leaves_out_what_its_key_says_and_an_evaluation_what_the_card_says(tmp_path):
+    own = {"dataset": "PHANTOM", "variant": "tiny"}
+    assert plan(tmp_path, islands=0.05, **own).islands == 0.05
+    model = tmp_path / "model.pt"
+    model.touch()
+    card = {"system": "ultrarefiner", "stage": "phase1", "dataset": "PHANTOM", "fold": 0}
+    for said, expected in (({"islands": 0.2}, 0.2), ({}, 0.0)):
+        model.with_suffix(".json").write_text(json.dumps(card | said))
+        assert plan(tmp_path, mode="evaluate", checkpoint=str(model), islands=None, **own).islands == expected
+        assert plan(tmp_path, mode="evaluate", checkpoint=str(model), islands=0.3, **own).islands == 0.3
+
+
+def test_no_part_of_a_slice_is_left_out(tmp_path):
+    made = plan(tmp_path, islands=0.05, dataset="PHANTOM", variant="tiny")
+    items = [{**item, "depth": 3} for item in made.manifest.training]
+    volumes = dataclasses.replace(made.manifest, training=items)
+    assert dataclasses.replace(made, data=dataclasses.replace(made.data, manifest=volumes)).islands == 0

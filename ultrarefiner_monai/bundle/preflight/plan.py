@@ -17,6 +17,7 @@ from ultrarefiner_monai.data.manifests.items import Item
 from ultrarefiner_monai.data.predictions import CoarseMaps
 from ultrarefiner_monai.data.releases import resolve
 from ultrarefiner_monai.errors import DataError, one_line_errors
+from ultrarefiner_monai.models.card import card_or_empty
 from ultrarefiner_monai.systems import Stage
 from ultrarefiner_monai.systems.classes import CLASSES, LESION, ORGANS, told_apart
 from ultrarefiner_monai.systems.sequence_keys import IN_SEQUENCE, PATIENT, SEQUENCE_OF
@@ -139,6 +140,15 @@ class Plan:
         """Share of the images that is kept in memory."""
         asked = self.request.cache_rate
         return float(self.networks.image_size <= MOST_CACHED) if asked is None else asked
+
+    @property
+    def islands(self) -> float:
+        """Share of evidence below which a part of a picture's mask is left out (`masks.without_islands`); none of slices is."""
+        if self.data is not None and any("depth" in item for item in self.manifest.items()):
+            return 0.0
+        if self.request.islands is None:
+            return float(card_or_empty(list(self.models.values())[-1].with_suffix(".json")).get("islands", 0))
+        return self.request.islands
 
     @property
     def fold(self) -> int:

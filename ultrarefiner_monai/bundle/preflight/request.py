@@ -32,6 +32,7 @@ class Request:
         allow_missing: accept a release of which files are absent.
         skip_bad: leave out items with faulty files instead of refusing the release.
         normal_share: share of normals among the training images.
+        islands: share of evidence below which a part of a mask is left out; None is what the model's card says.
         cache_rate: share of the images that is kept in memory; None is all up to 512 px, none above.
         mode: "train" or "evaluate"; evaluation needs no checkpoint to start from.
         split: what an evaluation scores, "val" in a training; with "external", models of another data set, whose fold is in
@@ -57,6 +58,7 @@ class Request:
     allow_missing: bool = False
     skip_bad: bool = False
     normal_share: float = 0.0
+    islands: float | None = None
     cache_rate: float | None = None
     mode: Literal["train", "evaluate"] = "train"
     split: str | None = None

@@ -21,7 +21,7 @@ from ultrarefiner_monai.data.decoding import MAX_16_BIT, decode
 from ultrarefiner_monai.data.images import to_grey
 from ultrarefiner_monai.deploy.export.closure import closure, copy_files, names_of
 from ultrarefiner_monai.errors import DataError
-from ultrarefiner_monai.masks import THRESHOLD, check_threshold
+from ultrarefiner_monai.masks import THRESHOLD, check_threshold, without_islands
 from ultrarefiner_monai.metrics.classes import image_class
 from ultrarefiner_monai.models.card import read_card
 from ultrarefiner_monai.models.segmenter import load_segmenter
@@ -81,13 +81,14 @@ class SegmentationModel(PythonModel):
         planes = {name: decode_grey(row[name], f"{name} of line {number}", whites.get(name)) for name in given}
         prediction = self.segmenter.predict(planes["image"], planes.get("coarse"))
         probability = prediction.probability
-        mask = probability >= threshold
+        lesion = without_islands(probability, self.segmenter.islands, threshold)
+        mask = lesion >= threshold
         levels = np.rint(np.nan_to_num(probability) * MAX_16_BIT).astype(np.uint16)
         return {
             "mask": encode_png(mask.astype(np.uint8) * 255),
             "probability": encode_png(levels),
             "lesion_pixels": int(mask.sum()),
-            **({} if self.segmenter.organs else image_class(probability, prediction.classes)),
+            **({} if self.segmenter.organs else image_class(lesion, prediction.classes)),
         }
 
 

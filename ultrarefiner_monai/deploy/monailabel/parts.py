@@ -21,7 +21,7 @@ from ultrarefiner_monai.data.images import read_grey
 from ultrarefiner_monai.deploy.monailabel.clicks import PromptsOfRequest, is_asked
 from ultrarefiner_monai.deploy.monailabel.labels import read_label
 from ultrarefiner_monai.errors import DataError
-from ultrarefiner_monai.masks import THRESHOLD, check_threshold
+from ultrarefiner_monai.masks import THRESHOLD, check_threshold, without_islands
 from ultrarefiner_monai.metrics.classes import class_mask, image_class
 from ultrarefiner_monai.models.card import build_network, read_card, value_at
 from ultrarefiner_monai.models.ensemble import Ensemble, entropy
@@ -56,6 +56,11 @@ def classes_of(bundle: str | Path) -> tuple[str, ...]:
 def tells_organs(bundle: str | Path) -> bool:
     """Whether those are organs, of which an image may show several and is none."""
     return card_of(bundle).get("labels") == ORGANS
+
+
+def islands_of(bundle: str | Path) -> float:
+    """Share of evidence below which a part of a mask is left out, see `masks.without_islands`."""
+    return card_of(bundle).get("islands", 0.0)
 
 
 def proposer(bundle: str | Path, stage: Stage) -> Path | None:
@@ -201,12 +206,20 @@ class MaskForClientd(MapTransform):
         outputs: names of their first channels; the last is shown where the request names none.
         classes: names of the channels that follow.
         organs: whether they are organs, of which the image is none.
+        islands: share of evidence below which a part of a mask is left out, see `masks.without_islands`; what a user has clicked
+            at or boxed stays whole.
     """
 
     def __init__(
-        self, keys: KeysCollection, outputs: Sequence[str], classes: Sequence[str] = (), organs: bool = False
+        self,
+        keys: KeysCollection,
+        outputs: Sequence[str],
+        classes: Sequence[str] = (),
+        organs: bool = False,
+        islands: float = 0.0,
     ) -> None:
         super().__init__(keys)
+        self.islands = islands
         self.organs = organs
         self.outputs = list(outputs)
         self.classes = list(classes)
@@ -225,10 +238,12 @@ class MaskForClientd(MapTransform):
             logits = item[key].as_subclass(Tensor)
             maps = undo_letterbox(logits.sigmoid(), (height, width)).cpu().numpy()
             outputs, classes = np.split(maps, [len(self.outputs)])
-            probability = outputs[self.outputs.index(show) if show in self.outputs else -1]
-            mask = probability >= threshold
+            asked = "clicks" in item or "used" in item
+            shown = without_islands(outputs, 0 if asked else self.islands, threshold)
+            chosen = self.outputs.index(show) if show in self.outputs else -1
+            probability, mask = outputs[chosen], shown[chosen] >= threshold
             if show in self.classes:
-                mask = class_mask(probability, classes, threshold) == 1 + self.classes.index(show)
+                mask = class_mask(mask, classes) == 1 + self.classes.index(show)
             if "clicks" in item:
                 mask = with_clicks(mask, *item["clicks"])
             item[key] = mask.T.astype(np.uint8)
@@ -236,7 +251,7 @@ class MaskForClientd(MapTransform):
                 "lesion_pixels": int(mask.sum()),
                 "uncertainty": uncertainty(probability),
                 **({"prompts": item["used"]} if "used" in item else {}),
-                **({} if self.organs else image_class(outputs[-1], dict(zip(self.classes, classes, strict=True)))),
+                **({} if self.organs else image_class(shown[-1], dict(zip(self.classes, classes, strict=True)))),
             }
         image.meta["spatial_shape"] = (width, height)
         return item

@@ -114,7 +114,7 @@ class Outputs:
         """The mask as numbers, uint8 (H, W): 1 is lesion, or those of the classes."""
         if not self.labels:
             return mask.astype(np.uint8)
-        return class_mask(consensus.probability, np.stack(list(consensus.classes.values())), self.threshold)
+        return class_mask(mask, np.stack(list(consensus.classes.values())))
 
     def complete(
         self,

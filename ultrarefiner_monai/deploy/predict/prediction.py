@@ -22,6 +22,7 @@ from ultrarefiner_monai.deploy.predict.outputs import Outputs, WriteError, frame
 from ultrarefiner_monai.deploy.predict.prompt_table import LesionPrompts, PromptsOf, prompts_within, read_prompts
 from ultrarefiner_monai.errors import DataError, shown
 from ultrarefiner_monai.files import file_sha256, finite, json_text
+from ultrarefiner_monai.masks import without_islands
 from ultrarefiner_monai.models.ensemble import Ensemble, Models
 from ultrarefiner_monai.systems import find_stage
 from ultrarefiner_monai.texts import csv_text, lines_of
@@ -257,7 +258,8 @@ def _predict_file(
         found = (ensemble(grey, prompts_within(prompts, source.path, grey.shape)) for grey in seen)
     names = frame_names(job.name, source.count)
     for index, (name, grey, consensus) in enumerate(zip(names, frames, found, strict=True)):
-        mask = consensus.probability >= outputs.threshold
+        lesion = without_islands(consensus.probability, ensemble.islands, outputs.threshold)
+        mask = lesion >= outputs.threshold
         planes.append(outputs.write(source, name, grey, consensus, mask))
         masks.append(mask)
         facts = {
@@ -269,7 +271,7 @@ def _predict_file(
             "spacing_x_mm": along_row,
             "spacing_y_mm": down_column,
         }
-        yield facts | measure(mask, consensus, source.spacing, ensemble.organs)
+        yield facts | measure(mask, consensus._replace(probability=lesion), source.spacing, ensemble.organs)
     outputs.complete(source, job.name, masks, planes, ensemble.name)
 
 
@@ -289,6 +291,7 @@ def _write_tables(summary: Summary, ensemble: Ensemble, outputs: Outputs, number
         "models": [{"file": str(path), "sha256": file_sha256(path)} for path in ensemble.paths],
         "coarse_models": [{"file": str(path), "sha256": file_sha256(path)} for path in ensemble.coarse_paths],
         "threshold": outputs.threshold,
+        "islands": ensemble.islands,
         **({"mask_values": dict(enumerate(("background", *names)))} if numbered else {}),
         "device": ensemble.device,
         "seconds": round(summary.seconds, 3),

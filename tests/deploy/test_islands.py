@@ -82,7 +82,7 @@ def test_a_client_of_the_label_server(model, tmp_path):
 
 
 def test_the_card_says_so_in_words_and_one_without_leaves_all_parts(model, picture, threshold):
-    assert "below 100 % of the foremost part's" in describe(model)["prediction"]["islands"]
+    assert "below 100 % of that of the foremost part" in describe(model)["prediction"]["islands"]
     card = model.with_suffix(".json")
     card.write_text(json.dumps({key: value for key, value in json.loads(card.read_text()).items() if key != "islands"}))
     found = load(model).predict(picture, threshold)

@@ -63,7 +63,10 @@ OUTPUT_OF_CLASSES = (
     "logits; softmax over the channels, crop the padding, bilinear with antialiasing to the image's size; lesion where "
     "1 - background reaches the threshold, each pixel of its likeliest class"
 )
-ISLANDS_IN_WORDS = "leave out parts of the mask (8-connected) whose pixels' p - threshold, summed, is below {:g} % of the foremost part's"
+ISLANDS_IN_WORDS = (
+    "leave out parts of the mask (8-connected) of which the sum of p - threshold over the pixels is below {:g} % of that of the "
+    "foremost part"
+)
 TABLES = {"validation": "", "val": "val", "test": "test", "normal": "normal"}  # folders of a run with a per_image.csv
 TOLERANCE = 1e-9  # of a mean that was written as text and read back
 

@@ -135,13 +135,15 @@ def _cross_validated(
 ):
     """All folds through all stages of a system, with the table, tracked in a copy of an empty MLflow database."""
     from ultrarefiner_monai.cross_validation.conduct import conduct
+    from ultrarefiner_monai.cross_validation.scores import markdown
     from ultrarefiner_monai.cross_validation.tasks import CrossValidation
 
     store = shutil.copy(database, out / "mlruns.db")
     shared = {"manifest": release["manifest"], "tracking_uri": f"sqlite:///{store}"}
     method = find_system(system)
     cv = CrossValidation("PHANTOM", release["data_root"], out, None, shared, settings, system=method)
-    (cv.table,) = conduct([cv])
+    (lines,) = conduct([cv])
+    cv.table = markdown(lines)
     return cv
 
 

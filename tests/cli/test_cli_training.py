@@ -21,7 +21,7 @@ def asked(monkeypatch):
 
     def conduct(cvs, stages, only_folds, engine):
         seen.update(cvs=cvs, stages=stages, only_folds=only_folds, engine=engine)
-        return ["| table |"] * len(cvs)
+        return [[{"phase": "phase3", "fold": "test", "images": 3, "refined_dice": 0.5}]] * len(cvs)
 
     monkeypatch.setattr("ultrarefiner_monai.cross_validation.conduct.conduct", conduct)
     return seen
@@ -35,8 +35,10 @@ def test_each_of_several_data_sets_has_a_cross_validation_of_its_own(names, aske
         ("BUSBRA", "data", Path("results/BUSBRA")),
     ]
     assert all(cv.values["phase2"] == {"seed": 1} for cv in asked["cvs"])
-    lines = [line for line in capsys.readouterr().out.split("\n") if not line.startswith("compare the trainings: ")]
-    assert lines[:4] == ["BUSI", "| table |", "BUSBRA", "| table |"]
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if ":" not in line][::3] == ["BUSI", "BUSBRA"]
+    assert sum(line.split() == ["phase3", "test", "3", "0.5000"] for line in lines) == 2
+    assert "all scores: results/BUSBRA/summary.md and results/BUSBRA/per_image.csv" in lines
 
 
 @pytest.mark.parametrize(
@@ -169,7 +171,7 @@ def test_the_demonstration_of_automedsam_ends_with_masks_and_classes(tmp_path, m
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/m.db")
     run(["quickstart", "--system", "automedsam", "--out", "results"])
-    assert "| automedsam | test | 13 |" in capsys.readouterr().out
+    assert "automedsam test       13" in capsys.readouterr().out
     rows = read_rows(tmp_path / "results" / "per_image.csv")
     tested = [row for row in rows if row["fold"] == "test"]
     assert sum(row["mask_dice"] for row in tested) / len(tested) > 0.5

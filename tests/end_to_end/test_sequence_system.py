@@ -16,6 +16,7 @@ from interrupted import losses, same, saved, train
 from PIL import Image
 
 from ultrarefiner_monai.cross_validation.conduct import conduct
+from ultrarefiner_monai.cross_validation.scores import markdown
 from ultrarefiner_monai.cross_validation.tasks import CrossValidation, run_bundle
 from ultrarefiner_monai.data.images import read_grey
 from ultrarefiner_monai.data.manifests import load_manifest
@@ -69,7 +70,8 @@ def cv(bundle, small_patients, keys):
     made = CrossValidation(
         "BUS_UCLM", small_patients["data_root"], bundle / "out", None, shared, settings, system=system
     )
-    (made.table,) = conduct([made])
+    (lines,) = conduct([made])
+    made.table = markdown(lines)
     return made
 
 

@@ -12,6 +12,7 @@ from monai.bundle import ConfigWorkflow
 from PIL import Image
 
 from ultrarefiner_monai.cross_validation.conduct import conduct
+from ultrarefiner_monai.cross_validation.scores import markdown
 from ultrarefiner_monai.cross_validation.tasks import CrossValidation, run_bundle
 from ultrarefiner_monai.deploy.export import export_bundle, export_onnx, export_safetensors, export_torchscript
 from ultrarefiner_monai.deploy.mlflow.model import encode_png, save
@@ -39,7 +40,8 @@ def toy(small_release, tmp_path_factory):
         cv = CrossValidation(
             "PHANTOM", small_release["data_root"], root / "out", None, shared, settings, system=find_system("toy")
         )
-        (cv.table,) = conduct([cv])
+        (lines,) = conduct([cv])
+        cv.table = markdown(lines)
         yield cv
 
 

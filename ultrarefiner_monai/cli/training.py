@@ -1,6 +1,6 @@
 """Verbs that train: the demonstration and the cross-validation."""
 
-import logging
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -102,18 +102,22 @@ def _conduct(
         stage_values(system, shared, settings)  # a mistake is told in a moment, before torch is loaded
     except DataError as error:
         raise UsageError(str(error)) from None
+    names = list(stages or (stage.name for stage in system.stages))
+    for dataset, folder in folders.items():  # at once: the imports take seconds
+        print(f"{system.title} on {dataset}: {', '.join(names)}", file=sys.stderr)
+        print(f"what each training logs: {folder}/STAGE/foldK/run.log", file=sys.stderr, flush=True)
     from ultrarefiner_monai.cross_validation.conduct import conduct, make_engine
     from ultrarefiner_monai.cross_validation.tasks import CrossValidation
+    from ultrarefiner_monai.cross_validation.terminal import log_to_terminal, short_table
 
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S")
-    logging.getLogger("ultrarefiner_monai").setLevel(logging.INFO)
+    log_to_terminal()
     chosen = make_engine(**(engine or {"name": "local"}))
     cvs = [
         CrossValidation(name, data_root, out, folds, shared, settings, system=system) for name, out in folders.items()
     ]
-    names = list(stages or (stage.name for stage in system.stages))
-    for cv, table in zip(cvs, conduct(cvs, names, only_folds, chosen), strict=True):
-        if table:
+    for cv, lines in zip(cvs, conduct(cvs, names, only_folds, chosen), strict=True):
+        if lines:
             store = f" --tracking_uri {uri}" if (uri := shared.get("tracking_uri")) else ""
-            print(f"{cv.dataset}\n{table}")
-            print(f"compare the trainings: ultrarefiner ui {cv.dataset}{store}; a report: ultrarefiner report {cv.out}")
+            print(f"{cv.dataset}\n{short_table(lines)}\nall scores: {cv.out}/summary.md and {cv.out}/per_image.csv")
+            print(f"compare the trainings: ultrarefiner ui {cv.dataset}{store}")
+            print(f"a report: ultrarefiner report {cv.out}")

@@ -31,7 +31,7 @@ def conduct(
     stages: Sequence[str] | None = None,
     only_folds: Sequence[int] | None = None,
     engine: Engine | None = None,
-) -> list[str | None]:
+) -> list[list[dict[str, Any]] | None]:
     """Do `stages` of all `cvs`, and write the table of each that has every fold done by then.
 
     Writes `per_image.csv`, of volumes `per_case.csv`, and `summary.md` into a cross-validation's folder, and the summary's
@@ -44,7 +44,7 @@ def conduct(
         engine: does the tasks of all cross-validations; None is this process.
 
     Returns:
-        The table of each cross-validation in Markdown, None where folds are left to do.
+        The summary of each cross-validation (`scores.summary`), None where folds are left to do.
 
     Raises:
         DataError: a cross-validation cannot run, told before anything is written; or some tasks
@@ -58,7 +58,7 @@ def conduct(
     try:
         mistakes = (engine or LocalEngine()).run([task for own in tasks for task in own])
         failed = [any(task.name in mistakes for task in own) for own in tasks]
-        tables = [_conclude(*one) for one in zip(cvs, parents, failed, strict=True)]
+        summaries = [_conclude(*one) for one in zip(cvs, parents, failed, strict=True)]
     except BaseException as error:
         for parent in parents:
             parent.finish("KILLED" if was_stopped(error) else "FAILED")
@@ -66,7 +66,7 @@ def conduct(
     if mistakes:
         reasons = "; ".join(dict.fromkeys(mistakes.values()))
         raise DataError(f"{len(mistakes)} tasks are not done, the same command goes on with them: {reasons}")
-    return tables
+    return summaries
 
 
 def _start_parent(cv: CrossValidation) -> Tracker:
@@ -84,22 +84,21 @@ def _start_parent(cv: CrossValidation) -> Tracker:
     return tracker
 
 
-def _conclude(cv: CrossValidation, parent: Tracker, failed: bool) -> str | None:
-    table = _sum_up(cv, parent) if cv.is_complete() else None
+def _conclude(cv: CrossValidation, parent: Tracker, failed: bool) -> list[dict[str, Any]] | None:
+    lines = _sum_up(cv, parent) if cv.is_complete() else None
     parent.finish("FAILED" if failed else "FINISHED")
-    return table
+    return lines
 
 
-def _sum_up(cv: CrossValidation, tracker: Tracker) -> str:
+def _sum_up(cv: CrossValidation, tracker: Tracker) -> list[dict[str, Any]]:
     root = cv.data_root or str(PROJECT / "data" / cv.dataset)
     rows, cases = score(cv, find_root(cv.dataset, root))
     lines = summary(rows)
-    table = markdown(lines)
     write_rows(cv.out / PER_IMAGE, rows)
     if cases:
         write_rows(cv.out / PER_CASE, cases)
         tracker.log_artifact(cv.out / PER_CASE)
-    write_atomically(cv.out / "summary.md", (table + "\n").encode())
+    write_atomically(cv.out / "summary.md", (markdown(lines) + "\n").encode())
     for line in lines:
         if line["fold"] in ("mean", "sd", "test"):
             numbers = {name: value for name, value in line.items() if isinstance(value, float) or name.startswith("n_")}
@@ -108,7 +107,7 @@ def _sum_up(cv: CrossValidation, tracker: Tracker) -> str:
             )
     for name in (PER_IMAGE, "summary.md"):
         tracker.log_artifact(Path(cv.out) / name)
-    return table
+    return lines
 
 
 def make_engine(name: str, **options: Any) -> Engine:

@@ -1,14 +1,13 @@
 """Who does the tasks of a cross-validation: here this process, one after the other."""
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from ultrarefiner_monai.errors import one_line_errors
-
-if TYPE_CHECKING:
-    pass
+from ultrarefiner_monai.handlers.progress import duration
 
 logger = logging.getLogger(__name__)
 
@@ -21,13 +20,15 @@ class Task:
         name: unique among the tasks of a run.
         work: what is done; it can be pickled, and goes on where a process that died has left it.
         after: names of tasks that must be done before.
-        gpu: whether it uses a GPU where there is one.
+        gpu: whether it uses a GPU where there is one; such tasks are what a run spends its time with.
+        result: what it came to, in a few words, once it is done.
     """
 
     name: str
     work: Callable[[], None]
     after: tuple[str, ...] = ()
     gpu: bool = False
+    result: Callable[[], str] = str
 
 
 class Engine(Protocol):
@@ -52,9 +53,12 @@ class LocalEngine:
     def run(self, tasks: Sequence[Task]) -> dict[str, str]:
         """See `Engine`."""
         outcomes: dict[str, str | None] = {}
+        started = time.monotonic()
         for task in tasks:
+            if task.gpu:
+                logger.info("%s begins", task.name)
             outcomes[task.name] = attempt(task.work, *(outcomes[name] for name in task.after))
-            _tell(task, outcomes, len(tasks))
+            _tell(task, outcomes, tasks, started)
         return _mistakes(tasks, outcomes)
 
 
@@ -79,15 +83,24 @@ def attempt(work: Callable[[], None], *before: str | None) -> str | None:
     return None
 
 
-def _tell(task: Task, outcomes: dict[str, str | None], count: int) -> None:
-    """Log what the task came to."""
-    mistake, number = outcomes[task.name], len(outcomes)
+def _tell(task: Task, outcomes: dict[str, str | None], tasks: Sequence[Task], started: float) -> None:
+    """Log what the task came to, and how long those that are left take if they take as long as those done since `started`."""
+    mistake, place = outcomes[task.name], f"{len(outcomes)} of {len(tasks)}"
     if mistake is None:
-        logger.info("%s is done (%d of %d)", task.name, number, count)
+        done = sum(one.gpu for one in tasks if one.name in outcomes)
+        left = sum(one.gpu for one in tasks) - done
+        seconds = (time.monotonic() - started) / max(done, 1) * left
+        logger.info(
+            "%s is done%s (%s%s)",
+            task.name,
+            f": {result}" if (result := task.result()) else "",
+            place,
+            f", about {duration(seconds)} left" if done and left else "",
+        )
     elif mistake in [outcomes.get(name) for name in task.after]:
-        logger.warning("%s is kept back (%d of %d)", task.name, number, count)
+        logger.warning("%s is kept back (%s)", task.name, place)
     else:
-        logger.error("%s is not done (%d of %d): %s", task.name, number, count, mistake)
+        logger.error("%s is not done (%s): %s", task.name, place, mistake)
 
 
 def _mistakes(tasks: Sequence[Task], outcomes: dict[str, str | None]) -> dict[str, str]:

@@ -4,6 +4,7 @@ import logging
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -150,6 +151,7 @@ def _follow(submitted: "dict[ObjectRef, Task]", signals: Sequence[int]) -> dict[
     import ray
 
     outcomes: dict[str, str | None] = {}
+    started = time.monotonic()
     while len(outcomes) < len(submitted):
         ended, _ = ray.wait([ref for ref, task in submitted.items() if task.name not in outcomes], timeout=LOOK_S)
         if signals:
@@ -157,7 +159,7 @@ def _follow(submitted: "dict[ObjectRef, Task]", signals: Sequence[int]) -> dict[
         for task, ref in ((submitted[ref], ref) for ref in ended):
             kept_back = next((outcomes[name] for name in task.after if outcomes.get(name) is not None), None)
             outcomes[task.name] = kept_back or _outcome(ref, task.name)
-            _tell(task, outcomes, len(submitted))
+            _tell(task, outcomes, list(submitted.values()), started)
     return outcomes
 
 

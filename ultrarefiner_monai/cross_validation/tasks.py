@@ -137,7 +137,8 @@ class CrossValidation:
                 name = self._task(stage, fold)
                 work = partial(self.average_test_maps, stage) if fold is None else partial(self.run_fold, stage, fold)
                 after = tuple(other for other in self._needed(stage, fold) if other in tasks)
-                tasks[name] = Task(name, work, after, gpu=fold is not None)
+                told = str if fold is None else partial(self.result, stage, fold)
+                tasks[name] = Task(name, work, after, gpu=fold is not None, result=told)
         return list(tasks.values())
 
     def is_complete(self) -> bool:
@@ -195,13 +196,21 @@ class CrossValidation:
         write_json(folder / SETTINGS, overrides)
         found = self.system.stage(stage)
         starts = {key: str(self.folder(name, fold) / "model.pt") for key, name in found.starts.items()}
-        run_bundle(found.bundle, *found.configs, **overrides, resume=True, **starts)
+        run_bundle(found.bundle, *found.configs, **overrides, resume=True, logging_file=False, **starts)
         known = configuration(found, "inference").keys() - {"dataset"}
         keys = {"dataset_name": self.dataset, "plan#stage": stage}
         keys |= {key: value for key, value in overrides.items() if key in known}
         for split in ("val", "test"):
-            run_bundle(found.bundle, "inference", **keys, split=split, overwrite=True)
+            run_bundle(found.bundle, "inference", **keys, split=split, overwrite=True, logging_file=False)
         write_json(folder / DONE, {"model_sha256": self._model(stage, fold)})
+
+    def result(self, stage: str, fold: int) -> str:
+        """The best epoch of a fold that is done, and the metric that chose it; empty where its card says none."""
+        card = card_or_empty(self.folder(stage, fold) / "model.json")
+        scores = ", ".join(
+            f"{name.replace('_', ' ')} {value:.4f}" for name, value in (card.get("metric") or {}).items()
+        )
+        return f"{scores} after epoch {card.get('epoch')}" if scores else ""
 
     def average_test_maps(self, stage: str) -> None:
         """Average the test maps of all folds of `stage`, once all are done."""

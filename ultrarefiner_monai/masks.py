@@ -1,10 +1,11 @@
 """When a probability is lesion."""
 
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from ultrarefiner_monai.errors import DataError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 THRESHOLD = 0.5  # probability from which a pixel is lesion, unless the user says otherwise
 
@@ -20,7 +21,7 @@ def check_threshold(value: Any) -> float:
     return float(value)
 
 
-def without_islands(probability: np.ndarray, share: float, threshold: float = THRESHOLD) -> np.ndarray:
+def without_islands(probability: "np.ndarray", share: float, threshold: float = THRESHOLD) -> "np.ndarray":
     """The map without the parts of its mask that little speaks for.
 
     Parts are 8-connected places of at least `threshold`; what speaks for one is its pixels' excess over that, summed. Where this
@@ -36,10 +37,11 @@ def without_islands(probability: np.ndarray, share: float, threshold: float = TH
     """
     if not share:
         return probability
-    if probability.ndim == 3:
-        return np.stack([without_islands(one, share, threshold) for one in probability])
+    import numpy as np  # here, as command lines that need the threshold alone start in a moment
     from scipy.ndimage import label
 
+    if probability.ndim == 3:
+        return np.stack([without_islands(one, share, threshold) for one in probability])
     parts, count = label(probability >= threshold, np.ones((3, 3)))
     if count < 2:
         return probability

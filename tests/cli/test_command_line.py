@@ -1,6 +1,8 @@
 """Words of the command line: each verb's are checked from its signature before it runs, and mean what they say."""
 
 import inspect
+import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -12,7 +14,7 @@ import pytest
 from fire import docstrings
 
 from ultrarefiner_monai import __version__, cli
-from ultrarefiner_monai.cli import VERBS, main
+from ultrarefiner_monai.cli import VERBS, main, run, tools
 from ultrarefiner_monai.cli.command_line import UsageError, command
 
 GROUPS = {name: verb for name, verb in VERBS.items() if not callable(verb)}
@@ -240,13 +242,47 @@ def test_words_that_say_nothing_of_the_kind(words):
 def test_help_is_no_mistake_and_runs_nothing(words):
     done = subprocess.run([sys.executable, "-m", "ultrarefiner_monai", *words], capture_output=True, text=True)
     assert done.returncode == 0
-    assert "SYNOPSIS" in done.stdout + done.stderr
+    assert ("SYNOPSIS" if "cv" in words else "manifests build") in done.stdout + done.stderr
 
 
 def test_the_version_is_told(monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["ultrarefiner", "--version"])
     main()
-    assert capsys.readouterr().out == f"ultrarefiner {__version__}\n"
+    told = capsys.readouterr().out
+    assert re.fullmatch(rf"ultrarefiner {re.escape(__version__)}(, commit [0-9a-f]{{7,}}\+?)?\n", told)
+
+
+def git(folder, *words):
+    person = ("-c", "user.name=a", "-c", "user.email=a@b.c")
+    return subprocess.run(["git", "-C", folder, *person, *words], check=True, capture_output=True, text=True).stdout
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is wanted")
+def test_a_checkout_tells_its_commit_and_whether_files_differ(tmp_path, monkeypatch):
+    monkeypatch.setattr(tools, "PACKAGE", tmp_path / "ultrarefiner_monai")
+    assert tools.version_told() == __version__
+    git(tmp_path, "init")
+    (tmp_path / "a").touch()
+    git(tmp_path, "add", "a")
+    git(tmp_path, "commit", "-m", "first")
+    git(tmp_path, "tag", "-a", "v9", "-m", "told by the version already")
+    commit = git(tmp_path, "rev-parse", "--short", "HEAD").strip()
+    assert tools.version_told() == f"{__version__}, commit {commit}"
+    (tmp_path / "a").write_text("other")
+    assert tools.version_told() == f"{__version__}, commit {commit}+"
+    monkeypatch.setenv("PATH", "")
+    assert tools.version_told() == __version__
+
+
+def test_the_overview_has_a_line_of_80_columns_for_every_verb(capsys):
+    run([])
+    lines = capsys.readouterr().out.splitlines()
+    every = {name for name, verb in VERBS.items() if callable(verb)}
+    every |= {f"manifests {name}" for name in ("build", "verify", "show", "diff")}
+    every |= {f"export {name}" for name in ("torchscript", "onnx", "safetensors", "bundle", "monailabel")}
+    assert {line[2:22].strip() for line in lines if line.startswith("  ")} - {""} == every
+    assert max(map(len, lines)) <= 80 and all(line[22:].strip() for line in lines if line.startswith("  "))
+    assert [line for line in lines[1:] if line and line[0] != " "] == ["start", "data", "train", "use"]
 
 
 def test_flags_of_fire_still_work(capsys):

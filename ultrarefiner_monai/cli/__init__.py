@@ -4,34 +4,25 @@ import os
 import sys
 from collections.abc import Sequence
 from io import TextIOWrapper
+from typing import Any
 
 import fire
 
-from ultrarefiner_monai import __version__
-from ultrarefiner_monai.cli.command_line import UsageError, command
+from ultrarefiner_monai.cli.command_line import UsageError, command, overview
 from ultrarefiner_monai.cli.deploy import Export, predict
 from ultrarefiner_monai.cli.manifests import Manifests
 from ultrarefiner_monai.cli.reports import compare, report
-from ultrarefiner_monai.cli.tools import bundles, doctor, phantom, relocate, systems, track, ui
+from ultrarefiner_monai.cli.tools import bundles, doctor, phantom, relocate, systems, track, ui, version_told
 from ultrarefiner_monai.cli.training import cv, quickstart
 from ultrarefiner_monai.errors import DataError, refusal
 
-VERBS = {
-    "quickstart": quickstart,
-    "manifests": Manifests(),
-    "phantom": phantom,
-    "cv": cv,
-    "report": report,
-    "compare": compare,
-    "predict": predict,
-    "export": Export(),
-    "systems": systems,
-    "bundles": bundles,
-    "relocate": relocate,
-    "track": track,
-    "ui": ui,
-    "doctor": doctor,
+GROUPS: dict[str, dict[str, Any]] = {  # in the order in which one needs them
+    "start": {"quickstart": quickstart, "doctor": doctor, "systems": systems, "bundles": bundles},
+    "data": {"manifests": Manifests(), "phantom": phantom},
+    "train": {"cv": cv, "report": report, "compare": compare, "ui": ui, "track": track, "relocate": relocate},
+    "use": {"predict": predict, "export": Export()},
 }
+VERBS = {name: verb for group in GROUPS.values() for name, verb in group.items()}
 
 
 def run(words: Sequence[str]) -> None:
@@ -42,7 +33,10 @@ def run(words: Sequence[str]) -> None:
         DataError: another mistake of the user's.
     """
     if list(words) == ["--version"]:
-        print(f"ultrarefiner {__version__}")
+        print(f"ultrarefiner {version_told()}")
+        return
+    if not words or list(words) in (["-h"], ["--help"]):
+        print(overview(GROUPS))
         return
     fire.Fire(VERBS, command(VERBS, words), name="ultrarefiner")
 

@@ -8,6 +8,7 @@ read as the annotation of its parameter says, and `fire` gets a command that can
 import inspect
 import math
 import re
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from inspect import Parameter
@@ -61,10 +62,32 @@ def command(verbs: Mapping[str, Any], words: Sequence[str]) -> list[str]:
     return [*route, *(_Verb(verb, route).literals(todo) if callable(verb) else ()), "--", *flags]
 
 
+def overview(groups: Mapping[str, Mapping[str, Any]]) -> str:
+    """The verbs by purpose with the first line of what each does, in 80 columns.
+
+    Args:
+        groups: purpose -> verbs as `command` takes them.
+    """
+    lines = [f"{NAME} VERB WORDS; {NAME} VERB --help names the words of a verb"]
+    for purpose, verbs in groups.items():
+        lines += ["", purpose]
+        for name, verb in verbs.items():
+            each = {name: verb} if callable(verb) else {f"{name} {key}": one for key, one in _members_of(verb).items()}
+            for words, function in each.items():
+                told = (inspect.getdoc(function) or "").partition("\n")[0]
+                lines += textwrap.wrap(told, 80, initial_indent=f"  {words:<19} ", subsequent_indent=22 * " ")
+    return "\n".join(lines)
+
+
+def _members_of(group: Any) -> dict[str, Any]:
+    """The verbs of a group, by name."""
+    members = group if isinstance(group, Mapping) else dict(inspect.getmembers(group, inspect.ismethod))
+    return {key: member for key, member in members.items() if not key.startswith("_")}
+
+
 def _member(group: Any, name: str, route: Sequence[str]) -> Any:
     """The verb, or group of verbs, of that name."""
-    members = group if isinstance(group, Mapping) else dict(inspect.getmembers(group, inspect.ismethod))
-    known = {key: member for key, member in members.items() if not key.startswith("_")}
+    known = _members_of(group)
     if name not in known:
         raise UsageError(f"{' '.join([NAME, *route])}: unknown verb '{name}': {did_you_mean(name, known)}")
     return known[name]

@@ -3,11 +3,16 @@
 import importlib.metadata
 import os
 import platform
+import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+from ultrarefiner_monai import __version__
+from ultrarefiner_monai.shipped import PACKAGE
 
 PACKAGES = (
     "torch",
@@ -173,6 +178,7 @@ def track(folder: str, tracking_uri: str | None = None) -> None:
 
 def doctor() -> None:
     """Say what this machine has: versions, device, weights, data and tracking store; exit status 1 if something is missing."""
+    print(f"ultrarefiner_monai {version_told()}")
     problems = [line for line in (_version(name) for name in PACKAGES) if line]
     print(f"python {platform.python_version()} on {platform.system()} {platform.machine()}, {os.cpu_count()} cores")
     problems += _device() + _weights()
@@ -182,6 +188,18 @@ def doctor() -> None:
         print(f"missing: {problem}")
     if problems:
         sys.exit(1)
+
+
+def version_told() -> str:
+    """The package's version and, of a checkout, the commit it is at, with a "+" where files differ from it."""
+    root = PACKAGE.parent
+    told = [__version__]
+    if (root / ".git").exists():
+        with suppress(OSError):  # no git here
+            asked = ["git", "-C", str(root), "describe", "--always", "--exclude=*", "--dirty=+"]
+            done = subprocess.run(asked, capture_output=True, text=True)
+            told += [f"commit {done.stdout.strip()}"] if done.returncode == 0 else []
+    return ", ".join(told)
 
 
 def _version(name: str) -> str | None:

@@ -12,9 +12,11 @@ import torch
 from mlflow.tracking import MlflowClient
 
 from ultrarefiner_monai.cross_validation.scores import Prediction, columns_of, markdown, score_row, summary
+from ultrarefiner_monai.cross_validation.terminal import short_table
 from ultrarefiner_monai.metrics.classes import RATES, told
 from ultrarefiner_monai.metrics.scores_file import read_rows
 from ultrarefiner_monai.reports.statistics import statistic_by_patient
+from ultrarefiner_monai.tracking.store import NOTE
 
 METRICS = ("dice", "iou", "hd95", "precision", "recall")
 
@@ -148,6 +150,15 @@ def test_class_scores_of_a_trained_study_arrive_in_mlflow(class_cv):
         assert {f"automedsam_{name}_{end}" for end in ("sd", "test")} <= parent.keys()
         assert sum(f"val_{name}" in metrics for metrics in runs) == 2
     assert math.isnan(parent["automedsam_mask_auc_test"])
+
+
+def test_the_page_of_a_study_in_mlflow_shows_its_table(class_cv):
+    client = MlflowClient(class_cv.shared["tracking_uri"])
+    (experiment,) = client.search_experiments(filter_string="name = 'PHANTOM'")
+    assert experiment.tags[NOTE].startswith("Trainings on the data set PHANTOM.")
+    noted = [run.data.tags[NOTE] for run in client.search_runs([experiment.experiment_id]) if NOTE in run.data.tags]
+    table = short_table(summary(read_rows(class_cv.out / "per_image.csv")))
+    assert noted == [f"AutoMedSAM, 2 folds\n\n```\n{table}\n```\n"]
 
 
 def test_the_published_table_follows_from_its_rows():

@@ -21,6 +21,7 @@ from ultrarefiner_monai.cross_validation.tasks import run_bundle
 from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.tracking import Tracker
 from ultrarefiner_monai.tracking.pending import PENDING, read_pending, send_pending
+from ultrarefiner_monai.tracking.store import NOTE
 
 pytestmark = pytest.mark.fault(20)
 
@@ -245,3 +246,12 @@ def test_only_files_of_the_run_are_sent(store, tmp_path):
     track(str(folder), store)
     run_id = json.loads((folder / "mlflow_run.json").read_text())["run_id"]
     assert not MlflowClient(store).list_artifacts(run_id)
+
+
+def test_a_description_that_did_not_arrive_is_sent_later(store, tmp_path):
+    tracker = make_tracker(tmp_path / "run", "http://127.0.0.1:9")
+    tracker.describe("a table\n\n```\n1 2\n```\n")
+    tracker.finish("FINISHED")
+    track(str(tmp_path / "run"), store)
+    run_id = json.loads((tmp_path / "run" / "mlflow_run.json").read_text())["run_id"]
+    assert MlflowClient(store).get_run(run_id).data.tags[NOTE] == "a table\n\n```\n1 2\n```\n"

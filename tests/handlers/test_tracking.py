@@ -319,7 +319,7 @@ def test_an_experiment_that_another_process_just_made_is_used():
             self.asked += 1
             return None if self.asked == 1 else type("Experiment", (), {"experiment_id": "7"})
 
-        def create_experiment(self, name, artifact_location):
+        def create_experiment(self, name, artifact_location, tags):
             raise RuntimeError("RESOURCE_ALREADY_EXISTS")
 
     assert experiment_id(Client(), "http://host", "BUSI") == "7"

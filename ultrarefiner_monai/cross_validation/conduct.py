@@ -13,6 +13,7 @@ from ultrarefiner_monai.cross_validation.needs import check_needs, check_space
 from ultrarefiner_monai.cross_validation.ray_engine import RayEngine
 from ultrarefiner_monai.cross_validation.scores import markdown, score, summary
 from ultrarefiner_monai.cross_validation.tasks import CrossValidation
+from ultrarefiner_monai.cross_validation.terminal import short_table
 from ultrarefiner_monai.data.releases.readers import find_root
 from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.files import write_atomically
@@ -105,6 +106,7 @@ def _sum_up(cv: CrossValidation, tracker: Tracker) -> list[dict[str, Any]]:
             tracker.log_metrics(
                 {f"{line['phase']}_{name}_{line['fold']}": value for name, value in numbers.items()}, step=0
             )
+    tracker.describe(f"{cv.system.title}, {cv.num_folds} folds\n\n```\n{short_table(lines)}\n```\n")
     for name in (PER_IMAGE, "summary.md"):
         tracker.log_artifact(Path(cv.out) / name)
     return lines

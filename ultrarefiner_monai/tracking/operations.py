@@ -72,6 +72,17 @@ def send_records(folder: Path, names: Sequence[str]) -> Operation:
     return send
 
 
+def send_tags(tags: Mapping[str, str]) -> Operation:
+    """Send tags, in place of those of the same names."""
+
+    def send(client: Any, run_id: str) -> None:
+        from mlflow.entities import RunTag
+
+        client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+
+    return send
+
+
 def send_data(name: str, digest: str, context: str) -> Operation:
     """Send the data set that is the run's input."""
 

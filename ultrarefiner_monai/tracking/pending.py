@@ -17,6 +17,7 @@ from ultrarefiner_monai.tracking.operations import (
     send_data,
     send_params,
     send_records,
+    send_tags,
 )
 from ultrarefiner_monai.tracking.store import without_credentials
 
@@ -62,6 +63,7 @@ class Pending:
     def operations(self, folder: Path) -> Iterator[Operation]:
         """Everything that a run with this owes, in order; a store takes what it has already without a second copy."""
         yield send_params(self.params)
+        yield send_tags(self.tags)
         if self.data is not None:
             yield send_data(**self.data)
         yield send_records(folder, self.names)

@@ -32,6 +32,12 @@ PROCESS_DEFAULTS = {
 }
 DATABASE_LOG = "mlflow.store.db.utils"  # logs a traceback for each error that it raises, which is told in one line
 ARTIFACTS = "_artifacts"  # ends the name of the folder beside a database
+NOTE = "mlflow.note.content"  # tag of the description of a run or an experiment, in Markdown
+DESCRIPTION = (
+    "Trainings on the data set {name}. A cross-validation is one run, with its table as description; its folds are runs below. "
+    "`val_*` are scores of validation images by epoch; `*_mean`, `*_sd` and `*_test` of a cross-validation are those over folds "
+    "and of the test images, by the weights that were kept."
+)
 OPENING_S = 60.0  # of waiting for another process that makes the database, which takes it two seconds
 
 
@@ -156,7 +162,8 @@ def experiment_id(client: "MlflowClient", uri: str, name: str) -> str:
     found = client.get_experiment_by_name(name)
     if found is None:
         try:
-            return client.create_experiment(name, artifact_location=artifact_location(uri, name))
+            tags = {NOTE: DESCRIPTION.format(name=name)}
+            return client.create_experiment(name, artifact_location(uri, name), tags)
         except Exception:
             found = client.get_experiment_by_name(name)
             if found is None:

@@ -23,8 +23,10 @@ from ultrarefiner_monai.tracking.operations import (
     send_data,
     send_metrics,
     send_params,
+    send_tags,
 )
 from ultrarefiner_monai.tracking.pending import ID_FILE, PENDING, Pending, read_pending
+from ultrarefiner_monai.tracking.store import NOTE
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -137,6 +139,15 @@ class Tracker:
         self._pending.add_artifact(Path(path), folder, self.output_dir)
         self._pending.write(self.output_dir)
         self._mlflow.submit(send_artifact(Path(path), folder))
+
+    def describe(self, text: str) -> None:
+        """Make a text in Markdown the description on the run's page; longer ones than MLflow holds are cut."""
+        if not is_main():
+            return
+        self.start()
+        self._pending.tags[NOTE] = text[:TAG_LENGTH]
+        self._pending.write(self.output_dir)
+        self._mlflow.submit(send_tags({NOTE: text[:TAG_LENGTH]}))
 
     def finish(self, status: str = "FINISHED") -> None:
         """End the run as FINISHED, FAILED or KILLED; a run that is not open is left as it is."""

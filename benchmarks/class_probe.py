@@ -3,8 +3,9 @@
     OMP_NUM_THREADS=1 python benchmarks/class_probe.py MODEL RELEASE [--fold 0] [--l2 0.1]
 
 MODEL is a trained AutoMedSAM that tells two classes apart. Its embeddings' means over the true lesion and over the image are what
-its class head sees; the outline gives size, aspect, solidity, eccentricity, compactness, extent and direction. Both are fitted on
-the fold's training images and scored on its validation images: an upper line for the class head, since the truth is given.
+its class head would see of it; over the lesion that it finds itself what its head does see. The outline gives size, aspect,
+solidity, eccentricity, compactness, extent and direction. Each is fitted on the fold's training images and scored on its
+validation images: with the truth given an upper line for the class head.
 """
 
 import argparse
@@ -38,19 +39,27 @@ def main() -> None:
     network = build_network(read_card(asked.model)).eval()
     load_model(network, asked.model)
     manifest = read_manifest("BUSBRA", None, asked.fold)
-    features: dict[str, list[Tensor]] = {"embedding": [], "outline": []}
+    features: dict[str, list[Tensor]] = {
+        "embedding, true lesion": [],
+        "embedding, found lesion": [],
+        "true outline": [],
+    }
     malignant = []
     for split in ("train", "val"):
         items = [one for one in manifest.split(split, asked.fold) if (asked.release / one["image"]).is_file()]
-        embedded, outlines = [], []
+        embedded, found, outlines = [], [], []
         for item in items:
             size = (item["width"], item["height"])
             truth = read_mask([asked.release / mask for mask in masks_of(item)], size=size)
             grey = torch.from_numpy(read_grey(asked.release / item["image"]))[None]
-            embedded.append(pooled(network, grey, torch.from_numpy(truth.astype(np.float32))[None]))
+            image = letterbox(grey, network.sam.image_size)[None]
+            square = letterbox(torch.from_numpy(truth.astype(np.float32))[None], network.sam.image_size)
+            embedded.append(pooled(network, image, square))
+            found.append(pooled(network, image))
             outlines.append(outline(truth))
-        features["embedding"].append(torch.stack(embedded))
-        features["outline"].append(torch.tensor(outlines, dtype=torch.float32))
+        outlined = torch.tensor(outlines, dtype=torch.float32)
+        for name, values in zip(features, (torch.stack(embedded), torch.stack(found), outlined), strict=True):
+            features[name].append(values)
         malignant.append(torch.tensor([item["class"] == "malignant" for item in items]))
     for name, (train, held_out) in features.items():
         model = make_pipeline(StandardScaler(), LogisticRegression(C=1 / (2 * asked.l2 * len(train)), max_iter=1000))
@@ -63,11 +72,18 @@ def main() -> None:
 
 
 @torch.no_grad()
-def pooled(network: torch.nn.Module, grey: Tensor, truth: Tensor) -> Tensor:
-    """Means (2 C,) of an image's embedding over the lesion and over the image; `grey` and `truth` are (1, H, W)."""
-    side = network.sam.image_size
-    embedding = network.embed(letterbox(grey, side)[None])[0]
-    cells = F.adaptive_avg_pool2d(letterbox(truth, side), embedding.shape[1:])
+def pooled(network: torch.nn.Module, image: Tensor, lesion: Tensor | None = None) -> Tensor:
+    """Means (2 C,) of an image's embedding over the lesion (1, S, S), by default that which is found, and over the image.
+
+    Args:
+        network: a trained AutoMedSAM.
+        image: (1, 1, S, S).
+        lesion: its mask.
+    """
+    embedding = network.embed(image)
+    if lesion is None:
+        lesion = network(image, embedding, return_parts=True).lesion[0].sigmoid()
+    cells, embedding = F.adaptive_avg_pool2d(lesion, embedding.shape[2:]), embedding[0]
     inside = (embedding * cells).sum((1, 2)) / cells.sum().clamp(min=1e-3)
     return torch.cat([inside, embedding.mean((1, 2))])
 

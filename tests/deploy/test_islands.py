@@ -5,6 +5,7 @@ import json
 import shutil
 from types import SimpleNamespace
 
+import nibabel
 import numpy as np
 import pandas as pd
 import pytest
@@ -88,3 +89,15 @@ def test_the_card_says_so_in_words_and_one_without_leaves_all_parts(model, pictu
     found = load(model).predict(picture, threshold)
     np.testing.assert_array_equal(found.mask, found.probability >= np.float32(threshold))
     assert "islands" not in describe(model)["prediction"]
+
+
+def test_slices_of_a_volume_keep_all_their_parts(model, threshold, tmp_path):
+    """As in a training on volumes, whatever pictures the model has learned from."""
+    voxels = np.random.default_rng(0).uniform(0, 255, (40, 48, 3)).astype(np.float32)
+    nibabel.save(nibabel.Nifti1Image(voxels, np.eye(4)), tmp_path / "volume.nii.gz")
+    found = load(model).predict(tmp_path / "volume.nii.gz", threshold)
+    np.testing.assert_array_equal(found.mask, found.probability >= np.float32(threshold))
+    assert (without_islands(found.probability, 1.0, threshold) >= threshold).sum() < found.mask.sum()
+    predict(tmp_path / "volume.nii.gz", model, Outputs(tmp_path / "out", threshold=threshold))
+    mask = np.asarray(nibabel.load(tmp_path / "out/masks/volume.nii.gz").dataobj)
+    assert mask.sum() == found.mask.sum() > 0

@@ -195,6 +195,7 @@ class CrossValidation:
         write_json(self.out / SYSTEM, {"system": self.system.name})
         write_json(folder / SETTINGS, overrides)
         found = self.system.stage(stage)
+        logging.getLogger("ultrarefiner_monai").setLevel(logging.INFO)  # of run.log, in whatever process this is
         starts = {key: str(self.folder(name, fold) / "model.pt") for key, name in found.starts.items()}
         run_bundle(found.bundle, *found.configs, **overrides, resume=True, logging_file=False, **starts)
         known = configuration(found, "inference").keys() - {"dataset"}

@@ -67,16 +67,14 @@ class Model:
         """
         threshold = check_threshold(threshold)
         if not isinstance(image, str | PathLike):
-            return self._result(self.ensemble(grey_of(image)), threshold)
+            return _result(self.ensemble(grey_of(image)), threshold, self.ensemble.islands)
         source = open_image_file(Path(image))
         if volume := isinstance(source, VolumeFile):
             source.clip = self.ensemble.clip
         found = self.ensemble.predict_volume(source.frames()) if volume else map(self.ensemble, source.frames())
-        results = [self._result(consensus, threshold) for consensus in found]
+        islands = 0 if volume else self.ensemble.islands
+        results = [_result(consensus, threshold, islands) for consensus in found]
         return results[0] if source.count == 1 else _stacked(results)
-
-    def _result(self, found: Consensus, threshold: float) -> Result:
-        return Result(without_islands(found.probability, self.ensemble.islands, threshold) >= threshold, *found)
 
 
 def load(models: Models, coarse: Models | None = None, device: str | None = None, amp: bool = True) -> Model:
@@ -125,6 +123,10 @@ def grey_of(image: Any) -> np.ndarray:
         raise DataError(f"image: {error}") from None
     weights = LUMA if planes.shape[2] == len(LUMA) else (1.0,)
     return (planes.astype(np.float64) @ weights / white).astype(np.float32)
+
+
+def _result(found: Consensus, threshold: float, islands: float) -> Result:
+    return Result(without_islands(found.probability, islands, threshold) >= threshold, *found)
 
 
 def _stacked(results: list[Result]) -> Result:

@@ -66,7 +66,6 @@ class RunReport:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._log = _LogFile(self.folder / LOG, encoding="utf-8")
         self._log.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-        PACKAGE_LOG.setLevel(min(logging.INFO, PACKAGE_LOG.getEffectiveLevel()))
         PACKAGE_LOG.addHandler(self._log)
         PACKAGE_LOG.addHandler(self._warnings)
         self._write("running")

@@ -122,7 +122,7 @@ def _stand_alone(configs: Mapping[str, dict[str, Any]], stage: Stage, card: Mapp
     name = own.pop("dataset")
     is_phantom = "PHANTOM" in parts_of(name)
     changes = {
-        "train": own | {"dataset": name, "strict": not is_phantom},
+        "train": own | {"dataset": name, "strict": not is_phantom, "islands": card.get("islands", 0)},
         "evaluate": {"checkpoint": WEIGHTS},
         "inference": own | {"dataset_name": name, "checkpoint": WEIGHTS},
     }

@@ -258,7 +258,7 @@ def _predict_file(
         found = (ensemble(grey, prompts_within(prompts, source.path, grey.shape)) for grey in seen)
     names = frame_names(job.name, source.count)
     for index, (name, grey, consensus) in enumerate(zip(names, frames, found, strict=True)):
-        lesion = without_islands(consensus.probability, ensemble.islands, outputs.threshold)
+        lesion = without_islands(consensus.probability, 0 if volume else ensemble.islands, outputs.threshold)
         mask = lesion >= outputs.threshold
         planes.append(outputs.write(source, name, grey, consensus, mask))
         masks.append(mask)

@@ -60,7 +60,7 @@ class Threshold:
 
     def __init__(self, *arguments):
         self.paths, self.coarse_paths, self.stage, self.device, self.name = [], [], "phase1", "cpu", "threshold"
-        self.organs, self.clip = False, None
+        self.organs, self.clip, self.islands = False, None, 0.0
 
     def __call__(self, grey, prompts=None):
         from ultrarefiner_monai.models.ensemble import Consensus

@@ -1,6 +1,5 @@
 """Verbs that train: the demonstration and the cross-validation."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -103,9 +102,6 @@ def _conduct(
     except DataError as error:
         raise UsageError(str(error)) from None
     names = list(stages or (stage.name for stage in system.stages))
-    for dataset, folder in folders.items():  # at once: the imports take seconds
-        print(f"{system.title} on {dataset}: {', '.join(names)}", file=sys.stderr)
-        print(f"what each training logs: {folder}/STAGE/foldK/run.log", file=sys.stderr, flush=True)
     from ultrarefiner_monai.cross_validation.conduct import conduct, make_engine
     from ultrarefiner_monai.cross_validation.tasks import CrossValidation
     from ultrarefiner_monai.cross_validation.terminal import log_to_terminal, short_table

@@ -54,6 +54,9 @@ def conduct(
     for cv in cvs:
         cv.check(stages, only_folds)
     check_space({cv.out: check_needs(cv, stages or cv.stages, only_folds) for cv in cvs})
+    for cv in cvs:
+        logger.info("%s on %s: %s", cv.system.title, cv.dataset, ", ".join(stages or cv.stages))
+        logger.info("what each training logs: %s/STAGE/foldK/run.log", cv.out)
     parents = [_start_parent(cv) for cv in cvs]
     tasks = [cv.tasks(stages, only_folds) for cv in cvs]
     try:

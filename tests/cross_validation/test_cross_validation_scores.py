@@ -18,6 +18,7 @@ from ultrarefiner_monai.metrics.scores_file import read_rows
 from ultrarefiner_monai.reports.statistics import statistic_by_patient
 from ultrarefiner_monai.tracking.store import NOTE
 
+RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
 METRICS = ("dice", "iou", "hd95", "precision", "recall")
 
 
@@ -161,18 +162,20 @@ def test_the_page_of_a_study_in_mlflow_shows_its_table(class_cv):
     assert noted == [f"AutoMedSAM, 2 folds\n\n```\n{table}\n```\n"]
 
 
+def published(page, table):
+    """The text of a page of results, and the raw rows beside it."""
+    with (RESULTS / table).open(newline="") as file:
+        return (RESULTS / page).read_text(encoding="utf-8"), list(csv.DictReader(file))
+
+
 def test_the_published_table_follows_from_its_rows():
-    results = Path(__file__).resolve().parents[2] / "docs" / "results"
-    rows = read_rows(results / "busbra_sample_cv.csv")
-    assert markdown(summary(rows)) in (results / "busbra_sample.md").read_text(encoding="utf-8")
+    rows = read_rows(RESULTS / "busbra_sample_cv.csv")
+    assert markdown(summary(rows)) in (RESULTS / "busbra_sample.md").read_text(encoding="utf-8")
 
 
 def test_the_published_dice_of_automedsam_follows_from_its_rows():
     """Those of each fold, their mean and of the test images."""
-    results = Path(__file__).resolve().parents[2] / "docs" / "results"
-    text = (results / "busbra_automedsam.md").read_text(encoding="utf-8")
-    with (results / "busbra_automedsam.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    text, rows = published("busbra_automedsam.md", "busbra_automedsam.csv")
     for method in ("one class", "two classes", "one class, tuned"):
         dice = {
             place: mean(float(row["dice"]) for row in rows if (row["method"], row["fold"]) == (method, place))
@@ -184,10 +187,7 @@ def test_the_published_dice_of_automedsam_follows_from_its_rows():
 
 
 def test_the_published_table_of_systems_follows_from_its_rows():
-    results = Path(__file__).resolve().parents[2] / "docs" / "results"
-    text = (results / "systems.md").read_text(encoding="utf-8")
-    with (results / "systems.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    text, rows = published("systems.md", "systems.csv")
     methods = dict.fromkeys(row["method"] for row in rows)
     assert len(methods) == 7
     for method in methods:
@@ -197,10 +197,7 @@ def test_the_published_table_of_systems_follows_from_its_rows():
 
 def test_the_published_rates_of_classes_follow_from_their_rows():
     """Accuracy, balanced accuracy and AUC with its interval by patient, as a report has them."""
-    results = Path(__file__).resolve().parents[2] / "docs" / "results"
-    text = (results / "busbra_automedsam.md").read_text(encoding="utf-8")
-    with (results / "automedsam_classes.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    text, rows = published("busbra_automedsam.md", "automedsam_classes.csv")
     last = "two classes, normalised class head"
     lines = [
         ("two classes", "0", "without them"),
@@ -208,8 +205,11 @@ def test_the_published_rates_of_classes_follow_from_their_rows():
         (last, "0", "head on normalised means, larger rate"),
     ]
     folds = sorted({row["fold"] for row in rows if row["method"] == last})
-    with (results / "busbra_automedsam.csv").open(newline="") as file:
-        plain = [row for row in csv.DictReader(file) if row["method"] == "one class, tuned"]
+    plain = [
+        row
+        for row in published("busbra_automedsam.md", "busbra_automedsam.csv")[1]
+        if row["method"] == "one class, tuned"
+    ]
     for places, said in [(fold, fold) for fold in folds] + [(folds, f"{', '.join(folds)} together")]:
         one_class = mean(float(row["dice"]) for row in plain if row["fold"] in places)
         lines.append((last, places, f"{said} | {one_class:.4f}"))
@@ -233,10 +233,7 @@ def test_the_published_rates_of_classes_follow_from_their_rows():
 
 
 def test_the_published_figures_of_refinement_follow_from_their_rows():
-    results = Path(__file__).resolve().parents[2] / "docs" / "results"
-    text = (results / "refinement.md").read_text(encoding="utf-8")
-    with (results / "refinement.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    text, rows = published("refinement.md", "refinement.csv")
     dice = {
         name: mean(float(row[f"{name}_dice"]) for row in rows) for name in ("coarse", "frozen", "tuned", "automedsam")
     }
@@ -254,10 +251,7 @@ def test_the_published_figures_of_refinement_follow_from_their_rows():
 
 
 def test_the_published_figures_of_islands_follow_from_their_rows():
-    results = Path(__file__).resolve().parents[2] / "docs" / "results"
-    text = (results / "refinement.md").read_text(encoding="utf-8")
-    with (results / "islands.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    text, rows = published("refinement.md", "islands.csv")
 
     def cells(name, split, share):
         found = [row for row in rows if row["split"] == split and row["share"] == share and name in ("", row["maps"])]

@@ -119,7 +119,7 @@ def score_row(prediction: Prediction, dataset: str, maps: Tensor, truth: Tensor)
     item, place = prediction.item, TEST if prediction.fold is None else prediction.fold
     names = (item.get("dataset", dataset), *(item[key] for key in COLUMNS[1:5]), place, prediction.phase)
     channels = list(prediction.files), list(prediction.classes)
-    outputs, classes = maps.numpy()[: len(prediction.files)], maps.numpy()[len(prediction.files) :]
+    outputs, classes = np.split(maps.numpy(), [len(prediction.files)])
     maps = torch.from_numpy(np.concatenate([without_islands(outputs, prediction.islands), classes]))
     known = {"true_class": item["class"], "spacing": item.get("spacing"), "organs": "organs" in item}
     scores = score_prediction(maps, truth, *channels, item["id"], **known)

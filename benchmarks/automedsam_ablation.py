@@ -16,7 +16,7 @@ from ultrarefiner_monai.losses import ClassMaskLoss
 from ultrarefiner_monai.networks import AutoMedSam
 from ultrarefiner_monai.networks.automedsam import ClassMasks
 
-WITH_DECODER, EPOCHS = 6, 20  # the first 14 are of the prompts alone
+WITH_DECODER, EPOCHS = 4, 12  # the first 8 are of the prompts alone
 VARIANTS: dict[str, dict[str, Any]] = {
     "all": {},
     "one_class": {"classes": "lesion"},

@@ -50,7 +50,9 @@ def compare(stage, tmp_path, points, whole, **keys):
 @pytest.mark.fault(4)
 def test_a_stopped_training_goes_on_from_the_very_step(small_release, store, tmp_path):
     keys = {**small_release, **TINY["phase1"], "batch_size": 2, "epochs": 2, "tracking_uri": store}
+    keys["weight_average"] = 0.9
     whole = go_through("phase1", tmp_path / "whole", [], **keys)
+    assert whole[1]["state"]["average"]["steps"] == 8
     assert len(whole[0]) == 8
     row, equal = compare("phase1", tmp_path, POINTS["step 6, validation of epoch 2"], whole, **keys)
     assert equal, row

@@ -23,6 +23,7 @@ from ultrarefiner_monai.handlers import CheckpointHandler, RunReport, TrackTrain
 from ultrarefiner_monai.handlers.earlier_run import remove_work
 from ultrarefiner_monai.handlers.failure import log_in_one_line
 from ultrarefiner_monai.handlers.steps import TrainingStep
+from ultrarefiner_monai.handlers.steps.weight_average import WeightAverage
 from ultrarefiner_monai.metrics.scores import scores_of_classes
 from ultrarefiner_monai.models.inferers import memory_errors
 from ultrarefiner_monai.tracking import Tracker
@@ -62,6 +63,9 @@ def begin_training(
         state["loss"] = loss
     parser = running_parser()
     step: TrainingStep = parser.get_parsed_content("train#step")
+    if decay := parser.get_parsed_content("weight_average"):
+        state["average"] = average = WeightAverage(network, trainer.optimizer, decay)
+        average.attach(trainer, evaluator)
     tracking = TrackTraining(tracker, loss, trainer.optimizer)
     checkpoints = CheckpointHandler(
         folder,

@@ -55,10 +55,10 @@ def check_needs(cv: CrossValidation, stages: Iterable[str], only_folds: Sequence
         undone[name] = folds
         requests[name] = request = _request(cv, name, folds[0])
         network = _network(cv, name, rehearse(request))
-        model, checkpoint = _bytes(network)
+        keys = configuration(request.stage) | cv.values[name]
+        model, checkpoint = _bytes(network, averaged=bool(keys["weight_average"]))
         need += sum(max(2 * (model + checkpoint) + REST - _written(cv.folder(name, fold)), 0) for fold in folds)
         largest = max(largest, checkpoint)  # one is written beside the other two
-        keys = configuration(request.stage) | cv.values[name]
         if keys.get("cache_embeddings"):
             embedding_sizes[name] = embedding_bytes(network), keys.get("views", 1)
     manifests = dict.fromkeys(requests, cv.manifest)
@@ -137,11 +137,11 @@ def _network(cv: CrossValidation, stage: str, plan: Plan) -> nn.Module:
         raise DataError(str(error)) from None
 
 
-def _bytes(network: nn.Module) -> tuple[int, int]:
-    """Bytes of a network's model.pt and of its checkpoint with the optimizer's state."""
+def _bytes(network: nn.Module, averaged: bool) -> tuple[int, int]:
+    """Bytes of a network's model.pt and of its checkpoint with the optimizer's state, and the average of its weights."""
     model = sum(tensor.nbytes for tensor in network.state_dict().values())
     trained = sum(parameter.nbytes for parameter in network.parameters() if parameter.requires_grad)
-    return model, model + MOMENTS * trained
+    return model, model + (MOMENTS + averaged) * trained
 
 
 def _map_bytes(manifest: Manifest, folds: Sequence[int]) -> int:

@@ -49,7 +49,7 @@ WEIGHTS_LICENCES = {
 # Keys of a training's configuration that tell how the weights came about, of those that it has, beside its stage's weights.
 TRAINING_KEYS = (
     *("seed", "batch_size", "learning_rate", "coarse_rate", "refiner_rate", "weighting"),
-    *("change_penalty", "prompt_gradient_scale", "normal_share"),
+    *("change_penalty", "prompt_gradient_scale", "normal_share", "weight_average"),
     *("prompt_rate", "decoder_rate", "train_decoder", "transfer", "encoder"),
     *("prompt_source", "prompt_mix", "trainable", "rate_decay", "balance", "levels", "task_weight", "finetune_epochs"),
 )

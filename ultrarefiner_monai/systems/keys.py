@@ -63,6 +63,13 @@ COMMON = (
         most=1,
     ),
     Key(
+        "weight_average",
+        "number",
+        "decay of the moving average of the weights over the steps, which is what is validated and saved; 0: none",
+        least=0,
+        below=1,
+    ),
+    Key(
         "cache_rate",
         "number",
         "share of the images that is kept in memory; null: all up to 512 pixels, none above",

@@ -11,6 +11,7 @@ from typing import Any
 
 from ultrarefiner_monai.cross_validation.tasks import run_bundle
 from ultrarefiner_monai.files import read_json, write_atomically, write_json
+from ultrarefiner_monai.systems import find_stage
 from ultrarefiner_monai.texts import csv_text
 
 Keys = Mapping[str, Any]
@@ -28,12 +29,12 @@ def command_line(page: str, variants: Iterable[str]) -> argparse.ArgumentParser:
 
 
 def train_and_score(
-    bundle: str, name: str, keys: Keys, out: Path, ways: Mapping[str, Keys], folders: Mapping[str, str]
+    stage: str, name: str, keys: Keys, out: Path, ways: Mapping[str, Keys], folders: Mapping[str, str]
 ) -> None:
     """Train a variant into `out/name`, and write the scores of its best epoch to `out/name.json`, by way of asking.
 
     Args:
-        bundle: folder below `bundles/`.
+        stage: of a system.
         name: of the variant.
         keys: of its configuration.
         out: folder of the study.
@@ -45,12 +46,13 @@ def train_and_score(
         return
     places = {"output_dir": str(out / name), "tracking_uri": f"sqlite:///{out / name}.db"}
     own = {**keys, **places, "log_model": False}
-    run_bundle(bundle, "train", **own, resume=(out / name).is_dir())
+    found = find_stage(stage)[1]
+    run_bundle(found.bundle, *found.configs, **own, resume=(out / name).is_dir())
     scores = {}
     for way, more in ways.items():
-        run_bundle(bundle, "evaluate", **{**own, **more}, split="val", overwrite=True)
-        found = read_json(out / name / folders[way] / "metrics.json", dict, "run it again")["metrics"]
-        scores[way] = {metric: entry["value"] for metric, entry in found.items()}
+        run_bundle(found.bundle, *found.configs, "evaluate", **{**own, **more}, split="val", overwrite=True)
+        metrics = read_json(out / name / folders[way] / "metrics.json", dict, "run it again")["metrics"]
+        scores[way] = {metric: entry["value"] for metric, entry in metrics.items()}
     write_json(done, scores)
 
 

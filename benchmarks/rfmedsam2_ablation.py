@@ -41,7 +41,7 @@ def main() -> None:
     ways: dict[str, dict[str, Any]] = {"U-Net's boxes": {}, "true boxes": {"true_boxes": True}}
     folders = {"U-Net's boxes": "val", "true boxes": "val_truth_box"}
     for variant in asked.variants or VARIANTS:
-        train_and_score("rfmedsam2", variant, {**keys, **VARIANTS[variant]}, out, ways, folders)
+        train_and_score("joint", variant, {**keys, **VARIANTS[variant]}, out, ways, folders)
     write_table(out, VARIANTS, COLUMNS)
 
 

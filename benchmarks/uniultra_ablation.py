@@ -37,7 +37,7 @@ def main() -> None:
     out = asked.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     for variant in asked.variants or VARIANTS:
-        train_and_score("uniultra", variant, {**keys, **VARIANTS[variant]}, out, ways, folders)
+        train_and_score("adapt", variant, {**keys, **VARIANTS[variant]}, out, ways, folders)
     write_table(out, VARIANTS, COLUMNS)
 
 

@@ -79,13 +79,13 @@ def decoding(subject: str | Path, kind: str, advice: str) -> Iterator[None]:
         advice: the next step.
 
     Raises:
-        DataError: anything went wrong; one from inside is passed on with the subject before it.
+        DataError: anything went wrong; one from inside is passed on, of its own class, with the subject before it.
     """
     try:
         with _without_warnings():
             yield
     except DataError as error:
-        raise DataError(f"{subject}: {error}") from None
+        raise type(error)(f"{subject}: {error}") from None
     except FileNotFoundError:
         raise DataError(f"{subject}: no such file; {advice}") from None
     # Decoders have no common error: a damaged file ends in an IndexError, struct.error, TypeError or MemoryError, too.

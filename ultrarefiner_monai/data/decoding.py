@@ -4,6 +4,7 @@ Every picture that is read from PNG, JPEG, BMP or TIFF passes through `decode`, 
 prediction or a server, and every array of more than 8 bits through `white_of`.
 """
 
+import re
 from contextlib import suppress
 from pathlib import PurePath
 from typing import IO, TYPE_CHECKING, Any
@@ -22,6 +23,11 @@ TURNED = "turned as their EXIF orientation says"  # what a manifest, and a run's
 ORIENTATION = 0x0112  # tag of EXIF 2.32 and TIFF 6.0: 1 is upright, 2 to 8 are turned or mirrored
 PHOTOMETRIC, WHITE_IS_ZERO = 262, 0  # TIFF 6.0, section 4
 TILE_WIDTH, TILE_LENGTH = 322, 323  # TIFF 6.0, section 15
+# What pictures come in and is not read, by its first bytes (ISO/IEC 23008-12, annex B; ISO 32000-1, 7.5.2), and the next step.
+CONVERTED = {
+    re.compile(rb".{4}ftyp(hei[cxms]|hev[cx]|mif1|msf1)", re.DOTALL): "a HEIC picture; save it as PNG or JPEG",
+    re.compile(rb"%PDF-"): "a PDF document; save its images as PNG, such as with 'pdfimages -png FILE NAME'",
+}
 
 
 def decode(stream: IO[bytes], name: str = "") -> "Image.Image":
@@ -44,7 +50,7 @@ def decode(stream: IO[bytes], name: str = "") -> "Image.Image":
         # Of a stream: of a path Pillow 13 maps the file, and scrambles turned TIFFs.
         image = Image.open(stream, formats=sorted({*FORMATS.values()}))
     except UnidentifiedImageError:
-        raise ValueError("of no known format: expected PNG, JPEG, BMP or TIFF") from None
+        raise _unknown(stream) from None
     except Image.DecompressionBombError as error:  # where the header alone is beyond Pillow's own limit
         raise DataError(f"{one_line(error)} Save it smaller") from None
     _check_format(image, name)
@@ -52,6 +58,14 @@ def decode(stream: IO[bytes], name: str = "") -> "Image.Image":
         _check_jpeg(stream)
     turn(image)
     return image
+
+
+def _unknown(stream: IO[bytes]) -> ValueError:
+    """What to say of a file that is in none of `FORMATS`."""
+    stream.seek(0)
+    head = stream.read(12)
+    told = [f"expected PNG, JPEG, BMP or TIFF, found {step}" for start, step in CONVERTED.items() if start.match(head)]
+    return DataError(told[0]) if told else ValueError("of no known format: expected PNG, JPEG, BMP or TIFF")
 
 
 def _check_format(image: "Image.Image", name: str) -> None:

@@ -17,12 +17,13 @@ from ultrarefiner_monai.deploy.images.codestream import check_encapsulated
 from ultrarefiner_monai.deploy.images.dicom_header import (
     check_modality,
     header_notes,
+    holds_image,
     pixel_spacing,
     printed,
     read_header,
     read_whole,
 )
-from ultrarefiner_monai.deploy.images.image_file import COLOURED, ImageFile, is_coloured
+from ultrarefiner_monai.deploy.images.image_file import COLOURED, ImageFile, NoImage, is_coloured
 from ultrarefiner_monai.errors import DataError
 
 if TYPE_CHECKING:
@@ -45,13 +46,16 @@ class DicomFile(ImageFile):
         any_modality: read files of other modalities than ultrasound, too.
 
     Raises:
-        DataError: the file holds no image, no ultrasound, or pixels that nothing installed decodes.
+        NoImage: the file holds a report, a segmentation or the like.
+        DataError: the file is damaged, no ultrasound, or has pixels that nothing installed decodes.
     """
 
     def __init__(self, path: Path, any_modality: bool = False) -> None:
         import_dicom("pydicom")
         with decoding(path, DICOM, AGAIN):
             header, forced = read_header(path)
+            if not holds_image(str(header.get("SOPClassUID"))):
+                raise NoImage(f"holds no image, it is {printed(header.SOPClassUID.name)}; name a file with one")
             check_modality(header, any_modality)
             if "Rows" not in header:
                 raise ValueError("no image in it")

@@ -17,6 +17,9 @@ META_GROUP, TRANSFER_SYNTAX, DEFLATED = 0x0002, 0x00020010, b"1.2.840.10008.1.2.
 ULTRASOUND = "US"  # Modality, DICOM PS3.3, section C.7.3.1.1.1
 # SOP classes whose objects are ultrasound (DICOM PS3.4, section B.5, and retired ones): image, multi-frame, volume.
 SOP_CLASSES = tuple(f"1.2.840.10008.5.1.4.1.1.{end}" for end in ("3", "3.1", "6", "6.1", "6.2"))
+# Objects that hold no image to predict, by the part of their SOP class behind the common root (DICOM PS3.4, section B.5): curves
+# and waveforms, presentation states, raw data and what is made of images (registrations, segmentations), reports, documents.
+STORAGE, NO_IMAGES = "1.2.840.10008.5.1.4.1.1.", ("9", "11", "66", "88", "104")
 BREAST = "BREAST"  # Body Part Examined, DICOM PS3.16, annex L
 # DICOM PS3.3, section C.8.5.5, Ultrasound Region Calibration.
 SPATIAL_2D = 1  # Region Spatial Format: a plane of tissue, as opposed to a time axis, a spectrum or a graphic
@@ -75,6 +78,11 @@ def read_whole(path: Path, header: "Dataset") -> "Dataset":
         raise ValueError("its pixels are compressed, and it does not say how")
     whole.file_meta = header.file_meta
     return whole
+
+
+def holds_image(sop_class: str) -> bool:
+    """Whether objects of a SOP class may hold an image to predict, as opposed to a report, a segmentation and the like."""
+    return not sop_class.startswith(STORAGE) or sop_class.removeprefix(STORAGE).split(".")[0] not in NO_IMAGES
 
 
 def check_modality(header: "Dataset", any_modality: bool) -> None:

@@ -6,12 +6,17 @@ from pathlib import Path
 import numpy as np
 
 from ultrarefiner_monai.data.decoding import BITS
+from ultrarefiner_monai.errors import DataError
 
 Spacing = tuple[float, float]  # mm from one pixel's centre to the next: down a column (y), along a row (x)
 
 COLOURED = "coloured pixels, such as colour Doppler or large marks, are read as luma"
 COLOUR_LEVELS = 60  # between a pixel's channels: above what JPEG and tinted greys make of grey
 COLOUR_SHARE = 0.0015  # of the pixels: BUS-UCLM's thin marks take up to 0.10 %, its smallest Doppler 0.19 %
+
+
+class NoImage(DataError):
+    """A sound file of a kind that holds no image, such as a report: one to pass over."""
 
 
 class ImageFile:

@@ -15,7 +15,7 @@ import ultrarefiner_monai
 from ultrarefiner_monai.data.releases.roots import LONGEST
 from ultrarefiner_monai.deploy.images.dicom import DicomFile
 from ultrarefiner_monai.deploy.images.find import Found, find_files, open_image_file, real
-from ultrarefiner_monai.deploy.images.image_file import ImageFile
+from ultrarefiner_monai.deploy.images.image_file import ImageFile, NoImage
 from ultrarefiner_monai.deploy.images.volume import VolumeFile
 from ultrarefiner_monai.deploy.predict.measures import measure
 from ultrarefiner_monai.deploy.predict.outputs import Outputs, WriteError, frame_names, write_file
@@ -42,6 +42,7 @@ class Summary:
         rows: one a frame, in order: the file, its mask, sizes, and what `measures.measure` gives.
         notes: file and how it was understood, in one line, where files differ: orientation, range of grey values, colour.
         masks: the masks beside images that were left out.
+        no_images: the DICOM files without an image, such as reports, that were left out, and what each holds.
         failures: file and reason, in one line, of each file that could not be predicted completely.
         seconds: spent on reading, predicting and writing, without loading the model.
     """
@@ -50,6 +51,7 @@ class Summary:
     rows: list[dict[str, Any]] = field(default_factory=list)
     notes: list[tuple[str, str]] = field(default_factory=list)
     masks: list[Path] = field(default_factory=list)
+    no_images: list[tuple[Path, str]] = field(default_factory=list)
     failures: list[tuple[str, str]] = field(default_factory=list)
     seconds: float = 0.0
 
@@ -64,6 +66,9 @@ class Summary:
         if self.masks:
             named = shown(self.masks, SHOWN_FILES)
             lines.append(f"left out: {len(self.masks)} masks beside their images ({named}); name a mask to predict it")
+        if self.no_images:
+            named = shown([path for path, _ in self.no_images], SHOWN_FILES)
+            lines.append(f"left out: {len(self.no_images)} DICOM files without an image ({named})")
         noted = defaultdict(list)
         for file, note in self.notes:
             noted[note].append(file)
@@ -127,7 +132,7 @@ def predict(
     summary = Summary(outputs.out, masks=masks)
     jobs = list(_readable(found, outputs, any_modality, summary))
     if not jobs:
-        reasons = [reason for _, reason in summary.failures] or ["name files, folders or patterns"]
+        reasons = [reason for _, reason in (*summary.failures, *summary.no_images)] or ["name files, folders or patterns"]
         raise DataError(f"nothing to predict: {shown(reasons, SHOWN)}")
     _check_targets(jobs, outputs, overwrite)
     named = _ways(coarse, boxes=boxes, points=points, auto=auto)
@@ -183,7 +188,7 @@ def _check_asked(ensemble: Ensemble, named: Sequence[str]) -> None:
 
 
 def _readable(found: Sequence[Found], outputs: Outputs, any_modality: bool, summary: Summary) -> Iterator[_Job]:
-    """The files that can be opened; the others become failures."""
+    """The files that can be opened; the others become failures, but for those that hold no image."""
     for file in found:
         try:
             if len(os.fsencode(file.path.name)) > LONGEST:
@@ -191,6 +196,8 @@ def _readable(found: Sequence[Found], outputs: Outputs, any_modality: bool, summ
             source = open_image_file(file.path, any_modality)
             if outputs.format == "dicom-seg" and not isinstance(source, DicomFile):
                 raise DataError(f"{file.path}: a DICOM segmentation needs a DICOM file; take --format png or nifti")
+        except NoImage as error:
+            summary.no_images.append((file.path, str(error)))
         except DataError as error:
             summary.failures.append((str(file.path), str(error)))
         else:
@@ -297,7 +304,7 @@ def _write_tables(summary: Summary, ensemble: Ensemble, outputs: Outputs, number
         "seconds": round(summary.seconds, 3),
         "pictures": summary.rows,
         "notes": [{"file": path, "note": note} for path, note in summary.notes],
-        "left_out": [str(mask) for mask in summary.masks],
+        "left_out": [str(path) for path in (*summary.masks, *(path for path, _ in summary.no_images))],
         "failures": [{"file": path, "reason": reason} for path, reason in summary.failures],
     }
     write_file(outputs.out / TABLE, table.encode())

@@ -2,9 +2,11 @@
 
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.masks import THRESHOLD
 
 
@@ -23,6 +25,9 @@ def predict(
     points: str | None = None,
     auto: str | Sequence[str] | None = None,
     any_modality: bool = False,
+    dicomweb: str | None = None,
+    store: bool = False,
+    plain_http: bool = False,
     overwrite: bool = False,
     amp: bool = True,
     device: str | None = None,
@@ -31,6 +36,7 @@ def predict(
 
     Args:
         paths: files, folders and patterns; PNG, JPEG, TIFF, BMP, DICOM and NIfTI. Of a folder its images, not their masks.
+            With --dicomweb: STUDY or STUDY/SERIES, UIDs that the server knows.
         model: model.pt, its folder, or a folder of fold0, fold1, ... whose probabilities are averaged; several in brackets.
         out: folder to write.
         format: "png", "nifti", or "dicom-seg" for DICOM files.
@@ -44,14 +50,25 @@ def predict(
         points: the same of points inside lesions: file, x, y.
         auto: models whose lesions it is asked about.
         any_modality: predict DICOM files whose Modality is not US (ultrasound), too.
+        dicomweb: URL of a DICOMweb server whose studies or series are predicted.
+        store: store the segmentations of --format dicom-seg on that server.
+        plain_http: let the URL of another machine be http, which can be read on the way.
         overwrite: replace results that are there.
         amp: bf16 autocast.
         device: "cpu" or "cuda"; the first GPU by default, where there is one.
     """
     from ultrarefiner_monai.deploy.predict.outputs import Outputs
-    from ultrarefiner_monai.deploy.predict.prediction import predict as segment
 
     outputs = Outputs(Path(out), format, threshold, probability, uncertainty, overlay, labels)
+    segment: Callable[..., Any]
+    if dicomweb is not None:
+        from ultrarefiner_monai.deploy.dicomweb import Server, predict_series
+
+        segment = partial(predict_series, Server(dicomweb, plain_http), store=store)
+    elif store or plain_http:
+        raise DataError("--store and --plain_http are about a server; name it with --dicomweb URL")
+    else:
+        from ultrarefiner_monai.deploy.predict.prediction import predict as segment
     summary = segment(
         paths,
         model,

@@ -50,7 +50,7 @@ def read_card(model: Path) -> dict[str, Any]:
         CheckpointError: it has no rank, and the weights are absent or damaged.
     """
     path = model.with_suffix(".json")
-    card = converted(read_json(path, dict, "keep the card beside its model.pt"))
+    card = converted(read_json(path, dict, f"if {model} is a model, keep its card beside it"))
     if missing := [key for key in NEEDED if card.get(key) is None]:
         raise DataError(f"{path}: no {', '.join(missing)} of a trained model; use the card that it came with")
     check_card(path, card)

@@ -23,7 +23,7 @@ from ultrarefiner_monai.deploy.images.dicom_header import (
     read_header,
     read_whole,
 )
-from ultrarefiner_monai.deploy.images.image_file import COLOURED, ImageFile, NoImage, is_coloured
+from ultrarefiner_monai.deploy.images.image_file import COLOURED, ImageFile, NoImageError, is_coloured
 from ultrarefiner_monai.errors import DataError
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class DicomFile(ImageFile):
         any_modality: read files of other modalities than ultrasound, too.
 
     Raises:
-        NoImage: the file holds a report, a segmentation or the like.
+        NoImageError: the file holds a report, a segmentation or the like.
         DataError: the file is damaged, no ultrasound, or has pixels that nothing installed decodes.
     """
 
@@ -55,7 +55,7 @@ class DicomFile(ImageFile):
         with decoding(path, DICOM, AGAIN):
             header, forced = read_header(path)
             if not holds_image(str(header.get("SOPClassUID"))):
-                raise NoImage(f"holds no image, it is {printed(header.SOPClassUID.name)}; name a file with one")
+                raise NoImageError(f"holds no image, it is {printed(header.SOPClassUID.name)}; name a file with one")
             check_modality(header, any_modality)
             if "Rows" not in header:
                 raise ValueError("no image in it")

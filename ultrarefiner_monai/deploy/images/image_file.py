@@ -15,7 +15,7 @@ COLOUR_LEVELS = 60  # between a pixel's channels: above what JPEG and tinted gre
 COLOUR_SHARE = 0.0015  # of the pixels: BUS-UCLM's thin marks take up to 0.10 %, its smallest Doppler 0.19 %
 
 
-class NoImage(DataError):
+class NoImageError(DataError):
     """A sound file of a kind that holds no image, such as a report: one to pass over."""
 
 

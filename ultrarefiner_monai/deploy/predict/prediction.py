@@ -15,7 +15,7 @@ import ultrarefiner_monai
 from ultrarefiner_monai.data.releases.roots import LONGEST
 from ultrarefiner_monai.deploy.images.dicom import DicomFile
 from ultrarefiner_monai.deploy.images.find import Found, find_files, open_image_file, real
-from ultrarefiner_monai.deploy.images.image_file import ImageFile, NoImage
+from ultrarefiner_monai.deploy.images.image_file import ImageFile, NoImageError
 from ultrarefiner_monai.deploy.images.volume import VolumeFile
 from ultrarefiner_monai.deploy.predict.measures import measure
 from ultrarefiner_monai.deploy.predict.outputs import Outputs, WriteError, frame_names, write_file
@@ -132,7 +132,9 @@ def predict(
     summary = Summary(outputs.out, masks=masks)
     jobs = list(_readable(found, outputs, any_modality, summary))
     if not jobs:
-        reasons = [reason for _, reason in (*summary.failures, *summary.no_images)] or ["name files, folders or patterns"]
+        reasons = [reason for _, reason in (*summary.failures, *summary.no_images)] or [
+            "name files, folders or patterns"
+        ]
         raise DataError(f"nothing to predict: {shown(reasons, SHOWN)}")
     _check_targets(jobs, outputs, overwrite)
     named = _ways(coarse, boxes=boxes, points=points, auto=auto)
@@ -196,7 +198,7 @@ def _readable(found: Sequence[Found], outputs: Outputs, any_modality: bool, summ
             source = open_image_file(file.path, any_modality)
             if outputs.format == "dicom-seg" and not isinstance(source, DicomFile):
                 raise DataError(f"{file.path}: a DICOM segmentation needs a DICOM file; take --format png or nifti")
-        except NoImage as error:
+        except NoImageError as error:
             summary.no_images.append((file.path, str(error)))
         except DataError as error:
             summary.failures.append((str(file.path), str(error)))

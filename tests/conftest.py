@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ("forking", "small_engines", "small_releases", "stage_trainings", "trained_models")
+pytest_plugins = ("dicomweb_study", "forking", "small_engines", "small_releases", "stage_trainings", "trained_models")
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -73,8 +73,10 @@ class Guarded(HTTPAdapter):
                 response.raw.close()
                 raise
         except (requests.ConnectionError, requests.Timeout, BodyTimeoutError) as error:
-            told = type(error).__name__
-            raise NoAnswerError(f"no answer ({told}); check the URL, and that the server runs") from None
+            step = "check the URL, and that the server runs"
+            if isinstance(error, requests.exceptions.SSLError):
+                step = "name the file with the certificate of its authority in REQUESTS_CA_BUNDLE"
+            raise NoAnswerError(f"no answer ({type(error).__name__}); {step}") from None
         return response
 
 

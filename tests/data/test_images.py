@@ -369,3 +369,22 @@ def test_real_colour_doppler_is_luma(shared_data: Path) -> None:
     colours = np.asarray(Image.open(path).convert("RGB")).astype(float)
     assert (np.ptp(colours, axis=2) > 60).mean() > 0.01
     np.testing.assert_allclose(read_grey(path), colours @ (0.299, 0.587, 0.114) / 255, atol=1 / 255)
+
+
+@pytest.mark.parametrize(
+    ("name", "head", "step"),
+    [
+        ("a.heic", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "found a HEIC picture; save it as PNG or JPEG"),
+        ("a.jpg", b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic", "found a HEIC picture; save it as PNG or JPEG"),
+        (
+            "a.pdf",
+            b"%PDF-1.7\n",
+            "found a PDF document; save its images as PNG, such as with 'pdfimages -png FILE NAME'",
+        ),
+    ],
+)
+def test_what_pictures_come_in_and_is_not_read_has_its_own_next_step(name, head, step, tmp_path):
+    (tmp_path / name).write_bytes(head + bytes(200))
+    with pytest.raises(DataError) as refused:
+        read_grey(tmp_path / name)
+    assert str(refused.value) == f"{tmp_path / name}: expected PNG, JPEG, BMP or TIFF, {step}"

@@ -376,3 +376,47 @@ def test_every_real_sample_is_predicted_at_its_own_size(model, shared_data, tmp_
     assert not summary.failures and (len(summary.rows), len(summary.masks)) == (145, 163)
     for row in summary.rows:
         assert Image.open(tmp_path / "out" / row["mask"]).size == Image.open(row["file"]).size
+
+
+def test_dicom_files_without_an_image_are_left_out(model, grey, tmp_path):
+    """Reports, presentation states and the segmentations that an earlier run has written."""
+    pytest.importorskip("highdicom", reason="DICOM is an optional extra")
+    from made_dicom import header, write_dicom
+
+    folder = tmp_path / "in"
+    folder.mkdir()
+    write_dicom(folder / "scan.dcm", grey)
+    predict(folder / "scan.dcm", model, tmp_path / "seg", format="dicom-seg")
+    (folder / "seg.dcm").write_bytes((tmp_path / "seg/masks/scan.dcm").read_bytes())
+    for name, modality, sop_class in (("sr", "SR", "88.33"), ("pr", "PR", "11.1"), ("doc", "DOC", "104.1")):
+        made = header(f"1.2.840.10008.5.1.4.1.1.{sop_class}")
+        made.Modality, made.file_meta.MediaStorageSOPInstanceUID = modality, made.SOPInstanceUID
+        made.save_as(folder / f"{name}.dcm", enforce_file_format=True)
+    for any_modality in (False, True):
+        summary = predict(folder, model, tmp_path / f"out{any_modality}", any_modality=any_modality)
+        assert summary.exit_code == 0 and [row["file"] for row in summary.rows] == [str(folder / "scan.dcm")]
+    left = [str(folder / f"{name}.dcm") for name in ("doc", "pr", "seg", "sr")]
+    assert f"left out: 4 DICOM files without an image ({left[0]}, {left[1]} and 2 more)" in str(summary).splitlines()
+    assert json.loads((tmp_path / "outTrue/report.json").read_text())["left_out"] == left
+    with pytest.raises(
+        DataError, match=r"nothing to predict: .*sr\.dcm: holds no image, it is Comprehensive SR Storage"
+    ):
+        predict(folder / "sr.dcm", model, tmp_path / "none")
+
+
+def test_a_cut_ultrasound_file_is_a_failure_although_it_shows_no_image(model, grey, tmp_path):
+    pytest.importorskip("pydicom", reason="DICOM is an optional extra")
+    from made_dicom import header, write_dicom
+
+    write_dicom(tmp_path / "scan.dcm", grey)
+    made = header()
+    made.file_meta.MediaStorageSOPInstanceUID = made.SOPInstanceUID
+    made.save_as(tmp_path / "cut.dcm", enforce_file_format=True)
+    summary = predict([tmp_path / "scan.dcm", tmp_path / "cut.dcm"], model, tmp_path / "out")
+    assert summary.exit_code == 1 and not summary.no_images and "no image in it" in summary.failures[0][1]
+
+
+def test_a_file_that_is_no_model_is_named(picture, tmp_path):
+    (tmp_path / "a.pdf").write_bytes(b"%PDF-1.7\n")
+    with pytest.raises(DataError, match=r"; if .*a\.pdf is a model, keep its card beside it$"):
+        predict(picture, tmp_path / "a.pdf", tmp_path / "out")

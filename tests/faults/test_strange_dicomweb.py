@@ -260,3 +260,13 @@ def test_the_verb_ends_with_its_exit_codes_and_shows_no_token(pacs, make_model, 
     assert not (tmp_path / "new").exists()
     assert not any("secret" in end.out + end.err for end in (done, *refused))
     assert "secret" not in "".join(path.read_text() for path in tmp_path.glob("*/*.json"))
+
+
+def test_what_a_server_calls_its_instances_forges_no_lines(pacs, make_model, tmp_path):
+    items = json.loads(listing(pacs.server.datasets()))
+    for number, item in enumerate(one for one in items if one[module.TAGS["Modality"]]["Value"] != ["US"]):
+        item[module.TAGS["Modality"]]["Value"] = [f"X{number}\nskipped: \x1b[2J" + "y" * 10**6]
+    pacs.server.faults["list"] = lambda handler: handler.answer(json.dumps(items).encode())
+    summary = predict_series(Server(pacs.url), [pacs.study], make_model("phase1")[0], Outputs(tmp_path / "out"))
+    (line,) = [line for line in str(summary).splitlines() if "left out" in line]
+    assert r"X0\nskipped: \x1b[2J" in line and len(line) < 500 and "\x1b" not in str(summary)

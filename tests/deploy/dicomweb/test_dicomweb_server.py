@@ -54,7 +54,13 @@ def test_other_texts_are_none(text):
 
 @pytest.mark.parametrize(
     "url",
-    ["https://pacs.example.org", "https://pacs/dicom-web/", "http://localhost:8042/dicom-web", "http://127.0.0.2/x"],
+    [
+        "https://pacs.example.org",
+        "https://pacs/dicom-web/",
+        "http://localhost:8042/dicom-web",
+        "http://127.0.0.2/x",
+        "https://pacs_1:8042",
+    ],
 )
 def test_https_and_loopback_are_taken(url):
     assert Server(url).url == url.rstrip("/")
@@ -69,6 +75,7 @@ def test_https_and_loopback_are_taken(url):
         ("pacs.example.org/dicom-web", "expected https://HOST"),
         ("ftp://pacs/", "expected https://HOST"),
         ("file:///etc/passwd", "expected https://HOST"),
+        ("HTTPS://pacs/", "expected https://HOST"),
         ("https://", "expected https://HOST"),
         ("https://pacs:port/", "expected https://HOST"),
         ("https://[::1]/", "expected https://HOST"),

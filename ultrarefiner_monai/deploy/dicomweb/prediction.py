@@ -19,7 +19,7 @@ from ultrarefiner_monai.texts import lines_of
 SCHEMA = "ultrarefiner_monai/dicomweb/1"
 INSTANCES, DONE = "instances", "dicomweb.json"  # in the folder of results: what was fetched, and what came of it
 MAX_TOTAL = 16 * 1024 * MIB  # of all that is fetched
-SHOWN = 5  # series or reasons that an error names
+SHOWN = 5  # files, reasons or kinds that a line names
 
 
 @dataclass
@@ -62,7 +62,7 @@ class ServerSummary:
     def __str__(self) -> str:
         """Lines for a person: what was left out, each failure, those of the prediction, a line a series."""
         kinds = sorted({kind for _, kind in self.left_out})
-        lines = [f"left out: {len(self.left_out)} instances ({', '.join(kinds)})"] if kinds else []
+        lines = [f"left out: {len(self.left_out)} instances ({shown(kinds, SHOWN)})"] if kinds else []
         lines += [f"failed: {reason}" for _, reason in self.failures]
         return lines_of([*lines, *str(self.predicted).split("\n"), *map(str, self.series)])
 

@@ -11,11 +11,12 @@ from urllib.parse import urlsplit
 from ultrarefiner_monai.data.decoders import decoding
 from ultrarefiner_monai.deploy.dicomweb.session import CONNECT_S, MAX_INSTANCE, SILENCE_S, open_session
 from ultrarefiner_monai.deploy.images.dicom import import_dicom
+from ultrarefiner_monai.deploy.images.dicom_header import printed
 from ultrarefiner_monai.errors import DataError
 
 UID, LONGEST = re.compile(r"[0-9]+(\.[0-9]+)*"), 64  # DICOM PS3.5, section 9.1; leading zeros occur
-HOST = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
-MAX_INSTANCES = 1000  # of all that is asked for
+START, HOST = ("https://", "http://"), re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?")
+MAX_INSTANCES = 1000  # of a study or series that is asked for
 PAGE = 500  # instances of a listing that are asked for at once
 ANSWER, AGAIN = "an answer of DICOMweb", "check the URL, and the log of the server"
 # What a listing is asked to tell of each instance, with the tag that it tells it by.
@@ -128,7 +129,7 @@ def _check_url(url: str, plain_http: bool) -> None:
         raise DataError("--dicomweb: expected https://HOST[:PORT]/PATH; correct it") from None
     if parts.username is not None or parts.password is not None:
         raise DataError("--dicomweb: a user or password in the URL is seen by others; take ~/.netrc, or a token")
-    if parts.scheme not in ("https", "http") or not HOST.fullmatch(host) or parts.query or parts.fragment:
+    if not url.startswith(START) or not HOST.fullmatch(host) or parts.query or parts.fragment:
         raise DataError(f"--dicomweb {url}: expected https://HOST[:PORT]/PATH; correct it")
     if parts.scheme == "http" and not (plain_http or _is_loopback(host)):
         raise DataError(
@@ -153,4 +154,4 @@ def _instance(item: Mapping[str, Any], study: str, series: str | None) -> Instan
         told[keyword] = told[keyword] or expected or ""
     if bad := [keyword for keyword in PLACE if not is_uid(told[keyword])]:
         raise DataError(f"{bad[0]}: expected digits and dots, found {told[bad[0]]!r}; {AGAIN}")
-    return Instance(*told.values())
+    return Instance(*map(printed, told.values()))

@@ -33,8 +33,11 @@ def mask(*box: int) -> np.ndarray:
 def test_tiles_show_each_mask_in_its_colour_and_the_errors():
     truth, coarse, refined = mask(5, 15, 10, 20), mask(0, 20, 0, 40), mask(5, 15, 15, 25)
     drawn = tiles(np.full((20, 40), 0.5), {"coarse": coarse, "refined": refined}, truth, of_case(["coarse", "refined"]))
-    assert [tile.title for tile in drawn] == ["image", "coarse", "refined", "truth", "errors of refined"]
-    image, *outlines, errors = [pixels(tile) for tile in drawn]
+    assert [tile.title for tile in drawn] == [
+        *("image", "coarse", "refined", "truth", "all outlines", "errors of refined")
+    ]
+    image, *outlines, together, errors = [pixels(tile) for tile in drawn]
+    assert all(has(together, colour) for colour in (FIRST, LAST, TRUTH))
     assert image.shape == (WIDTH // 2, WIDTH, 3) and len(np.unique(image)) == 1
     for outlined, colour in zip(outlines, (FIRST, LAST, TRUTH), strict=True):
         assert [has(outlined, other) for other in (FIRST, LAST, TRUTH)] == [
@@ -63,13 +66,17 @@ def test_best_median_and_worst(made_results_folder):
     assert [case.row["id"] for case in groups["Refined Dice: lowest"]] == ["d2", EVIL]
     assert groups["Change of Dice: highest"][0].row["id"] == "b1"
     assert [case.row["id"] for case in groups["Change of Dice: lowest"]] == ["d2", EVIL]
-    assert all(len(case.tiles) == 5 for group in groups.values() for case in group)
+    assert all(len(case.tiles) == 6 for group in groups.values() for case in group)
 
 
 def test_one_output_and_three(study_of):
     for system, drawn, titles in (
-        (ONE, ["image", "mask", "truth", "errors of mask"], ["Mask Dice"]),
-        (THREE, ["image", "unet", "step1", "step2", "truth", "errors of step2"], ["Step2 Dice", "Change of Dice"]),
+        (ONE, ["image", "mask", "truth", "all outlines", "errors of mask"], ["Mask Dice"]),
+        (
+            THREE,
+            ["image", "unet", "step1", "step2", "truth", "all outlines", "errors of step2"],
+            ["Step2 Dice", "Change of Dice"],
+        ),
     ):
         files = read_results(study_of(system).folder)
         stage = system.stages[-1]

@@ -71,6 +71,7 @@ def test_text_and_json(tmp_path: Path):
     text = comparison_text(document)
     assert text.startswith("second minus first: b phase3 minus a phase3\n4 images in both, 1 only in the first, 1 only")
     assert any("+0.1333" in part and part.startswith("dice") for part in text.splitlines())
+    assert all(part.endswith("too few patients") for part in text.splitlines() if part.startswith("dice"))
     assert json.loads(json_text(document))["differences"][-1]["delta"]["low"] is None  # one patient has no interval
 
 

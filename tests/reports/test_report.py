@@ -18,11 +18,11 @@ from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.files import json_text
 from ultrarefiner_monai.metrics.scores import summarise_rows
 from ultrarefiner_monai.metrics.scores_file import read_rows, write_rows
-from ultrarefiner_monai.reports.page import interval, label, number, p_value, percent
+from ultrarefiner_monai.reports.page import interval, label, number, percent
 from ultrarefiner_monai.reports.report import make_document, report
 from ultrarefiner_monai.reports.result_files import read_results
 from ultrarefiner_monai.reports.result_scores import score_results
-from ultrarefiner_monai.reports.statistics import holm, signed_rank
+from ultrarefiner_monai.reports.statistics import TOO_FEW, holm, p_text, signed_rank
 from ultrarefiner_monai.reports.tables import PLACES, class_table, metric_of
 
 SECTIONS = [
@@ -117,7 +117,8 @@ def test_numbers_are_those_of_the_statistics(page, made_results_folder, tmp_path
                     f"{number(estimate['value'], line['metric'], signed)} {interval(estimate, line['metric'], signed)}"
                 )
                 assert shown in words, (line["metric"], stage)
-            assert p_value(line.get("p_holm")) in words
+            assert p_text(line, "–") in words
+            assert "p" not in line or p_text(line) == TOO_FEW  # of 4 patients, whatever they show
     test = metric_of(document["results"][-1], "dice")
     assert test["refined"]["value"] == pytest.approx(sum(dice(SHIFTS[n][1]) for n in ("t1", "t2", "u1", "u2")) / 4)
     assert f"difference {number(test['delta']['value'], '', True)}" in " ".join(page.text["summary"].split())
@@ -212,11 +213,36 @@ def test_classes_are_those_of_the_table_where_the_images_are_gone(class_cv):
 
 def test_learned_weights_are_drawn_and_told(make_results, tmp_path):
     cv = make_results()
-    numbers = {"step": 1, "weight_coarse": 0.5, "weight_refined": 0.4}
-    (cv.folder / "phase3/fold0/metrics.jsonl").write_text(json.dumps(numbers) + "\n")
+    numbers = {"weight_coarse": 0.5, "weight_refined": 0.4}
+    lines = [json.dumps({"step": step, **numbers}) for step in (1, 2)]
+    (cv.folder / "phase3/fold0/metrics.jsonl").write_text("\n".join(lines) + "\n")
     found = made(cv, tmp_path)
     assert "Phase 3 weighs the coarse and the refined loss by exp(−s) / 2" in " ".join(found.text["training"].split())
     assert any(a.get("alt") == "learned weight of each loss" for _, a in found.elements)
+
+
+def test_what_was_logged_once_is_told_and_not_drawn(make_results, tmp_path):
+    cv = make_results()
+    numbers = {"step": 1, "train_loss": 0.25, "val_coarse_dice": 0.5, "val_refined_dice": 0.75, "weight_coarse": 0.125}
+    for fold in (0, 1):
+        (cv.folder / f"phase3/fold{fold}/metrics.jsonl").write_text(json.dumps(numbers) + "\n")
+    found = made(cv, tmp_path)
+    words = " ".join(found.text["training"].split())
+    assert "phase3: training loss, logged once: fold 0 loss 0.2500, fold 1 loss 0.2500." in words
+    assert "phase3: validation Dice, logged once: fold 0 coarse 0.5000, fold 0 refined 0.7500, fold 1 coarse" in words
+    assert "learned weight of each loss, logged once: fold 0 coarse 0.1250, fold 1 coarse 0.1250." in words
+    drawn = [a["alt"] for tag, a in found.elements if tag == "img"]
+    assert "phase2: training loss" in drawn and not {"phase3: training loss", "learned weight of each loss"} & {*drawn}
+
+
+def test_a_single_image_is_no_chart(make_results, tmp_path):
+    cv = make_results("phase2")
+    cv.write_maps("phase2", None, items=cv.of(None)[:1])
+    cv.write_maps("phase2", 0, items=cv.of(0)[:2])
+    found = made(cv, tmp_path)
+    drawn = [a["alt"] for tag, a in found.elements if tag == "img"]
+    assert "out-of-fold: refined against coarse Dice, one point an image" in drawn
+    assert not any(title.startswith("test: refined against") for title in drawn)
 
 
 def test_an_incomplete_study_says_so_in_each_section(make_results, tmp_path):
@@ -282,7 +308,8 @@ def test_numbers_for_people():
         interval({"low": 0.1, "high": 0.2}) == "0.1000 to 0.2000"
         and interval({"low": float("nan"), "high": 1.0}) == "–"
     )
-    assert [p_value(p) for p in (0.0004, 0.0421, float("nan"))] == ["< 0.001", "0.042", "–"]
+    lines = [{"p_holm": p, "p_holm_least": 0.0001} for p in (0.0004, 0.0421, float("nan"))]
+    assert [p_text(line, "–") for line in lines] == ["< 0.001", "0.042", "–"] and p_text({}) == "-"
     assert percent(0.0812) == "8.1\N{NO-BREAK SPACE}%" and percent(None) == "–"
 
 

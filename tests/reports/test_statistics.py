@@ -9,9 +9,13 @@ from scipy.stats import wilcoxon
 from ultrarefiner_monai.metrics.classes import Told, accuracy, auc
 from ultrarefiner_monai.reports.statistics import (
     RESAMPLES,
+    TOO_FEW,
     Estimate,
+    correct,
     holm,
+    least_p,
     mean_by_patient,
+    p_text,
     patient_means,
     ratio_by_patient,
     signed_rank,
@@ -123,3 +127,27 @@ def test_holm_by_hand():
     assert math.isnan(holm([0.03, math.nan])[1])
     assert holm([0.9, 0.8]) == [1.0, 1.0]
     assert holm([]) == []
+
+
+def test_the_least_p_is_that_of_patients_who_all_agree():
+    assert [least_p(n) for n in (1, 2, 5, 6)] == [1, 0.5, 2 / 32, 2 / 64] and math.isnan(least_p(0))
+    for n in (2, 5, 6, 9):
+        assert least_p(n) == pytest.approx(signed_rank(np.arange(n) + 1, range(n)))
+
+
+def a_test(p, patients):
+    return {"p": p, "delta": {"patients": patients}}
+
+
+def test_tests_that_cannot_find_anything_say_so_in_place_of_a_p():
+    lines = [a_test(0.9, 5), a_test(0.04, 6)]  # of 5 patients 2 / 32 at least; of 6 2 / 64, times 2 tests 0.0625
+    assert correct(lines[1:]) == 1 and (lines[1]["p_holm"], lines[1]["p_holm_least"]) == (0.04, 2 / 64)
+    assert p_text(lines[1]) == "0.040"
+    assert correct(lines) == 2 and [line["p_holm_least"] for line in lines] == [2 / 32, 2 / 32]
+    assert [p_text(line) for line in lines] == [TOO_FEW, TOO_FEW]
+
+
+def test_many_patients_without_a_difference_are_not_too_few():
+    lines = [a_test(1.0, 30), a_test(math.nan, 0), {"metric": "auc"}]
+    assert correct(lines) == 1
+    assert [p_text(line, "–") for line in lines] == ["1.000", "–", "–"]

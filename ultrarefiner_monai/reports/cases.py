@@ -1,4 +1,4 @@
-"""Figures of single cases: image, each output, truth and the map of errors, in colours that everybody can tell apart."""
+"""Figures of single cases: image, outlines, and the map of errors, in colours that everybody can tell apart."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -83,7 +83,9 @@ def tiles(
     last = list(masks)[-1]
     codes = {colour: GREYS + number for number, colour in enumerate(colours.values())}
     drawn = {"image": _levels(image)}
-    drawn |= {name: _outlined(image, mask, codes[colours[name]]) for name, mask in {**masks, "truth": truth}.items()}
+    outlines = {**masks, "truth": truth}
+    drawn |= {name: _outlined(image, {codes[colours[name]]: mask}) for name, mask in outlines.items()}
+    drawn["all outlines"] = _outlined(image, {codes[colours[name]]: mask for name, mask in outlines.items()})
     drawn[f"errors of {last}"] = _errors(image, masks[last], truth, codes)
     return [Drawing(title, _png(levels, colours)) for title, levels in drawn.items()]
 
@@ -126,14 +128,15 @@ def _levels(image: np.ndarray) -> np.ndarray:
     return np.rint(np.asarray(grey) / 255 * (GREYS - 1)).astype(np.uint8)
 
 
-def _outlined(image: np.ndarray, mask: np.ndarray, code: int) -> np.ndarray:
-    """The image with the edge of a mask's pixels; the frame of zeros closes outlines at the border."""
+def _outlined(image: np.ndarray, masks: Mapping[int, np.ndarray]) -> np.ndarray:
+    """The image with the edges of masks' pixels, each by its number of a colour; frames of zeros close them at the border."""
     drawn = Image.fromarray(_levels(image))
     draw = ImageDraw.Draw(drawn)
     scale = WIDTH / image.shape[1]
-    for contour in find_contours(np.pad(mask, 1).astype(float), 0.5):
-        points = [((column - 0.5) * scale, (row - 0.5) * scale) for row, column in contour]
-        draw.line(points, fill=code, width=LINE, joint="curve")
+    for code, mask in masks.items():
+        for contour in find_contours(np.pad(mask, 1).astype(float), 0.5):
+            points = [((column - 0.5) * scale, (row - 0.5) * scale) for row, column in contour]
+            draw.line(points, fill=code, width=LINE, joint="curve")
     return np.asarray(drawn)
 
 

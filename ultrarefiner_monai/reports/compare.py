@@ -17,7 +17,14 @@ from ultrarefiner_monai.metrics.scores import LOWER_IS_BETTER, Row, column, outp
 from ultrarefiner_monai.metrics.scores_file import PER_IMAGE, read_rows
 from ultrarefiner_monai.metrics.segmentation import DISTANCES, MEANS
 from ultrarefiner_monai.models.card import card_or_empty
-from ultrarefiner_monai.reports.statistics import METHOD, correct, mean_by_patient, signed_rank, statistic_by_patient
+from ultrarefiner_monai.reports.statistics import (
+    METHOD,
+    correct,
+    mean_by_patient,
+    p_text,
+    signed_rank,
+    statistic_by_patient,
+)
 from ultrarefiner_monai.reports.tables import place_of, stages_of
 from ultrarefiner_monai.systems import all_stages
 from ultrarefiner_monai.texts import lines_of
@@ -62,8 +69,8 @@ def compare(a: str | Path, b: str | Path, phase: str | None = None, seed: int = 
     Returns:
         `first`, `second` (name, phase, number of images), `images` both have, those `only_first` and `only_second` have,
         `warnings`, and `differences`: `place`, `stages` (the outputs compared), `metric`, means `first` and `second` over
-        the images where both are defined, `delta` (an estimate), `undefined` images, `p`, `p_holm`. Where both tell the same
-        classes apart there are lines of their `RATES`, too, with `undefined_resamples`, and of the Dice of each.
+        the images where both are defined, `delta` (an estimate), `undefined` images, and `p`, `p_holm`, `p_holm_least` of
+        `statistics.correct`. Where both tell the same classes apart there are lines of their `RATES`, too, with `undefined_resamples`, and of the Dice of each.
 
     Raises:
         DataError: a table is absent or unreadable, has no such phase or an image twice, or no image is in both.
@@ -235,7 +242,7 @@ def _warnings(first: Side, second: Side, misplaced: int) -> list[str]:
 
 
 def _cells(line: Mapping[str, Any]) -> tuple[str, ...]:
-    delta, p = line["delta"], line["p_holm"]
+    delta = line["delta"]
     gain = [-delta[end] if line["metric"] in LOWER_IS_BETTER else delta[end] for end in ("low", "high")]
     mark = "▲" if min(gain) > 0 else "▼" if max(gain) < 0 else " "
     return (
@@ -247,5 +254,5 @@ def _cells(line: Mapping[str, Any]) -> tuple[str, ...]:
         f"{delta['low']:+.4f} to {delta['high']:+.4f}",
         str(delta["images"]),
         str(delta["patients"]),
-        "-" if p != p else "< 0.001" if p < 0.001 else f"{p:.3f}",
+        p_text(line),
     )

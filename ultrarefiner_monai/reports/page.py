@@ -2,8 +2,10 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
+import numpy as np
 from jinja2 import Environment, PackageLoader
 
 from ultrarefiner_monai.colours import of_case
@@ -18,9 +20,10 @@ from ultrarefiner_monai.metrics.scores import (
 )
 from ultrarefiner_monai.metrics.segmentation import DISTANCES
 from ultrarefiner_monai.reports.cases import CaseGroup, told_class
-from ultrarefiner_monai.reports.plots import Drawing, forest, learning_curve, reliability_diagram, scatter
+from ultrarefiner_monai.reports.plots import Drawing, drawable, forest, learning_curve, reliability_diagram, scatter
 from ultrarefiner_monai.reports.result_facts import Curve
 from ultrarefiner_monai.reports.result_files import in_words, joined
+from ultrarefiner_monai.reports.statistics import TOO_FEW, p_text
 from ultrarefiner_monai.reports.tables import PLACES, metric_of, place_of
 from ultrarefiner_monai.systems import System
 from ultrarefiner_monai.texts import printable_value
@@ -49,12 +52,16 @@ def page(
         lstrip_blocks=True,
         finalize=printable_value,
     )
-    environment.filters |= {"number": number, "interval": interval, "p": p_value, "percent": percent, "label": label}
+    environment.filters |= {"number": number, "interval": interval, "percent": percent, "label": label}
+    environment.filters |= {"p": partial(p_text, undefined=UNDEFINED)}
     environment.filters |= {"joined": joined, "in_words": in_words, "columns": told_columns}
+    environment.globals |= {"too_few": TOO_FEW}
     environment.filters |= {"class_columns": told_class_columns, "class_label": class_label, "told_class": told_class}
     last, curves = document["phases"][-1], document["curves"]
     of_last = [row for row in rows if row["phase"] == last]
     weights = {name: name.removeprefix("weight_") for name in _logged(curves) if name.startswith("weight_")}
+    learned = Curves([], [])
+    _draw(learned, curves, weights, "learned weight of each loss", "weight")
     return environment.get_template(TEMPLATE).render(
         **document,
         last=last,
@@ -72,7 +79,7 @@ def page(
         training=_training(curves),
         weighing=list(dict.fromkeys(curve["phase"] for curve in curves if curve["name"] in weights)),
         weighed=[f"the {name}" for name in weights.values()],
-        weights=[Drawing("learned weight of each loss", learning_curve(curves, weights, "weight"))] if weights else [],
+        weights=learned,
         calibrations=_calibrations(document["calibration"], last, outputs),
         scatters=_scatters(of_last),
         forests=_forests(document, last, outputs_of(of_last[0])),
@@ -90,13 +97,6 @@ def interval(estimate: Mapping[str, Any], metric: str = "", signed: bool = False
     """Ends of an estimate's interval."""
     ends = [number(estimate[end], metric, signed) for end in ("low", "high")]
     return UNDEFINED if UNDEFINED in ends else " to ".join(ends)
-
-
-def p_value(value: Any) -> str:
-    """A p-value as tables print it."""
-    if not isinstance(value, int | float) or math.isnan(value):
-        return UNDEFINED
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def percent(value: Any, digits: int = 1) -> str:
@@ -134,28 +134,45 @@ def relations(system: System) -> str:
     return text and f"{text[0].upper()}{text[1:]}."
 
 
-def _training(curves: Sequence[Curve]) -> list[Drawing]:
+class Curves(NamedTuple):
+    """What was logged: charts, and in words the values of what was logged once, of which there is nothing to draw."""
+
+    charts: list[Drawing]
+    values: list[str]
+
+
+def _training(curves: Sequence[Curve]) -> Curves:
     """Loss and validation Dice of each stage."""
-    drawn = []
+    found = Curves([], [])
     for stage in dict.fromkeys(curve["phase"] for curve in curves):
         of_stage = [curve for curve in curves if curve["phase"] == stage]
-        logged = _logged(of_stage)
-        dice = {f"val_{name}_dice": name for name in outputs_of(name.removeprefix("val_") for name in logged)}
+        outputs = outputs_of(name.removeprefix("val_") for name in _logged(of_stage))
+        dice = {f"val_{name}_dice": name for name in outputs}
         for names, what in (({"train_loss": "loss"}, "training loss"), (dice, "validation Dice")):
-            if logged.keys() & names.keys():
-                drawn.append(Drawing(f"{stage}: {what}", learning_curve(of_stage, names, what)))
-    return drawn
+            _draw(found, of_stage, names, f"{stage}: {what}", what)
+    return found
+
+
+def _draw(found: Curves, curves: Sequence[Curve], names: Mapping[str, str], title: str, label: str) -> None:
+    """Add the curves of the `names`, see `learning_curve`, as a chart, or in words where each is a single point."""
+    chosen = [curve for curve in curves if curve["name"] in names]
+    if drawable(chosen):
+        found.charts.append(Drawing(title, learning_curve(chosen, names, label)))
+    elif chosen:
+        said = [f"fold {one['fold']} {names[one['name']]} {number(one['values'][0])}" for one in chosen]
+        found.values.append(f"{title}, logged once: {', '.join(said)}")
 
 
 def _calibrations(calibration: Sequence[Mapping[str, Any]], stage: str, outputs: Sequence[str]) -> list[Drawing]:
-    return [
-        Drawing(
-            f"{part['place']}, {region}", reliability_diagram(part, [name for name in outputs if name in part], key)
-        )
-        for part in calibration
-        if part["phase"] == stage
-        for key, region in REGION_NAMES.items()
-    ]
+    """A diagram a place and region; none of a single point each output."""
+    drawn = []
+    for part in calibration:
+        known = [name for name in outputs if name in part]
+        for key, region in REGION_NAMES.items():
+            points = max((np.count_nonzero(part[name][key]["pixels"]) for name in known), default=0)
+            if part["phase"] == stage and points > 1:
+                drawn.append(Drawing(f"{part['place']}, {region}", reliability_diagram(part, known, key)))
+    return drawn
 
 
 def _scatters(rows: Sequence[Row]) -> list[Drawing]:
@@ -164,7 +181,7 @@ def _scatters(rows: Sequence[Row]) -> list[Drawing]:
     return [
         Drawing(f"{place}: {outputs[-1]} against {outputs[0]} Dice, one point an image", scatter(chosen))
         for place, chosen in by_place.items()
-        if chosen and len(outputs) > 1
+        if len(chosen) > 1 and len(outputs) > 1
     ]
 
 
@@ -179,7 +196,7 @@ def _forests(document: Mapping[str, Any], stage: str, outputs: Sequence[str]) ->
             if group["phase"] == stage and group["place"] == part["place"]
         ]
         known = [(name, line["delta"]) for name, line in lines if "delta" in line]
-        if part["phase"] == stage and known:
+        if part["phase"] == stage and len(known) > 1:
             drawn.append(
                 Drawing(f"{part['place']}: change of Dice", forest(known, f"{outputs[-1]} − {outputs[0]} Dice"))
             )

@@ -13,16 +13,18 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from ultrarefiner_monai.colours import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY_BLUE, VERMILLION
-from ultrarefiner_monai.metrics.scores import Row, outputs_of
+from ultrarefiner_monai.metrics.scores import CHANGE, Row, outputs_of
 from ultrarefiner_monai.reports.result_facts import Curve
 
 GUIDE = "#777777"
+LIMIT = 1.05 * CHANGE
 FOLDS = (BLUE, ORANGE, GREEN, PURPLE, VERMILLION, SKY_BLUE, BLACK)
 CLASSES = {"benign": (BLUE, "o"), "malignant": (ORANGE, "^"), "other": (GUIDE, "x")}
 # Of outputs by their position: on white the sky blue of outlines is too pale; they also differ by their marker and line.
 FIRST, LAST = (ORANGE, "o", "--"), (BLUE, "s", "-")
 BETWEEN = ((GREEN, "^", "-."), (PURPLE, "D", ":"))
 INCHES = (4.4, 3.2)
+LEAST_RANGE = 5 * CHANGE  # of an axis of curves: noise, which does not count, takes a fifth of it at most
 STYLE: Any = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "report"}
 
 
@@ -44,8 +46,13 @@ def styles(outputs: Sequence[str]) -> dict[str, tuple[str, str, Any]]:
     return {output: between.get(output, LAST) for output in outputs} | {outputs[0]: FIRST}
 
 
+def drawable(curves: Sequence[Curve]) -> bool:
+    """Whether there is a line to draw, and not single points alone."""
+    return any(len(curve["steps"]) > 1 for curve in curves)
+
+
 def learning_curve(curves: Sequence[Curve], names: Mapping[str, str], label: str) -> str:
-    """One line a fold and name over epochs.
+    """One line a fold and name over epochs, on an axis of `LEAST_RANGE` at least.
 
     Args:
         curves: of several runs.
@@ -67,6 +74,9 @@ def learning_curve(curves: Sequence[Curve], names: Mapping[str, str], label: str
             handles += [Line2D([], [], color=GUIDE, linestyle=line, label=name) for name, line in lines.items()]
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.set(xlabel="epoch", ylabel=label)
+        low, high = axes.get_ylim()
+        missing = max(0, LEAST_RANGE - (high - low)) / 2
+        axes.set_ylim(low - missing, high + missing)
         axes.figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
 
     return _svg(draw)
@@ -113,7 +123,10 @@ def scatter(rows: Sequence[Row]) -> str:
 
 
 def forest(lines: Sequence[tuple[str, dict[str, Any]]], label: str) -> str:
-    """Estimates with their intervals, one a line from the top; their names on the left."""
+    """Estimates with their intervals, one a line from the top; their names on the left.
+
+    The axis shows all changes that do not count, too (`CHANGE` either way).
+    """
 
     def draw(axes: Axes) -> None:
         axes.axvline(0, color=GUIDE, linewidth=1, linestyle=":")
@@ -123,7 +136,8 @@ def forest(lines: Sequence[tuple[str, dict[str, Any]]], label: str) -> str:
             axes.plot(estimate["value"], height, marker="s", markersize=5, color=BLUE)
         names = [f"{name} (n = {estimate['images']})" for name, estimate in reversed(lines)]
         axes.set_yticks(range(len(lines)), names)
-        axes.set(xlabel=label, ylim=(-0.7, len(lines) - 0.3))
+        left, right = axes.get_xlim()
+        axes.set(xlabel=label, ylim=(-0.7, len(lines) - 0.3), xlim=(min(left, -LIMIT), max(right, LIMIT)))
         axes.xaxis.set_major_locator(MaxNLocator(5))
 
     return _svg(draw, (1.15 * INCHES[0], 0.9 + 0.26 * len(lines)))

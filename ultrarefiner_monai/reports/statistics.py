@@ -6,7 +6,7 @@ images, as in every other table.
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from scipy.stats import DegenerateDataWarning, bootstrap, wilcoxon
 # Efron & Tibshirani 1993, "An Introduction to the Bootstrap": an interval's ends need 1000 resamples or more, BCa twice that.
 RESAMPLES = 2000
 LEVEL = 0.95
+TOO_FEW = "too few patients"  # in place of a p-value that could not have been below 1 - LEVEL
 FEW_PATIENTS = 20  # fewer make an interval too short (ibid., ch. 14); it is shown all the same, and said to be rough
 METHOD = (
     f"{100 * LEVEL:.0f} % intervals: bias-corrected and accelerated (BCa) bootstrap, {RESAMPLES} resamples of patients, each "
@@ -117,6 +118,14 @@ def signed_rank(differences: Any, patients: Sequence[Any]) -> float:
     return float(wilcoxon(means, zero_method="pratt").pvalue)
 
 
+def least_p(patients: int) -> float:
+    """The smallest two-sided p that the exact signed-rank test of so many patients can give; NaN of none.
+
+    Each of 2^n ways to give n differences their signs is equally likely by chance, and two are as extreme as "all alike".
+    """
+    return 2.0 ** (1 - patients) if patients else math.nan
+
+
 def patient_means(values: Any, patients: Sequence[Any]) -> np.ndarray:
     """Mean of each patient's defined values, for those who have any."""
     values = np.asarray(values, dtype=np.float64)
@@ -139,11 +148,28 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def correct(lines: Sequence[dict[str, Any]]) -> int:
-    """Add `p_holm`, corrected by `holm`, to all lines with a test's `p`; returns how many tests that are."""
+    """Correct all lines with a test's `p` for each other; returns how many tests that are.
+
+    Lines get `p_holm`, corrected by `holm`, and `p_holm_least`, which it would be if each test's patients, those of its
+    `delta`, all agreed. No corrected p falls below that, since none rises when another p falls.
+    """
     tested = [line for line in lines if "p" in line]
-    for line, adjusted in zip(tested, holm([line["p"] for line in tested]), strict=True):
-        line["p_holm"] = adjusted
-    return sum(not math.isnan(line["p"]) for line in tested)
+    known = [not math.isnan(line["p"]) for line in tested]
+    least = [least_p(line["delta"]["patients"]) if one else math.nan for line, one in zip(tested, known, strict=True)]
+    corrected = zip(tested, holm([line["p"] for line in tested]), holm(least), strict=True)
+    for line, adjusted, attainable in corrected:
+        line |= {"p_holm": adjusted, "p_holm_least": attainable}
+    return sum(known)
+
+
+def p_text(line: Mapping[str, Any], undefined: str = "-") -> str:
+    """The corrected p of a line that `correct` has seen, for people: `TOO_FEW` where it had to be above 0.05."""
+    p = line.get("p_holm", math.nan)
+    if math.isnan(p):
+        return undefined
+    if line["p_holm_least"] > 1 - LEVEL:
+        return TOO_FEW
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def _numbered(patients: Sequence[Any]) -> np.ndarray:

@@ -11,6 +11,8 @@ import pytest
 from browsing import complaints, displayed, opened_browser, requests, served
 from untrained_results import make_results
 
+from ultrarefiner_monai.data.manifests.duplicate_report import write_report
+from ultrarefiner_monai.data.releases.copies.pairs import SAME_FRAME, TABLE, CopyPair
 from ultrarefiner_monai.reports.report import report
 from ultrarefiner_monai.tracking.pages import comparison_page
 
@@ -144,3 +146,24 @@ def test_the_report_prints_on_pages(browser, report_page):
     browser.get(report_page)
     printed = base64.b64decode(browser.execute_cdp_cmd("Page.printToPDF", {"preferCSSPageSize": True})["data"])
     assert printed.startswith(b"%PDF") and len(re.findall(rb"/Type /Page\b", printed)) > 1
+
+
+def test_a_tick_leaves_the_clusters_with_opposite_labels(browser, make_record, tmp_path):
+    labels = {"a": "benign", "b": "malignant", "c": "benign", "x": "normal", "y": "normal"}
+    a, b, c, x, y = (make_record(name, label) for name, label in labels.items())
+    pairs = [CopyPair(one, other, SAME_FRAME, TABLE, 0.9) for one, other in ((a, b), (b, c), (x, y))]
+    write_report(pairs, None, tmp_path)
+    page = (tmp_path / "duplicates.html").as_uri()
+
+    def shown():
+        names = browser.find_elements("css selector", "figcaption b")
+        return [name.text for name in names if name.is_displayed()]
+
+    browser.get(page)
+    assert shown() == ["a", "b", "c", "x", "y"]
+    tick = displayed(browser, "//label[contains(., 'only clusters with opposite labels')]/input")
+    tick.click()
+    assert shown() == ["a", "b", "c"]
+    tick.click()
+    assert shown() == ["a", "b", "c", "x", "y"]
+    assert requests(browser, page) == [page] and complaints(browser) == []

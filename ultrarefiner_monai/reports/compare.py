@@ -70,7 +70,8 @@ def compare(a: str | Path, b: str | Path, phase: str | None = None, seed: int = 
         `first`, `second` (name, phase, number of images), `images` both have, those `only_first` and `only_second` have,
         `warnings`, and `differences`: `place`, `stages` (the outputs compared), `metric`, means `first` and `second` over
         the images where both are defined, `delta` (an estimate), `undefined` images, and `p`, `p_holm`, `p_holm_least` of
-        `statistics.correct`. Where both tell the same classes apart there are lines of their `RATES`, too, with `undefined_resamples`, and of the Dice of each.
+        `statistics.correct`. Where both tell the same classes apart there are lines of their `RATES`, too, with
+        `undefined_resamples`, and of the Dice of each.
 
     Raises:
         DataError: a table is absent or unreadable, has no such phase or an image twice, or no image is in both.

@@ -145,3 +145,25 @@ def test_copies_are_told_with_what_found_them(make_record: Callable[..., Record]
     assert f"{ONE_SCENE} (by content)" in page and "mirrored, scale 1.50, correlation 0.61" in page
     write_report(pairs, None, tmp_path)
     assert "was\nnot searched" in (tmp_path / "duplicates.html").read_text(encoding="utf-8")
+
+
+def test_images_that_pairs_connect_are_one_cluster_each_shown_once(
+    make_record: Callable[..., Record], tmp_path: Path
+) -> None:
+    labels = {"a": "benign", "b": "normal", "c": "malignant", "x": "benign", "y": "benign"}
+    a, b, c, x, y = (make_record(name, label) for name, label in labels.items())
+    pairs = [CopyPair(one, other, SAME_FRAME, TABLE, 0.95) for one, other in ((x, y), (a, b), (b, c))]
+    write_report(pairs, None, tmp_path)
+    first, second = json.loads((tmp_path / "duplicates.json").read_text(encoding="utf-8"))["clusters"]
+    assert [image["id"] for image in first["images"]] == ["a", "b", "c"] and first["opposite"]
+    assert [image["id"] for image in second["images"]] == ["x", "y"] and not second["opposite"]
+    assert (first["labels"], first["pairs"], second["pairs"]) == (["benign", "malignant", "normal"], [0, 1], [2])
+    page = (tmp_path / "duplicates.html").read_text(encoding="utf-8")
+    assert page.count("<article") == 2 and page.count("<b>b</b>") == 1
+    assert "a and b:" in page and "x and y:" not in page  # of two images nobody asks which
+    assert "only clusters with opposite labels\n(1 of 2)" in page
+
+
+def test_there_is_no_filter_where_it_would_leave_nothing(make_record: Callable[..., Record], tmp_path: Path) -> None:
+    write_report([CopyPair(make_record("x"), make_record("y"), SAME_FRAME, TABLE, 0.95)], None, tmp_path)
+    assert "checkbox" not in (tmp_path / "duplicates.html").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Report of near-duplicates: `duplicates.json` for programs, `duplicates.html` as a contact sheet for people.
+"""Report of near-duplicates: `duplicates.json` for programs, `duplicates.html` as a contact sheet of clusters for people.
 
 The sheet is one file that loads nothing else and runs no script.
 """
@@ -12,9 +12,16 @@ from typing import Any
 import numpy as np
 
 from ultrarefiner_monai.data.images import open_image, read_mask, to_grey
-from ultrarefiner_monai.data.manifests.groups import excluded_duplicates
+from ultrarefiner_monai.data.manifests.groups import components, excluded_duplicates
 from ultrarefiner_monai.data.releases.copies.near_duplicates import MIN_CORRELATION, DuplicatePair
-from ultrarefiner_monai.data.releases.copies.pairs import CONTENT, NAMES, TABLE, CopyPair, ImagePair
+from ultrarefiner_monai.data.releases.copies.pairs import (
+    CONTENT,
+    NAMES,
+    TABLE,
+    CopyPair,
+    ImagePair,
+    opposite,
+)
 from ultrarefiner_monai.data.releases.copies.perceptual_hashes import MAX_DISTANCE
 from ultrarefiner_monai.data.releases.records import Record
 from ultrarefiner_monai.files import json_text, write_output
@@ -34,7 +41,9 @@ def write_report(
     folder: str | Path,
     found: Sequence[CopyPair] | None = None,
 ) -> None:
-    """Write `duplicates.json` and `duplicates.html` into `folder`, pairs with opposite labels first, then other differing labels.
+    """Write `duplicates.json` and `duplicates.html` into `folder`, opposite labels first, then other differing labels.
+
+    JSON has a list of pairs and one of clusters, which the page shows: images that pairs connect.
 
     Args:
         pairs: of a `Release`, which groups go by.
@@ -77,8 +86,21 @@ def _document(pairs: Sequence[ImagePair], excluded: Mapping[str, str]) -> dict[s
             **{how: sum(entry["found_by"] == how for entry in entries) for how in (HASH, TABLE, NAMES, CONTENT)},
         },
         "pairs": entries,
+        "clusters": _clusters(pairs),
         "excluded": dict(excluded),
     }
+
+
+def _clusters(pairs: Sequence[ImagePair]) -> list[dict[str, Any]]:
+    """Images that pairs connect: each image with its label and patient, and the pairs by their number."""
+    by_id = {record.source.id: record.source for pair in pairs for record in (pair.first, pair.second)}
+    found = []
+    for names in components(by_id, [pair.ids for pair in pairs]):
+        labels = {by_id[name].label for name in names}
+        images = [{"id": name, "label": by_id[name].label, "patient": by_id[name].patient} for name in names]
+        numbers = [number for number, pair in enumerate(pairs) if pair.ids[0] in names]
+        found.append({"opposite": opposite(labels), "labels": sorted(labels), "images": images, "pairs": numbers})
+    return sorted(found, key=lambda one: (not one["opposite"], len(one["labels"]) == 1, one["images"][0]["id"]))
 
 
 def _entry(pair: ImagePair) -> dict[str, Any]:

@@ -12,6 +12,12 @@ FIRST, MIDDLE, LAST, TRUTH = ORANGE, PURPLE, SKY_BLUE, YELLOW  # outlines on an 
 HIT, FALSE_ALARM, MISS = GREEN, VERMILLION, BLUE  # areas of a map of errors
 
 
+def rgb(colour: str) -> tuple[int, int, int]:
+    """Red, green and blue, 0 to 255, of a colour as above."""
+    red, green, blue = bytes.fromhex(colour.removeprefix("#"))
+    return red, green, blue
+
+
 def of_case(outputs: Sequence[str]) -> dict[str, str]:
     """The colours in the figures of a case, by what they show: the outline of each output and of the truth, and errors."""
     outlines = dict.fromkeys(outputs, MIDDLE) | {outputs[-1]: LAST} | {outputs[0]: FIRST}

@@ -42,7 +42,7 @@ def predict(
         format: "png", "nifti", or "dicom-seg" for DICOM files.
         probability: write probability maps.
         uncertainty: write maps of "entropy" or of "std", the deviation between the models of an ensemble.
-        overlay: write images with the mask's outline.
+        overlay: write images with the mask, its diameters, and a scale bar where mm are known.
         labels: write masks of the classes that the model tells apart, 1, 2, ... in their order, instead of lesion masks.
         threshold: probability from which a pixel is lesion.
         coarse: models of the stage that feeds the model's: of phase 1 for one of phase 2.

@@ -12,7 +12,7 @@ from PIL import Image
 
 from ultrarefiner_monai.data.images import read_grey
 from ultrarefiner_monai.deploy.predict import Outputs, predict
-from ultrarefiner_monai.deploy.predict.outputs import OUTLINES
+from ultrarefiner_monai.deploy.predict.overlays import OUTLINES
 from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.metrics.classes import class_mask, class_probability
 from ultrarefiner_monai.models import Ensemble

@@ -7,7 +7,7 @@ import pytest
 from skimage.draw import ellipse
 from skimage.measure import regionprops
 
-from ultrarefiner_monai.deploy.predict.measures import diameters, measure
+from ultrarefiner_monai.deploy.predict.measures import diameter_lines, diameters, measure
 from ultrarefiner_monai.models.ensemble import Consensus
 
 
@@ -28,6 +28,19 @@ def test_a_line_is_as_long_as_its_pixels():
     assert diameters(mask.T) == pytest.approx((30, 1))
     assert diameters(mask, (0.5, 0.2)) == pytest.approx((6, 0.5))
     assert diameters(mask_of((3, 3), ((1, 2), (1, 2)))) == pytest.approx((1, 1))
+
+
+def test_both_diameters_lie_on_the_mask_that_they_measure():
+    mask = mask_of((20, 40), ((5, 15), (4, 34)))  # 30 x 10; corners are cut, so that its edges are the tangents
+    longest, across = diameter_lines(mask)
+    assert sorted(longest[:, 1].tolist()) == [3.5, 33.5] and np.hypot(*(longest[1] - longest[0])) == diameters(mask)[0]
+    assert np.dot(longest[1] - longest[0], across[1] - across[0]) == pytest.approx(0)
+    assert across.mean(0) == pytest.approx((9.5, 18.5), abs=0.01)  # the middle of rows 5 to 14 and columns 4 to 33
+    narrow = diameter_lines(mask_of((20, 30), ((4, 5), (0, 30))), (0.5, 0.2))
+    assert narrow[0] == pytest.approx(np.array([(2, -0.1), (2, 5.9)])) or narrow[0] == pytest.approx(
+        np.array([(2, 5.9), (2, -0.1)])
+    )
+    assert diameter_lines(np.zeros((3, 3), dtype=bool)).shape == (0, 2, 2)
 
 
 def test_the_longest_diameter_is_close_to_skimages_and_in_millimetres_may_run_elsewhere():

@@ -7,7 +7,8 @@ from PIL import Image
 
 from ultrarefiner_monai.deploy.images.find import open_image_file
 from ultrarefiner_monai.deploy.images.image_file import ImageFile
-from ultrarefiner_monai.deploy.predict.outputs import OUTLINES, Outputs, frame_names, outlined, write_nifti
+from ultrarefiner_monai.deploy.predict.outputs import Outputs, frame_names, write_nifti
+from ultrarefiner_monai.deploy.predict.overlays import overlay
 from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.models.ensemble import Consensus
 
@@ -46,6 +47,19 @@ def test_files_hold_what_was_predicted_and_no_others_are_written(uncertainty, tm
         assert uncertain[0, 0] == uncertain[-1, -1] == 0 and uncertain.max() > 0.99
 
 
+def test_an_overlay_shows_what_the_mask_was_left_without(tmp_path):
+    probability = np.zeros((120, 120), dtype=np.float32)
+    probability[40:80, 40:80], probability[10:14, 100:104] = 0.9, 0.55
+    mask = probability > 0.8
+    outputs, source = Outputs(tmp_path, overlay=True), ImageFile(tmp_path / "a.png", spacing=(0.1, 0.1))
+    consensus = Consensus(probability, probability, 1)
+    grey = np.full(mask.shape, 0.4, np.float32)
+    outputs.write(source, "a", grey, consensus, mask)
+    expected = overlay(grey, mask.astype(np.uint8), (probability > 0.5) & ~mask, (0.1, 0.1))
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "overlays/a.png")), expected)
+    assert (expected[9:15, 99:105] != 102).any()
+
+
 def test_a_nifti_mask_lies_on_its_source(tmp_path):
     affine = np.array([[-0.1, 0, 0, 3], [0, 0, 1, 2], [0, -0.2, 0, 1], [0, 0, 0, 1]])
     image = nibabel.Nifti1Image((PROBABILITY.T[..., None] * 255).astype(np.uint8), affine)
@@ -66,30 +80,6 @@ def test_a_nifti_of_another_source_has_the_size_of_its_pixels(tmp_path):
     assert written.shape == (9, 6) and written.header.get_xyzt_units()[0] == "mm"
     write_nifti(tmp_path / "b.nii.gz", PROBABILITY, ImageFile(tmp_path / "b.png"))
     assert nibabel.load(tmp_path / "b.nii.gz").header.get_xyzt_units()[0] == "unknown"
-
-
-def test_an_outline_runs_around_the_lesion_and_leaves_it_visible():
-    grey = np.full((8, 9), 0.4, dtype=np.float32)
-    mask = np.zeros((8, 9), dtype=bool)
-    mask[3:5, 3:6] = True
-    picture = outlined(grey, mask)
-    line = (picture == OUTLINES[0]).all(axis=-1)
-    assert not (line & mask).any() and line.sum() == 2 * 2 + 2 * 3
-    assert (picture[~line] == 102).all()
-    large = np.zeros((900, 9), dtype=bool)
-    large[:, 4] = True
-    assert (outlined(np.zeros(large.shape, np.float32), large) == OUTLINES[0]).all(-1)[0].tolist() == [
-        *(False, False, True, True, False, True, True, False, False)  # two pixels wide
-    ]
-
-
-def test_outlines_of_classes_differ_and_never_lie_on_a_lesion():
-    mask = np.zeros((8, 12), dtype=np.uint8)
-    mask[2:5, 1:4], mask[3:6, 7:10] = 1, 2
-    picture = outlined(np.zeros(mask.shape, np.float32), mask)
-    first, second = ((picture == OUTLINES[number]).all(axis=-1) for number in (0, 1))
-    assert (first.sum(), second.sum()) == (12, 12) and not (first & second).any()
-    assert first[1, 1:4].all() and second[2, 7:10].all() and not picture[mask > 0].any()
 
 
 def test_a_disk_that_refuses_is_told_with_the_path(tmp_path):

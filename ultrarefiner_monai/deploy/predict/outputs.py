@@ -13,6 +13,7 @@ from ultrarefiner_monai.deploy.images.dicom import DicomFile
 from ultrarefiner_monai.deploy.images.image_file import ImageFile
 from ultrarefiner_monai.deploy.images.nifti import NiftiFile
 from ultrarefiner_monai.deploy.images.volume import VolumeFile
+from ultrarefiner_monai.deploy.predict import overlays
 from ultrarefiner_monai.deploy.predict.dicom_seg import referring, segmentation
 from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.files import atomic_write
@@ -22,9 +23,6 @@ from ultrarefiner_monai.models.ensemble import Consensus, entropy
 
 FORMATS = {"png": ".png", "nifti": ".nii.gz", "dicom-seg": ".dcm"}  # of masks, and their suffixes
 UNCERTAINTIES = ("entropy", "std")
-# Sky blue, as in the panels of a training, and for further classes vermillion, orange, green, purple (Okabe & Ito 2008).
-OUTLINES = ((86, 180, 233), (213, 94, 0), (230, 159, 0), (0, 158, 115), (204, 121, 167))
-OUTLINE_SHARE = 400  # the outline is one pixel wide for each 400 pixels of the longer side
 
 
 class WriteError(DataError):
@@ -42,8 +40,8 @@ class Outputs:
         threshold: probability from which a pixel is lesion.
         probability: write the probability as float32 NIfTI, too.
         uncertainty: write "entropy" or "std" (standard deviation of the models) as float32 NIfTI; None writes none.
-        overlay: write the image with the mask's outline as PNG.
-        labels: masks, and outlines, of classes: the pixels of the k-th have the value k.
+        overlay: write what was found drawn on the image as PNG, see `overlays.overlay`.
+        labels: masks, and overlays, of classes: the pixels of the k-th have the value k.
 
     Raises:
         DataError: a format, an uncertainty or a threshold that there is not, or a format that holds no classes.
@@ -94,7 +92,9 @@ class Outputs:
         """
         values = self._values(consensus, mask)
         if self.overlay:
-            write_png(self.out / "overlays" / f"{frame}.png", outlined(grey, values))
+            left_out = (consensus.probability >= self.threshold) & ~mask
+            drawn = overlays.overlay(grey, values, left_out, source.spacing)
+            write_png(self.out / "overlays" / f"{frame}.png", drawn)
         maps = {"probability": consensus.probability} if self.probability else {}
         if self.uncertainty:
             maps["uncertainty"] = (
@@ -174,21 +174,6 @@ def write_nifti(path: Path, plane: np.ndarray, source: ImageFile) -> None:
         image = nibabel.Nifti1Image(np.ascontiguousarray(plane.T), np.diag([along_row, down_column, 1.0, 1.0]))
         image.header.set_xyzt_units("mm" if source.spacing else "unknown")
     write_file(path, nifti_bytes(image))
-
-
-def outlined(grey: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """The image (H, W) in [0, 1] with a line around the mask: uint8 (H, W, 3); the lesion itself stays visible.
-
-    The mask has 1 where there is lesion, or the classes' numbers, whose lines differ in colour.
-    """
-    from scipy.ndimage import binary_dilation
-
-    image = np.repeat(np.rint(grey * 255).astype(np.uint8)[..., None], 3, axis=2)
-    width = max(1, round(max(grey.shape) / OUTLINE_SHARE))
-    for number in range(1, int(mask.max()) + 1):
-        line = binary_dilation(mask == number, iterations=width) & (mask == 0)
-        image[line] = OUTLINES[(number - 1) % len(OUTLINES)]
-    return image
 
 
 def write_file(path: Path, content: bytes) -> None:

@@ -8,6 +8,7 @@ from torch import nn
 
 from ultrarefiner_monai.models.inferers import AutocastInferer, OutputsInferer, SequenceInferer
 from ultrarefiner_monai.networks import SamRefiner, build_sam
+from ultrarefiner_monai.networks.prompts.lesions import LesionPrompts
 
 
 def test_autocast_inferer_hands_back_full_precision():
@@ -88,3 +89,37 @@ def test_where_memory_runs_out_pieces_get_smaller_and_nothing_changes():
         found = inferer(FRAMES, Limited(), sequence=SEQUENCE, position=POSITION)
         whole = Looking()(FRAMES, SEQUENCE, POSITION).outputs["mask"]
     assert (found - whole).abs().max() < 1e-5 and inferer.micro_batch == 2
+
+
+class Asking(Looking):
+    """Is asked about each frame with its position, and of frames with an odd one twice."""
+
+    def forward(self, image, sequence, position, return_parts=False):
+        found = super().forward(image, sequence, position)
+        number = torch.arange(len(image)).repeat_interleave(1 + position % 2)
+        return AskedParts(found.outputs, LesionPrompts(number, boxes=position[number][:, None].expand(-1, 4)))
+
+
+class AskedParts(NamedTuple):
+    outputs: dict[str, torch.Tensor]
+    asked: LesionPrompts
+
+
+@pytest.mark.parametrize("frames", [1, 3, 8, 100])
+def test_the_prompts_of_each_image_are_told_whatever_the_pieces(frames):
+    inferer = SequenceInferer(6, frames)
+    with torch.no_grad():
+        for _ in range(2):  # of the latest batch alone
+            inferer(FRAMES, Asking(), sequence=SEQUENCE, position=POSITION)
+    for number, position in enumerate(POSITION.tolist()):
+        prompts = inferer.asked(number)
+        assert prompts.image.tolist() == [0] * (1 + position % 2) and prompts.boxes[:, 0].unique().tolist() == [
+            position
+        ]
+
+
+def test_networks_without_prompts_are_asked_nothing():
+    inferer = OutputsInferer()
+    with torch.no_grad():
+        inferer(FRAMES, Looking(), sequence=SEQUENCE, position=POSITION)
+    assert inferer.asked(3) is None

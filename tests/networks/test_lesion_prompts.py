@@ -211,3 +211,21 @@ def test_of_many_lesions_the_largest_of_each_image_are_kept():
     assert kept.image.tolist() == [0, 0, 1] and torch.equal(kept.boxes, corners[1:])
     with pytest.raises(ValueError, match="told by their boxes"):
         LesionPrompts(prompts.image).largest(2)
+
+
+def test_prompts_go_to_a_square_and_back():
+    """Masks come back from any grid: of 25 x 25 cells for a square of 100, a cell is 4 x 4 of its pixels."""
+    image = torch.zeros(1, dtype=torch.long)
+    asked = LesionPrompts(image, torch.tensor([[3.0, 10.0, 150.0, 99.0]]), torch.tensor([[[5.0, 6.0]]]), image[:, None])
+    back = asked.on_square((100, 200), 100).off_square((100, 200), 100)
+    torch.testing.assert_close(back.boxes, asked.boxes)
+    torch.testing.assert_close(back.points, asked.points)
+    cells = torch.zeros(1, 1, 25, 25)
+    cells[..., 2:6, 5:10] = 1  # of the image the rows 16 to 47 and the columns 40 to 79
+    masks = asked._replace(masks=cells).off_square((100, 200), 100).masks
+    assert masks.shape == (1, 1, 100, 200)
+    assert (
+        masks[0, 0, 20:44, 44:76].min() > 0.9
+        and masks[0, 0, :11].max() < 0.1
+        and masks.sum() == pytest.approx(1280, rel=0.02)
+    )

@@ -101,7 +101,7 @@ def test_lesions_of_a_batch_are_those_of_its_images(network, scene):
     with torch.no_grad():
         together = network(images, lesion_prompts(masks), return_parts=True)
         alone = [network(images[i : i + 1], lesion_prompts(masks[i : i + 1]), return_parts=True) for i in range(3)]
-    assert together.image.tolist() == [0, 0, 0, 1]
+    assert together.asked.image.tolist() == [0, 0, 0, 1]
     torch.testing.assert_close(together.logits, torch.cat([one.logits for one in alone]), atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(
         together.quality, torch.cat([one.quality for one in alone]), equal_nan=True, atol=1e-5, rtol=1e-4

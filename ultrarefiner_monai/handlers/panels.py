@@ -4,14 +4,14 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
 from PIL import Image
 
-from ultrarefiner_monai.colours import error_regions, of_case
+from ultrarefiner_monai.colours import FIRST, INSIDE, OUTSIDE, WHITE, error_regions, of_case
 from ultrarefiner_monai.data.pixels import image_pixels
 from ultrarefiner_monai.devices import is_main
 from ultrarefiner_monai.files import atomic_write
@@ -21,16 +21,23 @@ from ultrarefiner_monai.metrics.classes import class_probability
 from ultrarefiner_monai.texts import printable
 from ultrarefiner_monai.tracking.tracker import Tracker
 
+if TYPE_CHECKING:
+    from ultrarefiner_monai.networks.prompts.lesions import LesionPrompts
+
 LETTERS = 200  # of an id in the name of a file; file systems take 255
 GREYS = 40  # grey speckle does not compress; few greys keep a panel under 300 kB and its colours exact
 PANEL_INCHES, DPI = 2.6, 130
-ABOVE, BELOW, GAP = 0.38, 0.3, 0.04  # inches of a figure for its two titles, for its legend, and beside each tile
+ROWS = 2  # a preview shows a figure at the width of its page: with half of the columns tiles are twice as large
+TINT = 0.5  # share of the colour where the probability of a prompted mask is 1
+# Inches of a figure for its title, for that of each row, for two lines of its legend, and beside each tile.
+ABOVE, HEAD, BELOW, GAP = 0.18, 0.2, 0.44, 0.04
 
 
 class SavePanels:
-    """Draws the first images of a validation: image, the outline of each output, truth and the map of the last one's errors.
+    """Draws the first images of a validation: prompts, the outlines of outputs and truth, and the last output's errors.
 
-    The masks lie on the image at the file's own size, without letterbox. The title names the image and, where classes are told
+    Prompts are those that the evaluator's inferer has asked with, see `models.inferers.OutputsInferer`. The masks lie on the
+    image at the file's own size, without letterbox. The title names the image and, where classes are told
     apart, the likeliest, its probability and the true one. The same images are drawn each time, so that epochs can be
     compared; rank 0 draws its own. One PNG an image in `output_dir/panels`, or with an interval in
     `output_dir/panels/epoch010` and the like.
@@ -87,7 +94,7 @@ class SavePanels:
             return
         state: Any = engine.state
         folder = "panels" if self.interval is None else f"panels/epoch{self._latest:03d}"
-        for batch, output in zip(state.batch, state.output, strict=True):
+        for number, (batch, output) in enumerate(zip(state.batch, state.output, strict=True)):
             if self._left == 0:
                 return
             self._left -= 1
@@ -103,7 +110,8 @@ class SavePanels:
             path = self.folder / folder / file_name(name)
             image = image_pixels(item["image_path"], {**item, "width": truth.shape[1], "height": truth.shape[0]})
             title = printable(f"{name}{self._told(maps[-1], planes, item)}")
-            save_panel(path, image, masks, truth > 0, title)
+            asked = _asked(engine, number, truth.shape, item)
+            save_panel(path, image, masks, truth > 0, title, asked)
             if self.tracker is not None:
                 self.tracker.log_artifact(path, folder)
 
@@ -116,13 +124,27 @@ class SavePanels:
         return f"  {self.classes[best]} {probability[best]:.2f}, truth: {item.get('class') or 'not known'}"
 
 
+def _asked(engine: Engine, number: int, shape: tuple[int, int], item: Mapping[Any, Any]) -> "LesionPrompts | None":
+    """The prompts for an image of the batch, in its own pixels; None of a network, or inferer, without."""
+    inferer = getattr(engine, "inferer", None)
+    prompts = inferer.asked(number) if hasattr(inferer, "asked") else None
+    return None if prompts is None else prompts.off_square(shape, item["image"].shape[-1])
+
+
 def file_name(name: str) -> str:
     """Name of the panel of an image: the end of its id, with nothing but plain letters."""
     return f"{re.sub(r'[^0-9A-Za-z._-]+', '_', name)[-LETTERS:]}.png"
 
 
-def save_panel(path: Path, image: np.ndarray, masks: Mapping[str, np.ndarray], truth: np.ndarray, title: str) -> None:
-    """Write one figure.
+def save_panel(
+    path: Path,
+    image: np.ndarray,
+    masks: Mapping[str, np.ndarray],
+    truth: np.ndarray,
+    title: str,
+    prompts: "LesionPrompts | None" = None,
+) -> None:
+    """Write one figure of two rows: the image, prompts, all outlines in one, the outline of each output, and errors.
 
     Args:
         path: PNG file to write.
@@ -131,6 +153,7 @@ def save_panel(path: Path, image: np.ndarray, masks: Mapping[str, np.ndarray], t
             drawn.
         truth: (H, W) bool.
         title: of the figure.
+        prompts: what the network was asked with, in pixels of the image.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -138,26 +161,33 @@ def save_panel(path: Path, image: np.ndarray, masks: Mapping[str, np.ndarray], t
 
     names = list(masks) if len(masks) <= 3 else [*list(masks)[:1], *list(masks)[-2:]]
     colours = of_case(names)
-    columns = len(names) + 3
+    columns = math.ceil((len(names) + 3 + (prompts is not None)) / ROWS)
     height, width = image.shape
     tile = PANEL_INCHES * min(height / width, 2.0)
-    size = (PANEL_INCHES * columns, tile + ABOVE + BELOW)
+    size = (PANEL_INCHES * columns, ROWS * (tile + HEAD) + ABOVE + BELOW)
     figure = Figure(figsize=size, dpi=DPI)
     FigureCanvasAgg(figure)
     figure.suptitle(title, fontsize=8, parse_math=False, y=1 - GAP / size[1], va="top")
-    edges = {"left": GAP / size[0], "right": 1 - GAP / size[0], "bottom": BELOW / size[1], "top": 1 - ABOVE / size[1]}
-    axes = iter(figure.subplots(1, columns, gridspec_kw={**edges, "wspace": 2 * GAP / PANEL_INCHES}))
+    edges = {"left": GAP / size[0], "right": 1 - GAP / size[0], "bottom": BELOW / size[1]}
+    edges |= {"top": 1 - (ABOVE + HEAD) / size[1], "wspace": 2 * GAP / PANEL_INCHES, "hspace": HEAD / tile}
+    axes = iter(figure.subplots(ROWS, columns, gridspec_kw=edges).flat)
     _show(next(axes), image, "image")
-    for name in names:
-        dice = overlap_metrics(masks[name], truth)["dice"]
-        said = "undefined (both blank)" if math.isnan(dice) else f"{dice:.3f}"
-        _outline(_show(next(axes), image, f"{name}  Dice {said}"), masks[name], colours[name])
-    _outline(_show(next(axes), image, "truth"), truth, colours["truth"])
-    _errors(_show(next(axes), image, f"errors of {names[-1]}"), masks[names[-1]], truth)
     handles = [
         Patch(facecolor=colour, edgecolor="black", linewidth=0.5, label=name) for name, colour in colours.items()
     ]
-    figure.legend(handles=handles, loc="lower center", ncols=len(handles), fontsize=7, frameon=False)
+    if prompts is not None:
+        handles += _prompts(_show(next(axes), image, "prompts" if len(prompts.image) else "no prompts"), prompts)
+    together = _show(next(axes), image, f"{', '.join(names)} and truth")
+    for name in names:
+        dice = overlap_metrics(masks[name], truth)["dice"]
+        said = "undefined (both blank)" if math.isnan(dice) else f"{dice:.3f}"
+        for axis in (together, _show(next(axes), image, f"{name}  Dice {said}")):
+            _outline(axis, masks[name], colours[name])
+    _outline(together, truth, colours["truth"])
+    _errors(_show(next(axes), image, f"errors of {names[-1]}"), masks[names[-1]], truth)
+    for axis in axes:
+        axis.set_axis_off()
+    figure.legend(handles=handles, loc="lower center", ncols=2 * columns, fontsize=7, frameon=False)
     _write_png(figure, path, list(colours.values()))
 
 
@@ -176,6 +206,33 @@ def _outline(axis: Any, mask: np.ndarray, colour: str) -> None:
         axis.contour(columns, rows, framed, levels=[0.5], colors=[colour], linewidths=1.3)
 
 
+def _prompts(axis: Any, prompts: "LesionPrompts") -> list[Any]:
+    """Draw masks, boxes and points; handles of a legend for what was drawn."""
+    from matplotlib.colors import to_rgb
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch, Rectangle
+
+    handles: list[Any] = []
+    edges, extent = {"facecolor": "none", "edgecolor": WHITE}, axis.axis()
+    if prompts.masks is not None and len(prompts.masks):
+        mask = prompts.masks.amax(0)[0].numpy()
+        axis.imshow(np.dstack([np.broadcast_to(to_rgb(FIRST), (*mask.shape, 3)), TINT * mask]), interpolation="nearest")
+        handles.append(Patch(facecolor=FIRST, alpha=TINT, label="mask prompt"))
+    if prompts.boxes is not None and len(prompts.boxes):
+        for x1, y1, x2, y2 in prompts.boxes.tolist():  # the pixels that it touches
+            axis.add_patch(Rectangle((x1 - 0.5, y1 - 0.5), x2 - x1 + 1, y2 - y1 + 1, linewidth=1, **edges))
+        handles.append(Patch(facecolor="none", edgecolor="black", linewidth=1, label="box"))
+    if prompts.points is not None and prompts.labels is not None:
+        for label, name, marker, colour in ((1, "point inside", "P", INSIDE), (0, "point outside", "X", OUTSIDE)):
+            points = prompts.points[prompts.labels == label].numpy()
+            if len(points):
+                style: Any = {"marker": marker, "color": colour, "markeredgecolor": WHITE, "markeredgewidth": 0.5}
+                axis.plot(*points.T, linestyle="none", markersize=7, **style)
+                handles.append(Line2D([], [], linestyle="none", label=name, **style))
+    axis.axis(extent)  # a box may reach out of the image
+    return handles
+
+
 def _errors(axis: Any, mask: np.ndarray, truth: np.ndarray) -> None:
     from matplotlib.colors import to_rgba
 
@@ -186,16 +243,16 @@ def _errors(axis: Any, mask: np.ndarray, truth: np.ndarray) -> None:
 
 
 def _write_png(figure: Any, path: Path, colours: Sequence[str]) -> None:
-    """Write the figure with a palette: greys, the colours, and their mixtures with black and white for smooth edges."""
+    """Write the figure with a palette: greys, these tinted, the colours, and their mixtures with black and white for edges."""
     from matplotlib.colors import to_rgb
 
     figure.canvas.draw()
     greys = np.linspace(0, 1, GREYS).repeat(3).reshape(-1, 3)
     pure = np.array([to_rgb(colour) for colour in colours])
+    tinted = (1 - TINT) * greys + TINT * np.array(to_rgb(FIRST))
     palette = Image.new("P", (1, 1))
-    palette.putpalette(
-        np.rint(255 * np.concatenate([greys, pure, pure / 2, (pure + 1) / 2])).astype(int).ravel().tolist()
-    )
+    shown = np.concatenate([greys, tinted, pure, pure / 2, (pure + 1) / 2])
+    palette.putpalette(np.rint(255 * shown).astype(int).ravel().tolist())
     pixels = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3])
     drawn = pixels.quantize(palette=palette, dither=Image.Dither.NONE)
     with atomic_write(path) as file:

@@ -4,13 +4,16 @@ import gc
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from ultrarefiner_monai.devices import out_of_memory
 from ultrarefiner_monai.errors import DataError, one_line
+
+if TYPE_CHECKING:
+    from ultrarefiner_monai.networks.prompts.lesions import LesionPrompts
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +52,7 @@ class AutocastInferer:
     def __init__(self, amp: bool = False) -> None:
         self.amp = amp
         self.micro_batch: int | None = None  # images at once; None while all have fitted
+        self._before = 0  # images of a piece that are there for the others alone
 
     def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Return what `network(inputs, *args, **kwargs)` returns; a tensor in full precision."""
@@ -67,6 +71,7 @@ class AutocastInferer:
 
     def _in_pieces(self, size: int, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Take `size` images at once, and those before that they need; tensors of as many images are cut like these."""
+        self._before = 0
         if size >= len(inputs):
             return self._whole(inputs, network, *args, **kwargs)
 
@@ -77,7 +82,7 @@ class AutocastInferer:
 
         outputs = []
         for start in range(0, len(inputs), size):
-            before = self._needed_before(start, kwargs)
+            before = self._before = self._needed_before(start, kwargs)
             cut = slice(start - before, start + size)
             found = self._whole(
                 *(part(inputs, cut), network, *(part(value, cut) for value in args)),
@@ -97,11 +102,32 @@ class AutocastInferer:
 
 
 class OutputsInferer(AutocastInferer):
-    """Return the logits of a network's outputs and of the classes that it tells apart, (B, outputs + K, H, W), in their order."""
+    """Return the logits of a network's outputs and of the classes that it tells apart, (B, outputs + K, H, W), in their order.
+
+    Beside them it keeps, until the next batch, what the network was asked about, see `asked`.
+    """
+
+    def __init__(self, amp: bool = False) -> None:
+        super().__init__(amp)
+        self._size = 1
+        self._asked: list[LesionPrompts | None] = []  # of each piece
+
+    def asked(self, number: int) -> "LesionPrompts | None":
+        """The prompts for an image of the latest batch, in pixels of what the network saw; None where it has no prompts."""
+        piece, within = divmod(number, self._size)
+        prompts = self._asked[piece]
+        return None if prompts is None else prompts.of_images(slice(within, within + 1)).to("cpu")
+
+    def _in_pieces(self, size: int, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        self._size, self._asked = size, []
+        return super()._in_pieces(size, inputs, network, *args, **kwargs)
 
     def _whole(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Tensor:
-        """Call a network whose parts hold `outputs`, name -> logits (B, 1, H, W), and may hold such `classes`."""
+        """Call a network whose parts hold `outputs`, name -> logits (B, 1, H, W), and may hold such `classes` and `asked`."""
         parts = super()._whole(inputs, network, *args, **{**kwargs, "return_parts": True})
+        if not torch.is_grad_enabled():
+            prompts = getattr(parts, "asked", None)
+            self._asked.append(None if prompts is None else prompts.of_images(slice(self._before, len(inputs))))
         return torch.cat([*parts.outputs.values(), *getattr(parts, "classes", {}).values()], dim=1).float()
 
 

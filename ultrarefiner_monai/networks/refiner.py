@@ -39,6 +39,15 @@ class Refinement(NamedTuple):
         return {"coarse": self.coarse_logits, "refined": self.logits}
 
     @property
+    def asked(self) -> "LesionPrompts":
+        """The prompts of the images whose coarse map is not empty, one each; masks are probabilities (M, 1, h, w)."""
+        from ultrarefiner_monai.networks.prompts.lesions import LesionPrompts
+
+        image = (~self.prompts.empty).nonzero()[:, 0]
+        points, labels, boxes, masks = (None if each is None else each[image] for each in self.prompts[:4])
+        return LesionPrompts(image, boxes, points, labels, None if masks is None else masks.sigmoid())
+
+    @property
     def quality(self) -> Tensor:
         """IoU with the truth (B,) that SAM predicts for its own mask, before fusion; NaN where the coarse map is empty.
 

@@ -40,13 +40,13 @@ class LesionMasks(NamedTuple):
     """What UniUltra says of B images that it was asked about M lesions of.
 
     `logits` (B, 1, S, S): the maximum over an image's lesions, `lesions.EMPTY_LOGIT` where there is none; `lesions`
-    (M, 1, h, w): each by itself, at SAM's low resolution; `iou` (M,): predicted for them; `image` (M,): the image of each.
+    (M, 1, h, w): each by itself, at SAM's low resolution; `iou` (M,): predicted for them; `asked`: their prompts.
     """
 
     logits: Tensor
     lesions: Tensor
     iou: Tensor
-    image: Tensor
+    asked: LesionPrompts
 
     @property
     def outputs(self) -> dict[str, Tensor]:
@@ -56,7 +56,7 @@ class LesionMasks(NamedTuple):
     @property
     def quality(self) -> Tensor:
         """IoU with the truth (B,) that SAM predicts, the mean over an image's lesions; NaN where there is none."""
-        mine = self.image == torch.arange(len(self.logits), device=self.image.device)[:, None]  # (B, M)
+        mine = self.asked.image == torch.arange(len(self.logits), device=self.logits.device)[:, None]  # (B, M)
         return (mine * self.iou).sum(1) / mine.sum(1)
 
 
@@ -142,7 +142,7 @@ class UniUltra(AroundSam):
         lesions, iou = (torch.cat(found)[: len(prompts.image)] for found in zip(*asked, strict=True))
         low = merge_masks(lesions, prompts.image, len(image))
         logits = F.interpolate(low, image.shape[2:], mode="bilinear", align_corners=False)
-        return LesionMasks(logits, lesions, iou[:, 0], prompts.image)
+        return LesionMasks(logits, lesions, iou[:, 0], prompts)
 
     def encode(self, image: Tensor) -> tuple[EncoderFeatures, Tensor | Features]:
         """What a distillation compares of images (B, 1, S, S), and their `features`, which the same pass gives.

@@ -167,7 +167,7 @@ class RfMedSam2(nn.Module):
         first, heads = self.unet.segment(image, sequence, position)
         groups = remembered(image.shape[0], sequence, position, self.window, image.device)
         masks = self.refine(self.encode(image), first, groups, boxes)
-        parts = Steps({"unet": first, **masks}, heads, self.unet.classes)
+        parts = Steps({"unet": first, **masks}, heads, self.unet.classes, boxes)
         if return_parts:
             return parts
         return with_background(parts.last) if self.unet.classes else parts.last

@@ -7,8 +7,9 @@ PACKAGE ?= --editable ".[test]"
 
 LABEL := ultrarefiner_monai/deploy/monailabel/app
 LABEL_VENV ?= .venv-monailabel
+DOCS_VENV ?= .venv-docs
 
-.PHONY: install demo test test-all monailabel-install monailabel-test lint types audit clean
+.PHONY: install demo docs test test-all monailabel-install monailabel-test lint types audit clean
 
 install: $(VENV)/installed
 
@@ -22,6 +23,18 @@ $(VENV)/installed: setup.cfg constraints.txt
 
 demo: install
 	$(BIN)/ultrarefiner quickstart
+
+# The package is imported for its docstrings, so the environment of the tools sees that of the package instead of a second torch.
+$(DOCS_VENV)/installed: $(VENV)/installed
+	$(PYTHON) -m venv $(DOCS_VENV)
+	echo "import site; site.addsitedir('$$($(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")')" \
+		> $$($(DOCS_VENV)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/package.pth
+	$(DOCS_VENV)/bin/pip install --quiet --constraint constraints.txt --editable ".[docs]"
+	touch $@
+
+# site/index.html; a link or an anchor that leads nowhere is an error.
+docs: $(DOCS_VENV)/installed
+	$(DOCS_VENV)/bin/python -m sphinx --quiet --fail-on-warning --keep-going -c docs/site . site
 
 lint: install
 	$(BIN)/ruff format --check .
@@ -60,4 +73,4 @@ audit:
 	.venv-audit/bin/pip-audit --strict --no-deps --disable-pip --requirement $(LABEL)/requirements.txt
 
 clean:
-	rm -rf $(VENV) $(LABEL_VENV) .venv-audit .pytest_cache .ruff_cache .mypy_cache *.egg-info
+	rm -rf $(VENV) $(LABEL_VENV) $(DOCS_VENV) .venv-audit site .pytest_cache .ruff_cache .mypy_cache *.egg-info

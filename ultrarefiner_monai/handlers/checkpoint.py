@@ -43,11 +43,11 @@ class CheckpointHandler:
     """Saves the best model and the state of the training; `restore` goes on from there as if nothing had happened.
 
     Writes, from rank 0, into `output_dir`:
-        model.pt, model.json     the best network by `metric` (higher is better; undefined never wins), with its card
-        checkpoint.pt            after each epoch, every `interval` steps and when a signal asks for an end: network, everything
-                                 in `state` and `tallies`, gradient scaler, epoch, step within the next one, best metric
-                                 and the random states of every rank
-        checkpoint.previous.pt   the one before, the fallback if the last file is damaged
+
+    - `model.pt`, `model.json`: the best network by `metric` (higher is better; undefined never wins), with its card;
+    - `checkpoint.pt`: after each epoch, every `interval` steps and when a signal asks for an end: network, everything in
+      `state` and `tallies`, gradient scaler, epoch, step within the next one, best metric and the random states of every rank;
+    - `checkpoint.previous.pt`: the one before, the fallback if the last file is damaged.
 
     Nothing that is not finite is written, and a checkpoint of an earlier version that holds such weights counts as damaged.
 

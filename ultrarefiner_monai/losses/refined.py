@@ -16,7 +16,7 @@ class RefinedLoss(nn.Module):
     """Segmentation loss of the fused output and of SAM's own mask, supervision of SAM's predicted IoU, change penalty.
 
     loss = mean over both masks of (BCE + Dice) + iou_weight * mean (predicted IoU - true IoU)^2
-           + change_penalty * mean |sigmoid(z) - p| over the pixels where the coarse probability p is already right,
+           + change_penalty * mean `|sigmoid(z) - p|` over the pixels where the coarse probability p is already right,
 
     z being SAM's own logits. The IoU head weights the candidates, so it degenerates unless it is supervised. p is
     detached in the penalty: it holds the refiner back and does not pull the coarse mask along.

@@ -44,7 +44,7 @@ def _sums(prob: np.ndarray, target: np.ndarray, bins: int) -> np.ndarray:
 
 
 def calibration_error(sums: np.ndarray) -> float:
-    """Expected calibration error of a region's sums (3, bins): sum over bins of n_b / n |accuracy_b - confidence_b|.
+    """Expected calibration error of a region's sums (3, bins): sum over bins of `n_b / n |accuracy_b - confidence_b|`.
 
     The binary form of Guo et al. 2017: confidence is the mean probability of lesion in a bin, accuracy the share of its
     pixels that are lesion. NaN without pixels.

@@ -21,7 +21,7 @@ class Fusion(nn.Module):
 
     - `"none"`: 1, the refined logits replace the coarse mask;
     - `"mean"`: 0.5;
-    - `"uncertainty"`: 1 - |2p - 1|^gamma, 0 where the coarse network is sure, 1 where p = 0.5;
+    - `"uncertainty"`: `1 - |2p - 1|^gamma`, 0 where the coarse network is sure, 1 where p = 0.5;
     - `"learned"`: a small CNN on p, sigmoid(z) and that uncertainty, initialised at 0.5;
     - `"hybrid"`: the product of the last two.
 

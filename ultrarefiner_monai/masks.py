@@ -34,6 +34,12 @@ def without_islands(probability: "np.ndarray", share: float, threshold: float = 
 
     Returns:
         Of the same shape and type; the map itself where nothing is to be left out.
+
+    Example:
+        >>> import numpy as np
+        >>> probability = np.array([[0.9, 0.9, 0.1, 0.6]])  # excess over 0.5: 0.8 of the left part, 0.1 of the right one
+        >>> without_islands(probability, share=0.2) >= THRESHOLD
+        array([[ True,  True, False, False]])
     """
     if not share:
         return probability

@@ -24,9 +24,9 @@ exclude_patterns = [path.name for path in ROOT.iterdir() if path.is_dir() and pa
 exclude_patterns += ["bundles/*/models*", "bundles/*/runs"]
 
 NAVIGATION = {  # caption -> pages, from docs/
-    "Tutorials": ["tutorials/*"],
-    "How to": ["how-to/*"],
-    "Reference": ["reference/*", "glossary", "troubleshooting"],
+    "Tutorials": ["tutorials/quickstart", "tutorials/*"],
+    "How to": ["how-to/*", "faq", "troubleshooting"],
+    "Reference": ["reference/*", "glossary"],
     "Explanation": ["concepts", "concepts/*", "explanation/*"],
     "Results": ["results/*"],
     "Project": ["/README", "/CHANGELOG", "/CONTRIBUTING", "/bundles/*/docs/README"],

@@ -1,9 +1,11 @@
 """The command line from outside: quick to start, one line for a mistake."""
 
 import os
+import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -130,3 +132,24 @@ def test_prediction_of_nothing_is_one_line(tmp_path):
     assert done.returncode == 1
     assert done.stderr.startswith("nothing to predict: absent.png: no such file")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        (["ma"], "manifests"),
+        (["manifests", "b"], "build"),
+        (["predict", "--mo"], "--model"),
+        (["export", "torchscript", "--ov"], "--overwrite"),
+    ],
+)
+def test_bash_completes_verbs_and_options(words, offered):
+    """The page's own line, then what bash does at the Tab key."""
+    page = (Path(__file__).parents[2] / "docs/reference/command_line.md").read_text(encoding="utf-8")
+    (line,) = re.findall(r"```bash\n(.*?)\n```", page)
+    typed = " ".join(["ultrarefiner", *words])
+    at_tab = "$(complete -p ultrarefiner | cut -d' ' -f3); echo ${COMPREPLY[*]}"
+    script = f"{line}\nCOMP_WORDS=({typed}); COMP_CWORD={len(words)}; {at_tab}"
+    paths = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(["bash", "-c", script], env=os.environ | {"PATH": paths}, capture_output=True, text=True)
+    assert (done.stdout.split(), done.stderr) == ([offered], "")

@@ -89,6 +89,15 @@ def load(models: Models, coarse: Models | None = None, device: str | None = None
 
     Raises:
         DataError: weights are missing, damaged, of different stages, or lack a coarse model.
+
+    Example:
+        >>> model = load("model.pt")
+        >>> image = np.zeros((48, 64), np.uint8)
+        >>> mask = model(image)
+        >>> mask.shape, mask.dtype
+        ((48, 64), dtype('bool'))
+        >>> model.predict(image, threshold=0.4).probability.shape
+        (48, 64)
     """
     return Model(Ensemble(models, coarse, amp, device))
 

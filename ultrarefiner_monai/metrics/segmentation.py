@@ -44,6 +44,13 @@ def segmentation_metrics(pred: Tensor, target: Tensor, spacing: Spacing | None =
     Raises:
         ValueError: shapes that differ or are not (B, 1, H, W), values other than 0 and 1 (a probability, a logit), or
             a spacing that is not two positive numbers.
+
+    Example:
+        >>> pred, target = torch.zeros(2, 1, 8, 8), torch.zeros(2, 1, 8, 8)
+        >>> pred[0, 0, 2:4, 2:6] = 1
+        >>> target[0, 0, 2:4, 2:4] = 1
+        >>> segmentation_metrics(pred, target)["dice"]  # 2 * 4 / (8 + 4), and two blank masks
+        tensor([0.6667,    nan], dtype=torch.float64)
     """
     if pred.shape != target.shape or pred.ndim != 4 or pred.shape[1] != 1:
         raise ValueError(
@@ -68,6 +75,10 @@ def summarise(values: Mapping[str, Tensor]) -> dict[str, float]:
 
     Returns:
         `name`: mean over the defined values (NaN when there is none); `name_undefined`: number of NaN.
+
+    Example:
+        >>> summarise({"dice": torch.tensor([0.5, 1.0, float("nan")])})
+        {'dice': 0.75, 'dice_undefined': 1}
     """
     summary: dict[str, float] = {}
     for name, column in values.items():

@@ -8,6 +8,13 @@ def letterbox(image: torch.Tensor, size: int) -> torch.Tensor:
     """Scale the long side of `image` (C, H, W) to `size` pixels and pad right and bottom with zeros: (C, size, size).
 
     Bilinear with antialiasing; pixel centres follow `align_corners=False`.
+
+    Example:
+        >>> square = letterbox(torch.ones(1, 30, 60), 20)
+        >>> square.shape, square[0, :, 0].sum()  # 10 rows of the image, 10 of padding
+        (torch.Size([1, 20, 20]), tensor(10.))
+        >>> undo_letterbox(square, (30, 60)).shape
+        torch.Size([1, 30, 60])
     """
     height, width = fitted_shape(image.shape[-2:], size)
     return F.pad(_resample(image, (height, width)), (0, size - width, 0, size - height))

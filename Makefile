@@ -27,8 +27,8 @@ demo: install
 # The package is imported for its docstrings, so the environment of the tools sees that of the package instead of a second torch.
 $(DOCS_VENV)/installed: $(VENV)/installed
 	$(PYTHON) -m venv $(DOCS_VENV)
-	echo "import site; site.addsitedir('$$($(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")')" \
-		> $$($(DOCS_VENV)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/package.pth
+	cd $(DOCS_VENV)/lib/python3*/site-packages && \
+		echo "import site; site.addsitedir('$$(echo $(abspath $(VENV))/lib/python3*/site-packages)')" > package.pth
 	$(DOCS_VENV)/bin/pip install --quiet --constraint constraints.txt --editable ".[docs]"
 	touch $@
 

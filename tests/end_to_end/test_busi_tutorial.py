@@ -31,7 +31,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("project")
     shutil.copytree(ROOT / "bundles", folder / "bundles", ignore=shutil.ignore_patterns("models", "runs"))
     (folder / "docs/examples").mkdir(parents=True)
-    (folder / "docs/examples/two_cores.json").write_text(json.dumps(TINY))
+    settings = {stage: {**keys, "log_model": False} for stage, keys in TINY.items()}
+    (folder / "docs/examples/two_cores.json").write_text(json.dumps(settings))
     generate_phantom(folder / "phantom", count=COUNT, seed=4)
     numbers: Counter[str] = Counter()
     for row in DictReader((folder / "phantom/cases.csv").open()):
@@ -51,7 +52,7 @@ def execute(command: str, folder: Path) -> str:
     store = {"MLFLOW_TRACKING_URI": f"sqlite:///{folder}/m.db"}
     environment = os.environ | {"PATH": paths, "PYTHONPATH": str(ROOT)} | store
     small = f"{command} --folds 2" if "manifests build" in command else command
-    done = subprocess.run(small, shell=True, cwd=folder, env=environment, capture_output=True, text=True, timeout=1500)
+    done = subprocess.run(small, shell=True, cwd=folder, env=environment, capture_output=True, text=True, timeout=3000)
     assert done.returncode == 0, command + done.stdout[-2000:] + done.stderr[-2000:]
     return done.stdout
 

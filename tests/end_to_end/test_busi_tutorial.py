@@ -60,11 +60,10 @@ def execute(command: str, folder: Path) -> str:
 @pytest.mark.slow
 def test_the_tutorials_commands_work_one_after_the_other(project: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in (project / "data").rglob("*")}
-    said = {command.split(maxsplit=3)[1:3][-1]: execute(command, project) for command in commands()}
-    assert list(said) == ["build", "verify", "show", "BUSI", "runs/BUSI", "data/BUSI/Dataset_BUSI_with_GT/normal"]
-    assert f"{COUNT} of {COUNT} items present, 0 faults" in said["verify"]
+    build, verify, _, cv, _, _ = (execute(command, project) for command in commands())
+    assert f"all{COUNT:>11}" in build and f"{COUNT} of {COUNT} items present, 0 faults" in verify
     assert (project / "BUSI.png").is_file()
-    assert "report: ultrarefiner report runs/BUSI" in said["BUSI"].replace("a report", "report")
+    assert "ultrarefiner report runs/BUSI" in cv
     report = (project / "BUSI.html").read_text(encoding="utf-8")
     for section in ("Warnings", "Results", "Cases", "What got worse"):
         assert f"{section}</h2>" in report

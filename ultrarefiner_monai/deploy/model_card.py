@@ -15,7 +15,7 @@ from ultrarefiner_monai.masks import THRESHOLD
 from ultrarefiner_monai.metrics.classes import row_columns, summarise_classes
 from ultrarefiner_monai.metrics.scores import over_same_images
 from ultrarefiner_monai.metrics.scores_file import PER_IMAGE, read_rows
-from ultrarefiner_monai.models.card import read_card
+from ultrarefiner_monai.models.card import read_card, spacing_of
 from ultrarefiner_monai.models.card_schema import COMPLETE
 from ultrarefiner_monai.schemas import without_code
 from ultrarefiner_monai.systems import Stage, find_system
@@ -59,6 +59,10 @@ PREPARATION = {
     "letterbox": "long side to image_size, bilinear with antialiasing, pixel centres at halves; zeros to the right and below",
     "output": "logits; sigmoid, crop the padding, bilinear with antialiasing to the image's size, then the threshold",
 }
+AT_SPACING = (
+    "each axis to {:g} mm a pixel, sides rounded to whole pixels, none above image_size; bilinear with antialiasing, pixel "
+    "centres at halves; zeros to the right and below"
+)
 OUTPUT_OF_CLASSES = (
     "logits; softmax over the channels, crop the padding, bilinear with antialiasing to the image's size; lesion where "
     "1 - background reaches the threshold, each pixel of its likeliest class"
@@ -93,11 +97,12 @@ def describe(model: str | Path) -> dict[str, Any]:
     variants = [part["variant"] for part in parts if "variant" in part]
     settings = {"image_size": card["image_size"], "amp": config.get("amp"), "threshold": THRESHOLD}
     settings |= {"islands": ISLANDS_IN_WORDS.format(100 * card["islands"])} if card.get("islands") else {}
+    spaced = {} if (spacing := spacing_of(card)) is None else {"letterbox": AT_SPACING.format(spacing)}
     told = [key for key in (*TRAINING_KEYS, *stage.weights) if key in config]
     releases = {name: info(name) for name in (parts_of(card["dataset"]) if card.get("dataset") else ())}
     return {
         **card,
-        "prediction": {**settings, **_channels(stage, classes)},
+        "prediction": {**settings, **_channels(stage, classes), **spaced},
         "data": [
             {"name": name, "description": about.description, "reference": about.reference, "licence": about.licence}
             for name, about in releases.items()

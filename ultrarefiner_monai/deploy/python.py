@@ -59,19 +59,27 @@ class Model:
             return [self.predict(each, threshold).mask for each in image]
         return self.predict(image, threshold).mask
 
-    def predict(self, image: Any, threshold: float = THRESHOLD) -> Result:
+    def predict(self, image: Any, threshold: float = THRESHOLD, spacing: tuple[float, float] | None = None) -> Result:
         """The mask of an image and all that it is made from.
 
+        Args:
+            image: see the class.
+            threshold: probability from which a pixel is lesion.
+            spacing: size (y, x) of its pixels in mm, which a model that was trained with a `spacing` has to know; None: as the
+                file says.
+
         Raises:
-            DataError: as of a call.
+            DataError: as of a call, or that size is missing.
         """
         threshold = check_threshold(threshold)
         if not isinstance(image, str | PathLike):
-            return _result(self.ensemble(grey_of(image)), threshold, self.ensemble.islands)
+            return _result(self.ensemble(grey_of(image), pixel=spacing), threshold, self.ensemble.islands)
         source = open_image_file(Path(image))
         if volume := isinstance(source, VolumeFile):
             source.clip = self.ensemble.clip
-        found = self.ensemble.predict_volume(source.frames()) if volume else map(self.ensemble, source.frames())
+        frames, pixel = source.frames(), spacing or source.spacing
+        alone = (self.ensemble(grey, pixel=pixel) for grey in frames)
+        found = self.ensemble.predict_volume(frames, pixel) if volume else alone
         islands = 0 if volume else self.ensemble.islands
         results = [_result(consensus, threshold, islands) for consensus in found]
         return results[0] if source.count == 1 else _stacked(results)

@@ -14,6 +14,7 @@ from ultrarefiner_monai.models.card_schema import NEEDED, check_card
 from ultrarefiner_monai.models.old_cards import converted
 from ultrarefiner_monai.models.weights import read_torch
 from ultrarefiner_monai.systems import find_system
+from ultrarefiner_monai.systems.sequence_keys import SPACING
 
 MOST_WEIGHTS = 2_000_000_000  # SAM's largest has 640 million
 
@@ -80,6 +81,12 @@ def card_or_empty(path: Path) -> dict[str, Any]:
     card = converted(json_or_empty(path, dict))
     check_card(path, card)
     return card
+
+
+def spacing_of(card: Mapping[str, Any]) -> float | None:
+    """Mm that a pixel of the network's input stands for; None of one that sees images whatever their millimetres."""
+    path = find_system(card["system"]).stage(card["stage"]).settings.get(SPACING.name)
+    return None if path is None else value_at(card["network"], path)
 
 
 def value_at(network: Mapping[str, Any], path: str) -> Any:

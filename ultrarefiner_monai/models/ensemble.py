@@ -88,30 +88,43 @@ class Ensemble:
         return self._segmenters[0].islands
 
     @property
+    def spacing(self) -> float | None:
+        """Mm that a pixel of the networks' input stands for; None: the long side of an image fills it."""
+        return self._segmenters[0].spacing
+
+    @property
     def device(self) -> str:
         """Where the networks are."""
         return str(self._segmenters[0].device)
 
-    def __call__(self, grey: np.ndarray, prompts: "LesionPrompts | None" = None) -> Consensus:
-        """Segment an image (H, W) in [0, 1], with `prompts` in its pixels where the models are asked about lesions.
+    def __call__(
+        self, grey: np.ndarray, prompts: "LesionPrompts | None" = None, pixel: Sequence[float] | None = None
+    ) -> Consensus:
+        """Segment an image (H, W) in [0, 1].
+
+        Args:
+            grey: the image.
+            prompts: in its pixels, where the models are asked about lesions.
+            pixel: size (y, x) of its pixels in mm, see `Segmenter.predict`.
 
         Raises:
-            DataError: the models give no numbers for it, or are not asked as they are to be.
+            DataError: the models give no numbers for it, are not asked as they are to be, or do not see an image of that size.
         """
-        coarse = _mean([segmenter(grey) for segmenter in self._coarse]) if self._coarse else None
-        return _consensus([segmenter.predict(grey, coarse, prompts) for segmenter in self._segmenters])
+        maps = [segmenter.predict(grey, pixel=pixel).probability for segmenter in self._coarse]
+        coarse = _mean(maps) if maps else None
+        return _consensus([segmenter.predict(grey, coarse, prompts, pixel) for segmenter in self._segmenters])
 
-    def predict_volume(self, slices: Iterable[np.ndarray]) -> Iterator[Consensus]:
+    def predict_volume(self, slices: Iterable[np.ndarray], pixel: Sequence[float] | None = None) -> Iterator[Consensus]:
         """Segment a volume's slices, see `Segmenter.predict_volume`.
 
         Raises:
             DataError: as of a single image.
         """
         if self._coarse:
-            yield from map(self, slices)
+            yield from (self(plane, pixel=pixel) for plane in slices)
             return
         copies = tee(slices, len(self._segmenters))
-        of_models = (each.predict_volume(copy) for each, copy in zip(self._segmenters, copies, strict=True))
+        of_models = (each.predict_volume(copy, pixel) for each, copy in zip(self._segmenters, copies, strict=True))
         yield from map(_consensus, zip(*of_models, strict=True))
 
     def _check_stages(self) -> None:
@@ -127,6 +140,11 @@ class Ensemble:
                 raise DataError(
                     f"{path}: learned from grey values {segmenter.clip or 'of percentiles'}, {self.paths[0]} from "
                     f"{self.clip or 'those of percentiles'}; an ensemble needs models that see a volume alike"
+                )
+            if segmenter.spacing != self.spacing:
+                raise DataError(
+                    f"{path}: sees {segmenter.spacing} mm a pixel, {self.paths[0]} {self.spacing}; an ensemble needs models of "
+                    "one spacing"
                 )
         feeding = list(self._segmenters[0].stage.feeds.values())
         if feeding and not self._coarse:

@@ -6,7 +6,10 @@ from typing import Any
 from ultrarefiner_monai.systems import DEFAULT, find_system
 
 PARTS = ("coarse", "refiner")  # at the top of a card from before there were systems
-LATER = {"automedsam": {"sam": {"class_head": False}}}  # settings that came later, as networks were before them
+LATER: dict[str, dict[str, dict[str, Any]]] = {  # settings that came later, as networks were before them
+    "automedsam": {"sam": {"class_head": False}},
+    "rfmedsam2": {"unet": {"spacing": None}},
+}
 
 
 def converted(card: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from ultrarefiner_monai.devices import default_device
 from ultrarefiner_monai.errors import DataError
-from ultrarefiner_monai.models.card import build_network, read_card
+from ultrarefiner_monai.models.card import build_network, read_card, spacing_of
 from ultrarefiner_monai.models.inferers import AutocastInferer, SequenceInferer
 from ultrarefiner_monai.models.weights import load_model
-from ultrarefiner_monai.networks.letterbox import letterbox, undo_letterbox
+from ultrarefiner_monai.networks.letterbox import Zoom, fitted_shape, letterbox, undo_letterbox, zoom_to
 from ultrarefiner_monai.systems import find_stage
 from ultrarefiner_monai.systems.classes import ORGANS
 from ultrarefiner_monai.systems.sequence_keys import VOLUME
@@ -54,6 +54,7 @@ class Segmenter:
         clip: grey values of a volume that become 0 and 1; None: its percentiles.
         islands: share of evidence below which a part of a mask is to be left out, see `masks.without_islands`; probabilities
             are the network's own.
+        spacing: mm that a pixel of that square stands for; None: the long side of an image fills it.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Segmenter:
         organs: bool = False,
         clip: tuple[float, float] | None = None,
         islands: float = 0.0,
+        spacing: float | None = None,
     ) -> None:
         self.device = default_device() if device is None else torch.device(device)
         self.network = network.to(self.device).eval()
@@ -77,6 +79,7 @@ class Segmenter:
         self.organs = organs
         self.clip = clip
         self.islands = islands
+        self.spacing = spacing
         self.frames = frames
         self._window: Any = getattr(network, "window", 0)
         self._infer = AutocastInferer(amp)
@@ -88,7 +91,11 @@ class Segmenter:
 
     @torch.inference_mode()
     def predict(
-        self, grey: np.ndarray, coarse: np.ndarray | None = None, prompts: "LesionPrompts | None" = None
+        self,
+        grey: np.ndarray,
+        coarse: np.ndarray | None = None,
+        prompts: "LesionPrompts | None" = None,
+        pixel: Sequence[float] | None = None,
     ) -> Prediction:
         """Segment one image at its own size.
 
@@ -98,9 +105,11 @@ class Segmenter:
                 model; None where none is read.
             prompts: lesions that it is asked about, in pixels of the image, in place of a map; of a network that refines a map,
                 clicks and a box of a user, which correct it.
+            pixel: size (y, x) of the image's pixels in mm, which a model with a `spacing` has to know; None: not known.
 
         Raises:
-            DataError: map and prompts are missing, not expected, or the map is of another size than the image.
+            DataError: map and prompts are missing, not expected, or the map is of another size than the image; or the pixels'
+                size is missing, or makes the image larger than the network's input.
         """
         if prompts is not None and not self.stage.clickable:
             raise DataError(f"{self.stage.name}: takes no prompts; leave clicks and boxes out")
@@ -110,34 +119,48 @@ class Segmenter:
         if coarse is not None and coarse.shape != grey.shape:
             raise DataError(f"coarse map: expected the image's size {grey.shape}, found {coarse.shape}")
         planes = [plane for plane in (grey, coarse) if plane is not None]
-        squares = [letterbox(torch.from_numpy(plane)[None], self.size) for plane in planes]
         height, width = grey.shape
+        zoom = self._zoom((height, width), pixel)
+        squares = [letterbox(torch.from_numpy(plane)[None], self.size, zoom) for plane in planes]
         asked = {} if prompts is None else {"prompts": prompts.on_square((height, width), self.size).to(self.device)}
         logits, names, quality = self._forward(torch.cat(squares)[None].to(self.device), **asked)
-        lesion, *classes = undo_letterbox(logits[0].sigmoid(), (height, width)).cpu().numpy()
+        lesion, *classes = undo_letterbox(logits[0].sigmoid(), (height, width), zoom).cpu().numpy()
         return Prediction(lesion, quality, dict(zip(names, classes, strict=True)))
 
     @torch.inference_mode()
-    def predict_volume(self, slices: Iterable[np.ndarray]) -> Iterator[Prediction]:
+    def predict_volume(
+        self, slices: Iterable[np.ndarray], pixel: Sequence[float] | None = None
+    ) -> Iterator[Prediction]:
         """Segment a volume's slices (H, W), float32 in [0, 1], from the lowest to the highest, as a validation does.
 
-        Each is seen in the light of those before it by a network that was trained so, else by itself.
+        Each is seen in the light of those before it by a network that was trained so, else by itself. `pixel` and errors are
+        as of `predict`.
         """
         if self.frames is None:
-            yield from map(self.predict, slices)
+            yield from (self.predict(plane, pixel=pixel) for plane in slices)
             return
         remembered: list[Tensor] = []
         rest = iter(slices)
         while piece := list(islice(rest, self.frames)):
-            squares = [letterbox(torch.from_numpy(plane)[None], self.size) for plane in piece]
+            zoom = self._zoom(piece[0].shape, pixel)
+            squares = [letterbox(torch.from_numpy(plane)[None], self.size, zoom) for plane in piece]
             inputs = torch.stack([*remembered, *squares]).to(self.device)
             position = torch.arange(len(inputs), device=self.device)
             logits = self._look_back(inputs, self.network, sequence=torch.zeros_like(position), position=position)
             own = logits[len(remembered) :, len(self.stage.outputs) - 1 :].sigmoid()
             for plane, maps in zip(piece, own, strict=True):
-                lesion, *classes = undo_letterbox(maps, plane.shape).cpu().numpy()
+                lesion, *classes = undo_letterbox(maps, plane.shape, zoom).cpu().numpy()
                 yield Prediction(lesion, math.nan, dict(zip(self.classes, classes, strict=True)))
             remembered = [*remembered, *squares][max(0, len(inputs) - self._window) :]
+
+    def _zoom(self, shape: tuple[int, int], pixel: Sequence[float] | None) -> Zoom | None:
+        """How an image of `shape` (H, W) is scaled to the model's spacing; None where it has none."""
+        try:
+            zoom = zoom_to(self.spacing, pixel)
+            fitted_shape(shape, self.size, zoom)
+        except ValueError as error:
+            raise DataError(str(error)) from None
+        return zoom
 
     @property
     def _expected(self) -> str:
@@ -182,4 +205,5 @@ def load_segmenter(path: str | Path, amp: bool = True, device: str | torch.devic
         card.get("labels") == ORGANS,
         clip,
         card.get("islands", 0.0),
+        spacing_of(card),
     )

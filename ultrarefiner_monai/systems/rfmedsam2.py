@@ -5,7 +5,7 @@ from dataclasses import replace
 from ultrarefiner_monai.systems.key import Key
 from ultrarefiner_monai.systems.sam_keys import CHECKPOINT, CLASSES, IMAGE_SIZE, SAM_VERSION, VARIANT
 from ultrarefiner_monai.systems.sequence_keys import KEYS as SEQUENCE_KEYS
-from ultrarefiner_monai.systems.sequence_keys import WINDOW
+from ultrarefiner_monai.systems.sequence_keys import SPACING, WINDOW
 from ultrarefiner_monai.systems.system import Stage, System
 
 UNET = {
@@ -14,6 +14,7 @@ UNET = {
     "unet_frames": "unet.frames",
     "image_size": "unet.image_size",
     "classes": "unet.classes",
+    SPACING.name: f"unet.{SPACING.name}",
 }
 ASKED = {
     key: f"sam.{key}" for key in ("variant", "adapters", "prompt_grad", "second_box", "positions", "window", "missing")
@@ -35,6 +36,7 @@ KEYS = (
     replace(CHECKPOINT, meaning="official SAM 2 weights (.pt); null: LiteMedSAM's for that variant; `random`: none"),
     SAM_VERSION,
     CLASSES,
+    SPACING,
     Key("unet", "choice", "who finds the first boxes", choices=("2d", "3d", "transunet")),
     Key(
         "unet_features",

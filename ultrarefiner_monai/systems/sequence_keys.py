@@ -26,3 +26,13 @@ WINDOW = Key(
     "window", "whole number", "frames before the current one that a network remembers", least=0, most=LONGEST_WINDOW
 )
 KEYS = (SEQUENCE, FRAMES, NORMALS, WINDOW)
+
+SPACING = Key(
+    "spacing",
+    "number",
+    "mm that a pixel of the network's input stands for, to which "
+    "[slices are resampled](../how-to/volumes.md#one-size-for-all-scanners); null: their long side fills the input",
+    least=0.001,
+    most=1000,
+    may_lack=True,
+)

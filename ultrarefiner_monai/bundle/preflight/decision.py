@@ -16,7 +16,7 @@ from ultrarefiner_monai.bundle.preflight.data import FoundData, find_data
 from ultrarefiner_monai.bundle.preflight.plan import Plan
 from ultrarefiner_monai.bundle.preflight.provenance import EXTERNAL, check_models, external_origin
 from ultrarefiner_monai.bundle.preflight.request import Request, Substitutions
-from ultrarefiner_monai.bundle.preflight.sequences import check_sequences
+from ultrarefiner_monai.bundle.preflight.sequences import check_sequences, check_spacing
 from ultrarefiner_monai.data.predictions import CoarseMaps
 from ultrarefiner_monai.errors import DataError, one_line_errors
 from ultrarefiner_monai.handlers.earlier_run import refuse_work
@@ -74,6 +74,7 @@ def decide(request: Request) -> Plan:
         refuse_work(Path(output_dir), request.resume, request.overwrite)
     starts = {key: _start(request, key, dataset, substitutions) for key in stage.starts}
     networks = complete(request, data is not None and data.embedded, substitutions, starts)
+    check_spacing(networks.settings, networks.image_size, None if data is None else data.manifest)
     feeds = {} if data is None else {key: _feed(request, key, data, output_dir, substitutions) for key in stage.feeds}
     if data is not None and (maps := request.own.get(PROMPT_MAPS)) is not None:
         _check_unprompted(Path(maps), request.fold)

@@ -1,13 +1,16 @@
-"""Frames that belong together: the `sequence` and `position` of a plan's items."""
+"""Frames that belong together: the `sequence` and `position` of a plan's items, and the one spacing of their pixels."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ultrarefiner_monai.data.manifests.items import Item, is_volume
 from ultrarefiner_monai.data.manifests.manifest import Manifest
-from ultrarefiner_monai.errors import DataError
-from ultrarefiner_monai.systems.sequence_keys import IN_SEQUENCE, PATIENT, SEQUENCE_OF, VOLUME
+from ultrarefiner_monai.errors import DataError, shown
+from ultrarefiner_monai.systems.sequence_keys import IN_SEQUENCE, PATIENT, SEQUENCE_OF, SPACING, VOLUME
+
+SHOWN = 3  # images that an error names
 
 
 def check_sequences(own: Mapping[str, Any], manifest: Manifest, normal_share: float) -> None:
@@ -35,6 +38,46 @@ def check_sequences(own: Mapping[str, Any], manifest: Manifest, normal_share: fl
             f"normal_share {normal_share} with sequence {PATIENT}: normals are frames of their patients; use "
             f"--normals {IN_SEQUENCE}"
         )
+
+
+def check_spacing(own: Mapping[str, Any], image_size: int, manifest: Manifest | None) -> None:
+    """Refuse a spacing that the network cannot see its images at, before anything is written.
+
+    Args:
+        own: the stage's keys; those without a key `spacing` are passed over.
+        image_size: side of the network's input in pixels.
+        manifest: the data set; None of pictures that are predicted by themselves, which do not tell the size of their pixels.
+
+    Raises:
+        DataError: the size of an image's pixels is not known, or one is larger than the network's input.
+    """
+    spacing = own.get(SPACING.name)
+    if spacing is None:
+        return
+    if manifest is None:
+        raise DataError(
+            f"spacing {spacing:g}: pictures of --images do not tell the size of their pixels; 'ultrarefiner predict' takes "
+            "volumes and DICOM files, which do"
+        )
+    items = manifest.items()
+    if unknown := [item["id"] for item in items if "spacing" not in item]:
+        raise DataError(
+            f"spacing {spacing:g}: {manifest.name} does not tell the size of the pixels of {shown(unknown, SHOWN)}; use "
+            "--spacing None, or volumes"
+        )
+    widest, name = max((_extent(item), item["id"]) for item in items)
+    if round(widest / spacing) > image_size:
+        least = math.ceil(1000 * widest / image_size) / 1000
+        raise DataError(
+            f"spacing {spacing:g}: {name} is {widest:.4g} mm wide, {round(widest / spacing)} pixels, and the network sees "
+            f"{image_size}; use --spacing {least:g} or more, or a larger --image_size"
+        )
+
+
+def _extent(item: Item) -> float:
+    """The longer side of an image, or of a volume's slices, in mm."""
+    down, along = item["spacing"][-2:]
+    return max(item["height"] * down, item["width"] * along)
 
 
 def in_sequences(items: Sequence[Item], kind: str | None) -> list[Item]:

@@ -23,7 +23,7 @@ from ultrarefiner_monai.deploy.export.closure import closure, copy_files, names_
 from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.masks import THRESHOLD, check_threshold, without_islands
 from ultrarefiner_monai.metrics.classes import image_class
-from ultrarefiner_monai.models.card import read_card
+from ultrarefiner_monai.models.card import read_card, spacing_of
 from ultrarefiner_monai.models.segmenter import load_segmenter
 from ultrarefiner_monai.shipped import PACKAGE
 from ultrarefiner_monai.systems import Stage, find_stage
@@ -35,6 +35,10 @@ if TYPE_CHECKING:
 NAME = "model"
 TAGS = ("phase", "system", "stage", "dataset", "fold", "sha256")  # of the card
 EXAMPLE_SHAPE = (96, 120)  # px
+PIXEL = (
+    "spacing_y_mm",
+    "spacing_x_mm",
+)  # columns of a model that has to know the size of a pixel, as `predict` names them
 ANSWER = {"mask": DataType.string, "probability": DataType.string, "lesion_pixels": DataType.long}  # columns
 ANSWER_OF_CLASSES = {"class": DataType.string, "class_probability": DataType.double}
 # What predicting imports; the rest of setup.cfg is for training and reports.
@@ -48,7 +52,8 @@ class SegmentationModel(PythonModel):
     """Images in, masks out: a table with a column `image` of PNG or JPEG files as base64 text.
 
     A stage that another one feeds, such as phase 2, needs a column `coarse` too: the probability map that it refines, or of one
-    that is asked about lesions the map that shows them, as a grey PNG of the image's size (with 16 bits 65535 is 1).
+    that is asked about lesions the map that shows them, as a grey PNG of the image's size (with 16 bits 65535 is 1). A model that
+    was trained with a `spacing` needs columns `spacing_y_mm` and `spacing_x_mm`: the size of the image's pixels.
 
     The answer has a line an image: `mask`, a PNG (0 and 255) and `probability`, a 16-bit PNG (65535 is 1), both as base64 text
     at the image's own size, `lesion_pixels`, and of a model that tells classes apart `class` and `class_probability` of the
@@ -79,7 +84,9 @@ class SegmentationModel(PythonModel):
         given = [name for name in ("image", "coarse") if row.get(name) is not None]
         whites = {"coarse": MAX_16_BIT}  # a probability, as this model answers with, whatever its maximum
         planes = {name: decode_grey(row[name], f"{name} of line {number}", whites.get(name)) for name in given}
-        prediction = self.segmenter.predict(planes["image"], planes.get("coarse"))
+        sizes = [float(size) for name in PIXEL if (size := row.get(name)) is not None]
+        pixel = sizes if len(sizes) == len(PIXEL) else None
+        prediction = self.segmenter.predict(planes["image"], planes.get("coarse"), pixel=pixel)
         probability = prediction.probability
         lesion = without_islands(probability, self.segmenter.islands, threshold)
         mask = lesion >= threshold
@@ -119,22 +126,27 @@ def columns_of(stage: Stage) -> list[str]:
     return ["image", "coarse"] if stage.reads_map else ["image"]
 
 
-def signature_of(stage: Stage, classes: Sequence[str]) -> ModelSignature:
-    """What a model of `stage` that tells `classes` apart takes and gives."""
+def signature_of(stage: Stage, classes: Sequence[str], spaced: bool = False) -> ModelSignature:
+    """What a model of `stage` that tells `classes` apart takes and gives; with the size of pixels where it is `spaced`."""
     answer = ANSWER | ANSWER_OF_CLASSES if classes else ANSWER
+    sizes = [ColSpec(DataType.double, name) for name in PIXEL if spaced]
     return ModelSignature(
-        Schema([ColSpec(DataType.string, name) for name in columns_of(stage)]),
+        Schema([*(ColSpec(DataType.string, name) for name in columns_of(stage)), *sizes]),
         Schema([ColSpec(kind, name) for name, kind in answer.items()]),
         ParamSchema([ParamSpec("threshold", DataType.double, THRESHOLD)]),
     )
 
 
-def example_of(stage: Stage) -> pd.DataFrame:
-    """One made image, a dark disc, as a model of `stage` takes it; no patient's, since it is published."""
+def example_of(stage: Stage, pixel: float | None = None) -> pd.DataFrame:
+    """One made image, a dark disc, as a model of `stage` takes it; no patient's, since it is published.
+
+    `pixel`: mm along its pixels, of a model that has to know.
+    """
     rows, columns = np.indices(EXAMPLE_SHAPE)
     disc = np.hypot(rows - 50, columns - 60) < 20
     made = {"image": np.where(disc, 40, 150).astype(np.uint8), "coarse": disc.astype(np.uint8) * 255}
-    return pd.DataFrame({name: [encode_png(made[name])] for name in columns_of(stage)})
+    sizes = {} if pixel is None else {name: [pixel] for name in PIXEL}
+    return pd.DataFrame({name: [encode_png(made[name])] for name in columns_of(stage)} | sizes)
 
 
 def save(weights: Path, target: str | Path, amp: bool = True, model: Model | None = None) -> None:
@@ -151,6 +163,8 @@ def save(weights: Path, target: str | Path, amp: bool = True, model: Model | Non
     card = read_card(weights)
     system, stage = find_stage(card["stage"])
     classes = () if card.get("labels") == ORGANS else stage.classes_of(card["network"])
+    spacing = spacing_of(card)
+    pixel = None if spacing is None else spacing * min(1, card["image_size"] / max(EXAMPLE_SHAPE))
     with TemporaryDirectory() as folder:
         copy_files(closure({f"{PACKAGE.name}.deploy.mlflow.served"} | names_of(system, "builder")), Path(folder))
         save_model(
@@ -159,8 +173,8 @@ def save(weights: Path, target: str | Path, amp: bool = True, model: Model | Non
             artifacts={"weights": weights.as_uri(), "card": weights.with_suffix(".json").as_uri()},
             code_paths=[str(Path(folder, PACKAGE.name))],
             model_config={"amp": amp},
-            signature=signature_of(stage, classes),
-            input_example=example_of(stage),
+            signature=signature_of(stage, classes, pixel is not None),
+            input_example=example_of(stage, pixel),
             pip_requirements=requirements(),
             metadata=card,
             mlflow_model=model or Model(),

@@ -23,7 +23,7 @@ from ultrarefiner_monai.deploy.monailabel.labels import read_label
 from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.masks import THRESHOLD, check_threshold, without_islands
 from ultrarefiner_monai.metrics.classes import class_mask, image_class
-from ultrarefiner_monai.models.card import build_network, read_card, value_at
+from ultrarefiner_monai.models.card import build_network, read_card, spacing_of, value_at
 from ultrarefiner_monai.models.ensemble import Ensemble, entropy
 from ultrarefiner_monai.models.inferers import AutocastInferer, OutputsInferer
 from ultrarefiner_monai.networks.letterbox import undo_letterbox
@@ -93,7 +93,8 @@ def preprocessing(bundle: str | Path, labelled: bool = False) -> Compose:
     Paths under `image` and `label` become what the network takes, (C, S, S), C = 2 where another stage feeds it, and the
     mask (1, S, S).
     """
-    stage, size = stage_of(bundle), card_of(bundle)["image_size"]
+    card = card_of(bundle)
+    stage, size = stage_of(bundle), card["image_size"]
     keys, coarse = ["image"], proposer(bundle, stage)
     steps: list[Transform] = [LoadGreyd("image")]
     if coarse is not None:
@@ -103,9 +104,10 @@ def preprocessing(bundle: str | Path, labelled: bool = False) -> Compose:
     if labelled:
         steps.append(LoadLabeld("label"))
     elif stage.clickable:
-        variant = value_at(card_of(bundle)["network"], stage.settings["variant"])
+        variant = value_at(card["network"], stage.settings["variant"])
         steps.append(PromptsOfRequest(size, stage.prompted, points_beside_box=variant != BOXES_ALONE))
-    steps.append(Letterboxd([*keys, "label"] if labelled else keys, size, binary_keys="label"))
+    every = [*keys, "label"] if labelled else keys
+    steps.append(Letterboxd(every, size, binary_keys="label", spacing=spacing_of(card)))  # which pictures do not tell
     return Compose([*steps, ConcatItemsd(keys, "image")] if coarse is not None else steps)
 
 

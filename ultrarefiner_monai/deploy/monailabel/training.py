@@ -17,6 +17,7 @@ from ultrarefiner_monai.deploy.monailabel.volumes import holds_volume
 from ultrarefiner_monai.errors import DataError, one_line
 from ultrarefiner_monai.files import file_sha256
 from ultrarefiner_monai.metrics.segmentation import segmentation_metrics
+from ultrarefiner_monai.models.card import spacing_of
 from ultrarefiner_monai.models.weights import save_model
 
 logger = logging.getLogger(__name__)
@@ -46,11 +47,18 @@ def usable(items: Iterable[Mapping[str, str]]) -> list[dict[str, str]]:
 
 
 def check_labels_suffice(bundle: str | Path) -> None:
-    """Refuse to train a model that tells classes apart: labels in the server say where a lesion is, and not of which class.
+    """Refuse to train a model that tells classes apart, or sees a spacing.
+
+    Labels in the server say where a lesion is, and not of which class; its pictures do not tell the size of their pixels.
 
     Raises:
         DataError: the model of `bundle` is such a one.
     """
+    if (spacing := spacing_of(card_of(bundle))) is not None:
+        raise DataError(
+            f"{Path(bundle).name} sees {spacing:g} mm a pixel, and pictures here do not tell the size of theirs; train it on "
+            "volumes with its bundle's train.json"
+        )
     if classes := classes_of(bundle):
         raise DataError(
             f"{Path(bundle).name} tells {', '.join(classes)} apart, and labels here say lesion alone; train it with its bundle's "

@@ -79,7 +79,7 @@ def segment_volume(
     planes, entropies = [], []
     ensemble = ensemble_of(bundle, device)
     source = VolumeFile(Path(request["image"]), ensemble.clip)
-    for found in ensemble.predict_volume(source.frames()):
+    for found in ensemble.predict_volume(source.frames(), source.spacing):
         plane = found.probability >= threshold
         if shown or ensemble.organs:
             told = class_mask(found.probability, np.stack(list(found.classes.values())), threshold)
@@ -94,7 +94,8 @@ def segment_volume(
 def volume_uncertainty(bundle: str | Path, image: str | Path) -> float:
     """Mean of the slices' `uncertainty`; DataError where the volume cannot be predicted."""
     ensemble = ensemble_of(bundle)
-    found = ensemble.predict_volume(VolumeFile(Path(image), ensemble.clip).frames())
+    source = VolumeFile(Path(image), ensemble.clip)
+    found = ensemble.predict_volume(source.frames(), source.spacing)
     return float(np.mean([uncertainty(one.probability) for one in found]))
 
 

@@ -260,11 +260,11 @@ def _predict_file(
     down_column, along_row = source.spacing or (math.nan, math.nan)
     frames, seen = tee(source.frames())
     if volume:  # which no table of prompts can name
-        found = ensemble.predict_volume(seen)
+        found = ensemble.predict_volume(seen, source.spacing)
     elif prompts is None:
-        found = map(ensemble, seen)
+        found = (ensemble(grey, pixel=source.spacing) for grey in seen)
     else:
-        found = (ensemble(grey, prompts_within(prompts, source.path, grey.shape)) for grey in seen)
+        found = (ensemble(grey, prompts_within(prompts, source.path, grey.shape), source.spacing) for grey in seen)
     names = frame_names(job.name, source.count)
     for index, (name, grey, consensus) in enumerate(zip(names, frames, found, strict=True)):
         lesion = without_islands(consensus.probability, 0 if volume else ensemble.islands, outputs.threshold)
@@ -301,6 +301,7 @@ def _write_tables(summary: Summary, ensemble: Ensemble, outputs: Outputs, number
         "coarse_models": [{"file": str(path), "sha256": file_sha256(path)} for path in ensemble.coarse_paths],
         "threshold": outputs.threshold,
         "islands": ensemble.islands,
+        **({} if ensemble.spacing is None else {"spacing": ensemble.spacing}),
         **({"mask_values": dict(enumerate(("background", *names)))} if numbered else {}),
         "device": ensemble.device,
         "seconds": round(summary.seconds, 3),

@@ -262,10 +262,14 @@ def _of_frames(features: Any, frames: Tensor) -> Any:
 
 
 def describe(network: FrameUnet | RfMedSam2, settings: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """What a stage's network is built from, for a model's card; `settings` say nothing that it does not know itself."""
+    """What a stage's network is built from, for a model's card; of `settings` it takes what it does not know itself.
+
+    That is the spacing of the pixels that it is shown.
+    """
+    shown = {"spacing": settings[UNET_PART].get("spacing")}
     if isinstance(network, FrameUnet):
-        return {UNET_PART: network.settings}
-    return {UNET_PART: network.unet.settings, SAM_PART: network.settings}
+        return {UNET_PART: network.settings | shown}
+    return {UNET_PART: network.unet.settings | shown, SAM_PART: network.settings}
 
 
 def build(network: Mapping[str, Mapping[str, Any]]) -> nn.Module:
@@ -275,6 +279,7 @@ def build(network: Mapping[str, Mapping[str, Any]]) -> nn.Module:
         network: `{"unet": settings}`, and of the stage `joint` `"sam"`, as `describe` gives them.
     """
     asked = dict(network[UNET_PART])
+    asked.pop("spacing", None)  # decides what it is shown
     classes = asked.pop("classes")
     unet = FrameUnet(**asked, classes=() if classes == "lesion" else classes.split("+"))
     if SAM_PART not in network:

@@ -1,4 +1,4 @@
-"""A model with a spacing sees a ball of some millimetres in as many pixels, whatever the scanner, and answers on its file's grid."""
+"""A model with a spacing sees millimetres in as many pixels whatever the scanner, and answers on its file's grid."""
 
 import base64
 import json
@@ -97,7 +97,9 @@ def test_a_ball_has_its_millimetres_in_pixels_whatever_the_scanner(shape, spacin
     assert abs(inside.any(0).sum() - 12) <= 1 and abs(inside.any(1).sum() - 12) <= 1
     found = np.stack(maps, 2).transpose(1, 0, 2) >= 0.5
     assert found.shape == truth.shape
-    assert 2 * (found & truth).sum() / (found.sum() + truth.sum()) > 0.93  # through pixels of up to 2.5 times the file's
+    assert (
+        2 * (found & truth).sum() / (found.sum() + truth.sum()) > 0.93
+    )  # through pixels of up to 2.5 times the file's
 
 
 def test_without_a_spacing_the_long_side_fills_the_square_as_before(seen, tmp_path):
@@ -140,7 +142,9 @@ def test_a_slice_as_an_array_is_seen_at_the_spacing_that_is_named(model, seen):
     plane = np.zeros((40, 48), np.float32)
     plane[10:20, 10:30] = 1
     found = load(model, amp=False).predict(plane, spacing=(2.0, 1.0))
-    assert seen[-1][0, 0, :40, :24].sum() == pytest.approx(10 * 10, abs=1) and seen[-1].sum() == pytest.approx(100, abs=1)
+    assert seen[-1][0, 0, :40, :24].sum() == pytest.approx(10 * 10, abs=1) and seen[-1].sum() == pytest.approx(
+        100, abs=1
+    )
     np.testing.assert_array_equal(found.mask, plane > 0)
 
 
@@ -174,7 +178,7 @@ def test_a_volume_beyond_the_networks_input_is_refused_and_the_others_predicted(
 
 
 def test_models_of_several_spacings_are_no_ensemble(model, tmp_path):
-    with pytest.raises(DataError, match="sees 3 mm a pixel, .* an ensemble needs models of one spacing"):
+    with pytest.raises(DataError, match=r"sees 3 mm a pixel, .* an ensemble needs models of one spacing"):
         Ensemble([model, saved(tmp_path / "other", 3)])
 
 

@@ -143,7 +143,7 @@ class Ensemble:
                 )
             if segmenter.spacing != self.spacing:
                 raise DataError(
-                    f"{path}: sees {segmenter.spacing} mm a pixel, {self.paths[0]} {self.spacing}; an ensemble needs models of "
+                    f"{path}: sees {_seen(segmenter.spacing)}, {self.paths[0]} {_seen(self.spacing)}; an ensemble needs models of "
                     "one spacing"
                 )
         feeding = list(self._segmenters[0].stage.feeds.values())
@@ -207,6 +207,10 @@ def entropy(probability: np.ndarray) -> np.ndarray:
 
     p = probability.astype(np.float64)
     return ((entr(p) + entr(1 - p)) / math.log(2)).clip(0, 1).astype(np.float32)
+
+
+def _seen(spacing: float | None) -> str:
+    return "the whole width" if spacing is None else f"{spacing:g} mm a pixel"
 
 
 def _named(classes: Sequence[str]) -> str:

@@ -4,8 +4,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from made_volumes import make_btcv
 
-from ultrarefiner_monai.bundle.preflight.sequences import check_sequences, empty_frames, in_sequences, natural
+from ultrarefiner_monai.bundle.preflight.sequences import (
+    check_sequences,
+    check_spacing,
+    empty_frames,
+    in_sequences,
+    natural,
+)
 from ultrarefiner_monai.data.manifests import load_manifest, shipped_manifest
 from ultrarefiner_monai.data.manifests.build import build_document, write_manifest
 from ultrarefiner_monai.data.manifests.manifest import Manifest
@@ -117,3 +124,28 @@ def test_what_passes(uclm):
 def test_values_that_keys_cannot_have(key, value, message):
     with pytest.raises(DataError, match=f"^{message}$"):
         key.read(value)
+
+
+def test_a_spacing_is_checked_against_every_case(tmp_path):
+    release = make_btcv(tmp_path / "BTCV")
+    write_manifest(
+        build_document(read_release("BTCV", release), Options(folds=3, test_fraction=0)), tmp_path / "m.json"
+    )
+    manifest = load_manifest(tmp_path / "m.json")  # 48 x 40 pixels of 1.5 x 1.2 mm: 72 x 48 mm
+    for spacing, size in ((None, 64), (1.125, 64), (2, 36), (2, 64)):
+        check_spacing({"spacing": spacing}, size, manifest)
+    check_spacing({}, 64, None)
+    with pytest.raises(
+        DataError, match=r"is 72 mm wide, 36 pixels, and the network sees 35; use --spacing 2\.058 or more"
+    ):
+        check_spacing({"spacing": 2}, 35, manifest)
+    check_spacing({"spacing": 2.058}, 35, manifest)
+
+
+def test_pixels_of_unknown_size_have_no_spacing(uclm):
+    with pytest.raises(
+        DataError, match=r"spacing 1: BUS_UCLM does not tell the size of the pixels of .* use --spacing None"
+    ):
+        check_spacing({"spacing": 1.0}, 1024, uclm)
+    with pytest.raises(DataError, match="pictures of --images do not tell"):
+        check_spacing({"spacing": 1.0}, 64, None)

@@ -13,8 +13,8 @@ from ultrarefiner_monai.cross_validation.tasks import run_bundle
 from ultrarefiner_monai.data.manifests.build import build_document, write_manifest
 from ultrarefiner_monai.data.manifests.manifest import load_manifest
 from ultrarefiner_monai.data.manifests.splits import Options
+from ultrarefiner_monai.data.predictions.index import PredictionIndex
 from ultrarefiner_monai.data.predictions.maps import read_map
-from ultrarefiner_monai.data.predictions.pairing import pair_predictions
 from ultrarefiner_monai.data.releases.release import read_release
 from ultrarefiner_monai.data.volumes import read_volume
 from ultrarefiner_monai.deploy.predict.outputs import Outputs
@@ -53,8 +53,9 @@ def test_maps_of_the_bundle_are_those_of_predict_on_the_files_own_grids(trained)
         maps = trained.root / f"maps{number}"
         run_bundle("rfmedsam2", "inference", split=split, predictions_dir=str(maps), **own)
         items = manifest.split(split, 0)
-        paired = pair_predictions(items, [maps], manifest)
-        name = paired[0]["case"]
+        files = {entry["id"]: maps / entry["file"] for entry in PredictionIndex.load(maps).items}
+        assert files.keys() == {item["id"] for item in items}
+        name = items[-1]["case"]
         (image,) = {item["image"] for item in items if item["case"] == name}
         source = trained.root / "NIFTI" / image
         out = trained.root / f"predicted{number}"
@@ -62,8 +63,8 @@ def test_maps_of_the_bundle_are_those_of_predict_on_the_files_own_grids(trained)
         (file,) = (out / "probability").iterdir()
         voxels = read_volume(file).voxels
         for index in range(SHAPE[2]):
-            (item,) = [item for item in paired if (item["case"], item["slice"]) == (name, index)]
-            np.testing.assert_allclose(voxels[:, :, index].T, read_map(item["coarse"]), atol=2e-3)  # maps have 16 bits
+            expected = read_map(files[f"{name}/{index:04d}"])
+            np.testing.assert_allclose(voxels[:, :, index].T, expected, atol=2e-3)  # maps have 16 bits
         np.testing.assert_array_equal(nibabel.load(file).affine, nibabel.load(source).affine)
         sizes |= {tuple(item["spacing"]) for item in items}
     assert len(sizes) == 2

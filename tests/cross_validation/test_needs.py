@@ -134,7 +134,9 @@ def test_a_real_experiment_is_counted_without_its_memory(small_release, tmp_path
     maps = 4 * sum(item["width"] * item["height"] for item in (*cv.manifest.training, *(3 * cv.manifest.testing)))
     need = check_needs(cv, ["phase1"])
     assert need == pytest.approx(2 * (2 * (model + 3 * model) + needs.REST) + 3 * model + maps, rel=0.001)
-    averaged = CrossValidation("PHANTOM", small_release["data_root"], tmp_path / "out", [0], shared | {"weight_average": 0.99})
+    averaged = CrossValidation(
+        "PHANTOM", small_release["data_root"], tmp_path / "out", [0], shared | {"weight_average": 0.99}
+    )
     assert check_needs(averaged, ["phase1"]) - need == pytest.approx(5 * model, rel=0.001)
 
 

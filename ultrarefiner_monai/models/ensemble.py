@@ -143,8 +143,8 @@ class Ensemble:
                 )
             if segmenter.spacing != self.spacing:
                 raise DataError(
-                    f"{path}: sees {_seen(segmenter.spacing)}, {self.paths[0]} {_seen(self.spacing)}; an ensemble needs models of "
-                    "one spacing"
+                    f"{path}: sees {_seen(segmenter.spacing)}, {self.paths[0]} {_seen(self.spacing)}; an ensemble needs models "
+                    "of one spacing"
                 )
         feeding = list(self._segmenters[0].stage.feeds.values())
         if feeding and not self._coarse:

@@ -18,10 +18,11 @@ from ultrarefiner_monai.networks.prompts.lesions import LesionPrompts
 
 class Recorder:
     def __init__(self):
-        self.artifacts = []
+        self.artifacts, self.steps = [], []
 
-    def log_artifact(self, path, folder=None):
+    def log_image(self, path, folder, step):
         self.artifacts.append((Path(path).name, folder))
+        self.steps.append(step)
 
 
 NAMES = {1: ("mask",), 2: ("coarse", "refined"), 3: ("unet", "step1", "step2")}
@@ -44,6 +45,7 @@ def test_panels_come_every_few_epochs_and_at_the_last_one(make_run, tmp_path):
     expected = ["epoch003", "epoch006", "epoch008"]
     assert sorted(path.name for path in (tmp_path / "panels").iterdir()) == expected
     assert recorder.artifacts == [("case0.png", f"panels/{name}") for name in expected]
+    assert recorder.steps == [3, 6, 8]
 
 
 def test_a_resumed_training_draws_once_before_its_interval(make_run, tmp_path):

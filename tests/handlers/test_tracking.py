@@ -345,3 +345,23 @@ def test_a_run_left_open_is_closed_when_the_process_ends(store, tmp_path):
     run_id = json.loads((tmp_path / "run" / "mlflow_run.json").read_text())["run_id"]
     assert done.returncode == 130
     assert MlflowClient(store).get_run(run_id).info.status == "KILLED"
+
+
+def test_pictures_are_artifacts_and_shown_in_tensorboard_by_step(tracker, store, tmp_path):
+    from PIL import Image
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    tracked = tracker()
+    for step in (3, 6):
+        path = tmp_path / f"epoch{step}" / "case0.png"
+        path.parent.mkdir()
+        Image.new("P", (40 + step, 20)).save(path)
+        tracked.log_image(path, f"panels/epoch{step}", step)
+    tracked.finish()
+    board = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    board.Reload()
+    assert [(event.step, event.width, event.height) for event in board.Images("panels/case0")] == [
+        *((3, 43, 20), (6, 46, 20))
+    ]
+    stored = MlflowClient(store).list_artifacts(tracked.run_id, "panels/epoch6")
+    assert [item.path for item in stored] == ["panels/epoch6/case0.png"]

@@ -13,6 +13,7 @@ from ultrarefiner_monai.networks.rfmedsam2 import FrameUnet, RfMedSam2, build, d
 from ultrarefiner_monai.networks.rfmedsam2.adapters import PLACES, Adapter, DepthwiseAdapter, read_places
 from ultrarefiner_monai.networks.rfmedsam2.boxes import boxes_of_logits, hard_boxes, label_masks
 from ultrarefiner_monai.networks.rfmedsam2.memory import WINDOW, remembered
+from ultrarefiner_monai.networks.rfmedsam2.steps import Steps
 from ultrarefiner_monai.networks.sam2.memory import attend
 from ultrarefiner_monai.networks.sam2.students import build_prompted
 from ultrarefiner_monai.systems.sequence_keys import LONGEST_WINDOW
@@ -462,3 +463,14 @@ def test_second_boxes_are_better_than_bad_first_ones(tmp_path):
         step1 = network(images[64:], boxes=first, return_parts=True).masks["step1"]
     better = overlap(boxes_of_logits(step1, SIZE), true[64:]) > overlap(first, true[64:])
     assert better.float().mean() >= 0.7
+
+
+def test_the_boxes_that_sam_was_asked_with_are_told():
+    logits = torch.full((2, 1, 8, 8), -1.0)
+    logits[1, 0, 2:4, 3:7] = 1  # the first frame has no box
+    found = Steps({"unet": logits, "step1": logits}).asked
+    assert found.image.tolist() == [1] and found.boxes.tolist() == [[3, 2, 6, 3]]
+    true = torch.tensor([[[0.0, 1.0, 2.0, 3.0]], [[torch.nan] * 4]])
+    found = Steps({"unet": logits, "step1": logits}, boxes=true).asked
+    assert found.image.tolist() == [0] and found.boxes.tolist() == [[0, 1, 2, 3]]
+    assert Steps({"unet": logits}).asked is None

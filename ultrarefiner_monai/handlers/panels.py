@@ -46,7 +46,7 @@ class SavePanels:
         output_dir: folder of the run.
         outputs: what the first channels of a prediction are; of more than three the first and the last two are drawn.
         count: how many images.
-        tracker: stores the panels as artifacts of its run, if given.
+        tracker: stores the panels as artifacts of its run and shows them in TensorBoard, if given.
         threshold: probability from which a pixel is lesion.
         interval: epochs from one set of panels to the next; the last epoch has one in any case. None draws always.
         epochs: number of the last epoch, where there is an interval.
@@ -113,7 +113,7 @@ class SavePanels:
             asked = _asked(engine, number, truth.shape, item)
             save_panel(path, image, masks, truth > 0, title, asked)
             if self.tracker is not None:
-                self.tracker.log_artifact(path, folder)
+                self.tracker.log_image(path, folder, self._latest)
 
     def _told(self, lesion: np.ndarray, planes: np.ndarray, item: Mapping[Any, Any]) -> str:
         """The end of a title: the image's likeliest class, its probability and the true one; nothing where it has none."""
@@ -126,7 +126,7 @@ class SavePanels:
 
 def _asked(engine: Engine, number: int, shape: tuple[int, int], item: Mapping[Any, Any]) -> "LesionPrompts | None":
     """The prompts for an image of the batch, in its own pixels; None of a network, or inferer, without."""
-    inferer = getattr(engine, "inferer", None)
+    inferer: Any = getattr(engine, "inferer", None)
     prompts = inferer.asked(number) if hasattr(inferer, "asked") else None
     return None if prompts is None else prompts.off_square(shape, item["image"].shape[-1])
 
@@ -213,14 +213,15 @@ def _prompts(axis: Any, prompts: "LesionPrompts") -> list[Any]:
     from matplotlib.patches import Patch, Rectangle
 
     handles: list[Any] = []
-    edges, extent = {"facecolor": "none", "edgecolor": WHITE}, axis.axis()
+    edges: Any = {"facecolor": "none", "edgecolor": WHITE, "linewidth": 1}
+    extent = axis.axis()
     if prompts.masks is not None and len(prompts.masks):
         mask = prompts.masks.amax(0)[0].numpy()
         axis.imshow(np.dstack([np.broadcast_to(to_rgb(FIRST), (*mask.shape, 3)), TINT * mask]), interpolation="nearest")
         handles.append(Patch(facecolor=FIRST, alpha=TINT, label="mask prompt"))
     if prompts.boxes is not None and len(prompts.boxes):
         for x1, y1, x2, y2 in prompts.boxes.tolist():  # the pixels that it touches
-            axis.add_patch(Rectangle((x1 - 0.5, y1 - 0.5), x2 - x1 + 1, y2 - y1 + 1, linewidth=1, **edges))
+            axis.add_patch(Rectangle((x1 - 0.5, y1 - 0.5), x2 - x1 + 1, y2 - y1 + 1, **edges))
         handles.append(Patch(facecolor="none", edgecolor="black", linewidth=1, label="box"))
     if prompts.points is not None and prompts.labels is not None:
         for label, name, marker, colour in ((1, "point inside", "P", INSIDE), (0, "point outside", "X", OUTSIDE)):

@@ -140,6 +140,17 @@ class Tracker:
         self._pending.write(self.output_dir)
         self._mlflow.submit(send_artifact(Path(path), folder))
 
+    def log_image(self, path: Path, folder: str, step: int) -> None:
+        """Store a PNG as `log_artifact` does, and show it in TensorBoard, where those of one name stand behind a slider."""
+        self.log_artifact(path, folder)
+        if self._board is not None:
+            import numpy as np
+            from PIL import Image
+
+            with Image.open(path) as image, naming(self.output_dir / BOARD):
+                self._board.add_image(f"panels/{path.stem}", np.asarray(image.convert("RGB")), step, dataformats="HWC")
+                self._board.flush()
+
     def describe(self, text: str) -> None:
         """Make a text in Markdown the description on the run's page; longer ones than MLflow holds are cut."""
         if not is_main():

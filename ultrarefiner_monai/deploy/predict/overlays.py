@@ -40,9 +40,9 @@ def overlay(grey: np.ndarray, mask: np.ndarray, left_out: np.ndarray, spacing: S
     image = np.repeat(np.rint(grey * 255).astype(np.uint8)[..., None], 3, axis=2)
     width = max(1, round(max(grey.shape) / OUTLINE_SHARE))
     for number in range(1, int(mask.max()) + 1):
-        colour = np.array(OUTLINES[(number - 1) % len(OUTLINES)])
+        colour = OUTLINES[(number - 1) % len(OUTLINES)]
         inside = mask == number
-        image[inside] = np.rint((1 - FILL) * image[inside] + FILL * colour)
+        image[inside] = np.rint((1 - FILL) * image[inside] + FILL * np.array(colour))
         image[_around(inside, width) & (mask == 0)] = colour
     rows, columns = np.nonzero(_around(left_out, width) & (mask == 0))
     image[rows, columns] = np.where(((rows + columns) // (3 * width) % 2)[:, None], WHITE, BLACK)
@@ -53,9 +53,9 @@ def overlay(grey: np.ndarray, mask: np.ndarray, left_out: np.ndarray, spacing: S
     drawn = Image.fromarray(image)
     draw = ImageDraw.Draw(drawn)
     points = [[(column, row) for row, column in ends] for ends in lines / (spacing or 1.0)]
-    for colour, thickness in ((BLACK, width + 2), (WHITE, width)):
+    for shade, thickness in ((BLACK, width + 2), (WHITE, width)):
         for ends in points:
-            draw.line(ends, fill=colour, width=thickness)
+            draw.line(ends, fill=shade, width=thickness)
     _write(draw, grey.shape, _captions(lines, left_out, spacing), spacing)
     return np.asarray(drawn)
 

@@ -1,6 +1,7 @@
 """Planted copies are found, different pictures are not; of each group of copies one stays."""
 
 import csv
+import tracemalloc
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -11,11 +12,15 @@ from planted import CHANGES
 from scipy.ndimage import gaussian_filter
 
 from ultrarefiner_monai.data.manifests.groups import excluded_duplicates
+from ultrarefiner_monai.data.manifests.manifest import load_manifest, shipped_manifest
 from ultrarefiner_monai.data.phantom.phantom import generate_phantom
 from ultrarefiner_monai.data.releases.copies.near_duplicates import correlation, duplicate_pairs
 from ultrarefiner_monai.data.releases.copies.perceptual_hashes import (
+    HASH_BITS,
+    MAX_DISTANCE,
     MIRRORS,
     hash_bits,
+    mirrors,
     near_duplicate_pairs,
     near_duplicates_between,
 )
@@ -60,13 +65,46 @@ def test_a_malformed_hash_is_refused(text: str) -> None:
         near_duplicate_pairs([ZERO, text])
 
 
-def test_blocks_do_not_change_the_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+def _all_pairs(hashes: Sequence[str]) -> list[tuple[int, int]]:
+    """What near-duplicates are by their definition: each pair's bits counted, with each mirror."""
+    bits = hash_bits(hashes)
+    distances = [(bits[:, None] ^ bits ^ mirror).sum(axis=2, dtype=int) for mirror in mirrors()]
+    return [(int(i), int(j)) for i, j in np.argwhere(np.min(distances, axis=0) <= MAX_DISTANCE) if i < j]
+
+
+def _changed(text: str, count: int, mirror: int, generator: np.random.Generator) -> str:
+    """A hash mirrored, with `count` bits changed."""
+    bits = hash_bits([text])[0] ^ mirrors()[mirror]
+    bits[generator.choice(bits.size, count, replace=False)] ^= 1
+    return np.packbits(bits).tobytes().hex()
+
+
+@pytest.mark.parametrize("mirror", range(len(MIRRORS)))
+def test_planted_pairs_are_those_of_all_pairs(mirror: int) -> None:
+    generator = np.random.default_rng(mirror)
+    hashes = [generator.bytes(32).hex() for _ in range(150)]
+    counts = (0, 1, 30, 58, 59, 60, 61, 62, 63, 70)
+    hashes += [_changed(text, count, mirror, generator) for text, count in zip(hashes, 4 * counts, strict=False)]
+    expected = [(i, 150 + i) for i in range(40) if counts[i % len(counts)] <= MAX_DISTANCE]
+    assert near_duplicate_pairs(hashes) == expected == _all_pairs(hashes)
+    assert near_duplicates_between(hashes[:150], hashes[150:]) == [(i, j - 150) for i, j in expected]
+
+
+def test_pairs_of_real_images_are_those_of_all_pairs() -> None:
+    hashes = [item["phash16"] for item in load_manifest(shipped_manifest("BUSI")).items()]
+    assert near_duplicate_pairs(hashes) == _all_pairs(hashes) != []
+
+
+def test_memory_grows_with_the_hashes_and_not_with_their_pairs() -> None:
     generator = np.random.default_rng(0)
-    hashes = [generator.bytes(32).hex() for _ in range(23)]
-    hashes[20] = hashes[3]
-    expected = near_duplicate_pairs(hashes)
-    monkeypatch.setattr("ultrarefiner_monai.data.releases.copies.perceptual_hashes.BLOCK", 5)
-    assert near_duplicate_pairs(hashes) == expected == [(3, 20)]
+    hashes = [generator.bytes(32).hex() for _ in range(4000)]
+    tracemalloc.start()
+    near_duplicate_pairs(hashes)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (
+        peak < 4 * len(hashes) * HASH_BITS
+    )  # a bit is a byte while it is sorted by parity; distances would take 64 MB
 
 
 def _texture(seed: int) -> np.ndarray:

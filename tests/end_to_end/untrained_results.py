@@ -70,7 +70,7 @@ class UntrainedStudy(CrossValidation):
         )
         CompareMasks(folder, self.system.stage(phase).outputs).attach(evaluator)
         TrackValidation(tracker).attach(evaluator)
-        evaluator.run([[{**one.item, "maps": one} for one in predictions(self, phase, fold)]])
+        evaluator.run([[{**one.item, "maps": one} for one in predictions(self, self.manifest, phase, fold)]])
         tracker.finish()
 
 

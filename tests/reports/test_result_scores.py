@@ -3,7 +3,11 @@
 import pytest
 from made_results import EVIL, MIDDLE, SHIFTS, THREE, dice
 
+import ultrarefiner_monai.bundle.preflight.data as preflight
+import ultrarefiner_monai.cross_validation.scores as of_results
 from ultrarefiner_monai.cross_validation.scores import score
+from ultrarefiner_monai.data.manifests.manifest import load_manifest
+from ultrarefiner_monai.data.predictions.maps import read_map
 from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.metrics.scores_file import write_rows
 from ultrarefiner_monai.reports.result_files import read_results
@@ -75,3 +79,13 @@ def test_nothing_predicted(make_results):
         index.unlink()
     with pytest.raises(DataError, match="no fold has predicted yet"):
         score_results(read_results(cv.folder))
+
+
+def test_each_map_is_read_once_and_the_manifest_once_for_all_folds(made_results_folder, monkeypatch):
+    files, read = read_results(made_results_folder.folder), []
+    monkeypatch.setattr(of_results, "read_map", lambda path: read.append(path) or read_map(path))
+    monkeypatch.setattr(preflight, "load_manifest", lambda path: read.append(path) or load_manifest(path))
+    score_results(files)
+    maps = sorted(made_results_folder.folder.glob("phase[23]/*/**/*.nii.gz"))
+    assert len(maps) == 2 * 2 * len(SHIFTS)  # stages, outputs, images
+    assert sorted(map(str, read)) == sorted(map(str, [*maps, made_results_folder.manifest]))

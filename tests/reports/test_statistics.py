@@ -1,10 +1,11 @@
 """Intervals and tests against values worked out by hand, and what several images of one patient do to them."""
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
-from scipy.stats import wilcoxon
+from scipy.stats import bootstrap, wilcoxon
 
 from ultrarefiner_monai.metrics.classes import Told, accuracy, auc
 from ultrarefiner_monai.reports.statistics import (
@@ -151,3 +152,29 @@ def test_many_patients_without_a_difference_are_not_too_few():
     lines = [a_test(1.0, 30), a_test(math.nan, 0), {"metric": "auc"}]
     assert correct(lines) == 1
     assert [p_text(line, "–") for line in lines] == ["1.000", "–", "–"]
+
+
+@pytest.mark.parametrize("patients", [2, 3, 30, 300])
+def test_the_interval_is_that_of_scipys_bootstrap(patients):
+    """BCa of a ratio of sums and of a mean with few values, to the last digits and from the same draws."""
+    generator = np.random.default_rng(patients)
+    wholes = generator.integers(1, 5, patients)
+    parts = generator.binomial(wholes, 0.8) + generator.random(patients)
+    found = ratio_by_patient(parts, wholes, [f"{i:04d}" for i in range(patients)], seed=7)
+
+    def ratio(chosen, axis=-1):
+        return parts[chosen].sum(axis) / wholes[chosen].sum(axis)
+
+    options = {"n_resamples": RESAMPLES, "random_state": np.random.default_rng(7), "method": "BCa"}
+    expected = bootstrap((np.arange(patients),), ratio, **options).confidence_interval
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), rel=1e-12)
+
+
+def test_memory_of_an_interval_grows_with_the_patients_and_not_with_their_pairs():
+    tracemalloc.start()
+    mean_by_patient(np.random.default_rng(0).random(4000), range(4000))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (
+        peak < 1.5 * 8 * RESAMPLES * 4000
+    )  # the resamples as numbers; patients left out one by one took twice that again

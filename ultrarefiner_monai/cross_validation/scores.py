@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ultrarefiner_monai.cross_validation.tasks import CrossValidation
 from ultrarefiner_monai.data.manifests.items import Item, images_of, masks_of
+from ultrarefiner_monai.data.manifests.manifest import Manifest
 from ultrarefiner_monai.data.pixels import lesion_pixels
 from ultrarefiner_monai.data.predictions.index import PredictionIndex
 from ultrarefiner_monai.data.predictions.maps import read_map
@@ -80,11 +81,11 @@ def score(cv: CrossValidation, root: Root) -> Scores:
         cv: with all its predictions made.
         root: where its data set's files lie.
     """
-    scores = Scores([], [])
+    scores, manifest = Scores([], []), cv.manifest
     for stage in cv.system.stages:
         for fold in (*cv.folds_of(stage.name), None) if stage.scored else ():
             slices = []
-            for prediction in predictions(cv, stage.name, fold):
+            for prediction in predictions(cv, manifest, stage.name, fold):
                 maps, truth = prediction.read(root)
                 scores.images.append(score_row(prediction, cv.dataset, maps, truth))
                 if "case" in prediction.item:
@@ -95,8 +96,10 @@ def score(cv: CrossValidation, root: Root) -> Scores:
     return scores
 
 
-def predictions(cv: CrossValidation, phase: str, fold: int | None) -> list[Prediction]:
+def predictions(cv: CrossValidation, manifest: Manifest, phase: str, fold: int | None) -> list[Prediction]:
     """The predictions of a stage's fold on its validation images, or (None) of all folds on the test images.
+
+    `manifest` is that of `cv`, which would read it anew for each fold.
 
     Raises `DataError` where there is no index of them.
     """
@@ -107,8 +110,8 @@ def predictions(cv: CrossValidation, phase: str, fold: int | None) -> list[Predi
         return {name: resolve(cv.maps(phase, fold, name), files[item["id"]]) for name in names}
 
     # Not the empty frames of sequences, which other systems do not see.
-    scored = images_of([*cv.manifest.training, *cv.manifest.testing])
-    organs = {"organs": numbers} if (numbers := cv.manifest.organs(classes)) else {}
+    scored = images_of([*manifest.training, *manifest.testing])
+    organs = {"organs": numbers} if (numbers := manifest.organs(classes)) else {}
     items = (item | organs for item in scored if item["id"] in files)
     about = cv.prompts_of(phase), cv.islands_of(phase)
     return [Prediction(phase, fold, item, found(outputs, item), found(classes, item), *about) for item in items]

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ultrarefiner_monai.cross_validation.scores import Prediction, predictions, score_row
+from ultrarefiner_monai.data.manifests.manifest import Manifest
 from ultrarefiner_monai.data.releases.roots import Root
 from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.metrics.scores import Row, calibrate_image
@@ -49,10 +50,10 @@ def score_results(files: ResultFiles) -> Scores:
     Raises:
         DataError: there is nothing to score, or neither images nor a table of them.
     """
-    root = files.root
-    if root is None or files.manifest is None:
+    root, manifest = files.root, files.manifest
+    if root is None or manifest is None:
         return _from_table(files)
-    found, notes = _predictions(files)
+    found, notes = _predictions(files, manifest)
     outcomes = in_parallel(lambda one: _score(one, files.cv.dataset, root), found, progress="scores")
     scored = [outcome for outcome in outcomes if not isinstance(outcome, str)]
     faults = [outcome for outcome in outcomes if isinstance(outcome, str)]
@@ -67,13 +68,13 @@ def score_results(files: ResultFiles) -> Scores:
     return Scores([row for row, _ in scored], sums, {(one.phase, one.item["id"]): one for one in found}, notes)
 
 
-def _predictions(files: ResultFiles) -> tuple[list[Prediction], list[str]]:
+def _predictions(files: ResultFiles, manifest: Manifest) -> tuple[list[Prediction], list[str]]:
     found, notes = [], []
     for stage in files.stages():
         folds: Sequence[int | None] = [*(run.fold for run in files.runs_of(stage)), None]
         for fold in (fold for fold in folds if files.has_maps(stage, fold)):
             try:
-                found += predictions(files.cv, stage, fold)
+                found += predictions(files.cv, manifest, stage, fold)
             except DataError as error:
                 notes.append(str(error))
     return found, notes

@@ -233,6 +233,13 @@ def test_the_published_rates_of_classes_follow_from_their_rows():
         )
 
 
+def test_the_published_ablation_of_class_prompts_follows_from_its_rows():
+    text, rows = published("busbra_automedsam.md", "automedsam_ablation.csv")
+    for variant in dict.fromkeys(row["variant"] for row in rows):
+        told = [row for row in rows if row["variant"] == variant and row["epoch"] in ("9", "10", "12")]
+        assert told and " | ".join(f"{float(row['dice']):.4f}" for row in told) in text
+
+
 def test_the_published_figures_of_refinement_follow_from_their_rows():
     text, rows = published("refinement.md", "refinement.csv")
     dice = {

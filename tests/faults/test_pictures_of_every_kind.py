@@ -60,9 +60,9 @@ class Threshold:
 
     def __init__(self, *arguments):
         self.paths, self.coarse_paths, self.stage, self.device, self.name = [], [], "phase1", "cpu", "threshold"
-        self.organs, self.clip, self.islands = False, None, 0.0
+        self.organs, self.clip, self.islands, self.spacing = False, None, 0.0, None
 
-    def __call__(self, grey, prompts=None):
+    def __call__(self, grey, prompts=None, pixel=None):
         from ultrarefiner_monai.models.ensemble import Consensus
 
         return Consensus(grey, np.zeros_like(grey), float("nan"))

@@ -91,9 +91,12 @@ def test_what_a_file_holds_is_what_its_suffix_promises(tmp_path):
                 assert read_grey(path).shape == GREY.shape
                 continue
             for read in (read_grey, read_mask, predicted, verified):
-                with pytest.raises(
-                    DataError, match=f"expected {promised} by its name, found {form}; rename|no known format"
-                ):
+                said = (
+                    "found a PDF document; save"
+                    if form == "PDF"
+                    else f"expected {promised} by its name, found {form}; rename|no known format"
+                )
+                with pytest.raises(DataError, match=said):
                     read(path)
 
 

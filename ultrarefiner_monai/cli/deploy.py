@@ -36,7 +36,7 @@ def predict(
 
     Args:
         paths: files, folders and patterns; PNG, JPEG, TIFF, BMP, DICOM and NIfTI. Of a folder its images, not their masks.
-            With --dicomweb: STUDY or STUDY/SERIES, UIDs that the server knows.
+            With --dicomweb they are UIDs that the server knows, STUDY or STUDY/SERIES.
         model: model.pt, its folder, or a folder of fold0, fold1, ... whose probabilities are averaged; several in brackets.
         out: folder to write.
         format: "png", "nifti", or "dicom-seg" for DICOM files.

@@ -147,7 +147,7 @@ class Tracker:
             import numpy as np
             from PIL import Image
 
-            with Image.open(path) as image, naming(self.output_dir / BOARD):
+            with Image.open(path, formats=["PNG"]) as image, naming(self.output_dir / BOARD):
                 self._board.add_image(f"panels/{path.stem}", np.asarray(image.convert("RGB")), step, dataformats="HWC")
                 self._board.flush()
 

@@ -266,7 +266,7 @@ def describe(network: FrameUnet | RfMedSam2, settings: Mapping[str, Mapping[str,
 
     That is the spacing of the pixels that it is shown.
     """
-    shown = {"spacing": settings[UNET_PART].get("spacing")}
+    shown = {"spacing": settings.get(UNET_PART, {}).get("spacing")}
     if isinstance(network, FrameUnet):
         return {UNET_PART: network.settings | shown}
     return {UNET_PART: network.unet.settings | shown, SAM_PART: network.settings}

@@ -13,6 +13,7 @@ from made_volumes import SHAPE, case, stored
 
 from ultrarefiner_monai.data.volumes import read_labels, read_volume
 from ultrarefiner_monai.deploy.images.volume import VolumeFile
+from ultrarefiner_monai.deploy.monailabel.parts import MODEL
 from ultrarefiner_monai.models import load_segmenter
 
 pytestmark = pytest.mark.monailabel
@@ -58,7 +59,8 @@ def test_a_mask_lies_on_its_volume_and_is_that_of_its_slices(stage, name, volume
     assert mask.shape == source.shape
     np.testing.assert_allclose(mask.affine, source.affine, atol=1e-4)
     voxels = read_labels(path).voxels
-    segmenter = load_segmenter(volumes.models[stage], device="cpu")
+    # What is served: another test may have trained it meanwhile.
+    segmenter = load_segmenter(volumes.app / "model" / stage / MODEL, device="cpu")
     slices = VolumeFile(volumes.picture(name)).frames()
     for k, found in enumerate(segmenter.predict_volume(slices)):
         np.testing.assert_array_equal(voxels[:, :, k].T, found.probability >= 0.5)

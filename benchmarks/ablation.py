@@ -28,6 +28,14 @@ def command_line(page: str, variants: Iterable[str]) -> argparse.ArgumentParser:
     return parser
 
 
+def keys_of(asked: argparse.Namespace) -> dict[str, Any]:
+    """The keys that the command line decides; the folder of the study is made."""
+    asked.out = asked.out.resolve()
+    asked.out.mkdir(parents=True, exist_ok=True)
+    keys = {"dataset": "BUSBRA", "data_root": asked.release, "allow_missing": True, "fold": asked.fold}
+    return keys | {"image_size": asked.image_size} | ({"epochs": asked.epochs} if "epochs" in asked else {})
+
+
 def train_and_score(
     stage: str, name: str, keys: Keys, out: Path, ways: Mapping[str, Keys], folders: Mapping[str, str]
 ) -> None:

@@ -9,7 +9,7 @@ answer where it is the wrong one. Validation images alone are scored. The table 
 from typing import Any
 
 import torch
-from ablation import command_line, train_and_score, write_table
+from ablation import command_line, keys_of, train_and_score, write_table
 from torch import Tensor
 
 from ultrarefiner_monai.losses import ClassMaskLoss
@@ -72,14 +72,11 @@ def main() -> None:
     """Do the variants in turn, and write the table of all that are done."""
     parser = command_line(str(__doc__), VARIANTS)
     asked = parser.parse_args()
-    keys = {"dataset": "BUSBRA", "data_root": asked.release, "allow_missing": True, "classes": "benign+malignant"}
-    keys |= {"variant": "lite_medsam", "batch_size": 8, "fold": asked.fold, "epochs": EPOCHS, "views": 10}
-    keys |= {"prompt_share": 1 - WITH_DECODER / EPOCHS, "image_size": asked.image_size}
-    out = asked.out.resolve()
-    out.mkdir(parents=True, exist_ok=True)
+    keys = keys_of(asked) | {"classes": "benign+malignant", "variant": "lite_medsam", "batch_size": 8, "views": 10}
+    keys |= {"epochs": EPOCHS, "prompt_share": 1 - WITH_DECODER / EPOCHS}
     for variant in asked.variants or VARIANTS:
-        train_and_score("automedsam", variant, {**keys, **VARIANTS[variant]}, out, {"": {}}, {"": "val"})
-    write_table(out, VARIANTS, COLUMNS)
+        train_and_score("automedsam", variant, {**keys, **VARIANTS[variant]}, asked.out, {"": {}}, {"": "val"})
+    write_table(asked.out, VARIANTS, COLUMNS)
 
 
 if __name__ == "__main__":

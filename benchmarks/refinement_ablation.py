@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from ablation import train_and_score, write_table
+from ablation import keys_of, train_and_score, write_table
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "frozen": {},
@@ -40,14 +40,11 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--image_size", type=int, default=128)
     asked = parser.parse_args()
-    keys = {"dataset": "BUSBRA", "data_root": asked.release, "allow_missing": True, "fold": asked.fold}
-    keys |= {"variant": "lite_medsam", "image_size": asked.image_size, "epochs": asked.epochs, "batch_size": 8}
+    keys = keys_of(asked) | {"variant": "lite_medsam", "batch_size": 8}
     keys |= {"learning_rate": 3e-4, "coarse_predictions": str(asked.coarse.resolve())}
-    out = asked.out.resolve()
-    out.mkdir(parents=True, exist_ok=True)
     for variant in asked.variants:
-        train_and_score("phase2", variant, {**keys, **VARIANTS[variant]}, out, {"": {}}, {"": "val"})
-    write_table(out, VARIANTS, COLUMNS)
+        train_and_score("phase2", variant, {**keys, **VARIANTS[variant]}, asked.out, {"": {}}, {"": "val"})
+    write_table(asked.out, VARIANTS, COLUMNS)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ only memory of a single image is its own.
 from pathlib import Path
 from typing import Any
 
-from ablation import command_line, train_and_score, write_table
+from ablation import command_line, keys_of, train_and_score, write_table
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "all": {},
@@ -32,17 +32,14 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--unet", type=Path, required=True)
     asked = parser.parse_args()
-    keys = {"dataset": "BUSBRA", "data_root": asked.release, "allow_missing": True, "fold": asked.fold}
-    keys |= {"variant": "lite_medsam", "image_size": asked.image_size, "epochs": asked.epochs, "batch_size": 8}
+    keys = keys_of(asked) | {"variant": "lite_medsam", "batch_size": 8}
     keys |= {"unet": "transunet", "unet_features": "tiny", "unet_checkpoint": str(asked.unet.resolve())}
     keys |= {"schedule": "cosine", "learning_rate": 3e-4}
-    out = asked.out.resolve()
-    out.mkdir(parents=True, exist_ok=True)
     ways: dict[str, dict[str, Any]] = {"U-Net's boxes": {}, "true boxes": {"true_boxes": True}}
     folders = {"U-Net's boxes": "val", "true boxes": "val_truth_box"}
     for variant in asked.variants or VARIANTS:
-        train_and_score("joint", variant, {**keys, **VARIANTS[variant]}, out, ways, folders)
-    write_table(out, VARIANTS, COLUMNS)
+        train_and_score("joint", variant, {**keys, **VARIANTS[variant]}, asked.out, ways, folders)
+    write_table(asked.out, VARIANTS, COLUMNS)
 
 
 if __name__ == "__main__":

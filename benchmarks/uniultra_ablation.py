@@ -10,7 +10,7 @@ with each folder of MAPS that is named (the folder of a cross-validation's stage
 from pathlib import Path
 from typing import Any
 
-from ablation import command_line, train_and_score, write_table
+from ablation import command_line, keys_of, train_and_score, write_table
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "all": {},
@@ -28,17 +28,14 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--prompt_maps", type=Path, nargs="*", default=[])
     asked = parser.parse_args()
-    keys = {"dataset": "BUSBRA", "data_root": asked.release, "allow_missing": True, "fold": asked.fold}
-    keys |= {"variant": "lite_medsam", "image_size": asked.image_size, "epochs": asked.epochs, "batch_size": 4}
+    keys = keys_of(asked) | {"variant": "lite_medsam", "batch_size": 4}
     ways: dict[str, dict[str, Any]] = {source: {"prompt_source": source} for source in TRUE}
     automatic = {f"auto {maps.name}": {"prompt_source": "auto", "prompt_maps": str(maps)} for maps in asked.prompt_maps}
     ways |= automatic
     folders = {way: f"val_{more['prompt_source']}" for way, more in ways.items()}
-    out = asked.out.resolve()
-    out.mkdir(parents=True, exist_ok=True)
     for variant in asked.variants or VARIANTS:
-        train_and_score("adapt", variant, {**keys, **VARIANTS[variant]}, out, ways, folders)
-    write_table(out, VARIANTS, COLUMNS)
+        train_and_score("adapt", variant, {**keys, **VARIANTS[variant]}, asked.out, ways, folders)
+    write_table(asked.out, VARIANTS, COLUMNS)
 
 
 if __name__ == "__main__":

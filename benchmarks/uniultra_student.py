@@ -10,7 +10,7 @@ ones; the teacher's own scores stand in the table of `uniultra_ablation.py`. The
 from pathlib import Path
 from typing import Any
 
-from ablation import command_line, train_and_score, write_table
+from ablation import command_line, keys_of, train_and_score, write_table
 
 ALONE = 1e6  # weight beside which features' terms count nothing; Adam does not see the scale of a loss
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -28,17 +28,13 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=14)
     parser.add_argument("--teacher", type=Path, required=True)
     asked = parser.parse_args()
-    keys = {"dataset": "BUSBRA", "data_root": asked.release, "allow_missing": True, "fold": asked.fold}
-    keys |= {"image_size": asked.image_size, "epochs": asked.epochs, "batch_size": 4}
-    keys |= {"teacher_checkpoint": str(asked.teacher.resolve())}
+    keys = keys_of(asked) | {"batch_size": 4, "teacher_checkpoint": str(asked.teacher.resolve())}
     ways: dict[str, dict[str, Any]] = {source: {"prompt_source": source} for source in TRUE}
-    out = asked.out.resolve()
-    out.mkdir(parents=True, exist_ok=True)
     for variant in asked.variants or VARIANTS:
         train_and_score(
-            "distill", variant, {**keys, **VARIANTS[variant]}, out, ways, {way: f"val_{way}" for way in TRUE}
+            "distill", variant, {**keys, **VARIANTS[variant]}, asked.out, ways, {way: f"val_{way}" for way in TRUE}
         )
-    write_table(out, VARIANTS, COLUMNS)
+    write_table(asked.out, VARIANTS, COLUMNS)
 
 
 if __name__ == "__main__":

@@ -10,11 +10,8 @@ BLUE, VERMILLION, PURPLE, BLACK = "#0072B2", "#D55E00", "#CC79A7", "#000000"
 
 FIRST, MIDDLE, LAST, TRUTH = ORANGE, PURPLE, SKY_BLUE, YELLOW  # outlines on an image, of outputs by their position
 HIT, FALSE_ALARM, MISS = GREEN, VERMILLION, BLUE  # areas of a map of errors
-WHITE, INSIDE, OUTSIDE = (
-    "#FFFFFF",
-    GREEN,
-    VERMILLION,
-)  # boxes that a network is asked with, and its points, told apart by their form
+# Boxes that a network is asked with, and its points, which are told apart by their form, too.
+WHITE, INSIDE, OUTSIDE = "#FFFFFF", GREEN, VERMILLION
 
 
 def rgb(colour: str) -> tuple[int, int, int]:

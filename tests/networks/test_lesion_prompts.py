@@ -229,3 +229,10 @@ def test_prompts_go_to_a_square_and_back():
         and masks[0, 0, :11].max() < 0.1
         and masks.sum() == pytest.approx(1280, rel=0.02)
     )
+
+
+def test_prompts_come_back_from_a_square_of_a_spacing():
+    """Pixels of an image 20 high and 40 wide are two pixels high and one wide in the square."""
+    asked = LesionPrompts(torch.zeros(1, dtype=torch.long), torch.tensor([[10.0, 20.0, 19.0, 39.0]]))
+    boxes = asked.off_square((20, 40), 64, (2.0, 1.0)).boxes
+    torch.testing.assert_close(boxes, torch.tensor([[10.0, 9.75, 19.0, 19.25]]))

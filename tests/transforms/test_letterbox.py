@@ -10,6 +10,7 @@ from PIL import Image
 from ultrarefiner_monai.data.images import read_mask
 from ultrarefiner_monai.networks.letterbox import letterbox_labels
 from ultrarefiner_monai.transforms import Letterboxd, LoadGreyd, LoadMaskd, SaveMaskd, letterbox, undo_letterbox
+from ultrarefiner_monai.transforms.letterboxd import zoom_of
 
 
 @pytest.mark.parametrize(("height", "width"), [(30, 60), (60, 30), (7, 100), (224, 224)])
@@ -126,3 +127,12 @@ def test_the_saved_mask_overlays_the_file_exactly(tmp_path, mode, height, width)
     SaveMaskd("pred", str(tmp_path / "out"))(Invertd("pred", fit, orig_keys="image", nearest_interp=False)(item))
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out" / "picture.png")) == 255, shape)
     np.testing.assert_array_equal(read_mask(tmp_path / "out" / "picture.png"), shape)
+
+
+@pytest.mark.parametrize(("spacing", "expected"), [(0.5, (4.0, 1.0)), (None, None)])
+def test_an_image_of_a_batch_tells_how_it_was_scaled(spacing, expected):
+    """As the panels of a validation take it: from batches that were put together and taken apart again."""
+    fit = Letterboxd("image", 64, spacing=spacing)
+    items = [fit({"image": torch.ones(1, 10, 40), "spacing": (2.0, 0.5)}) for _ in range(2)]
+    assert [zoom_of(item["image"]) for item in decollate_batch(list_data_collate(items))] == [expected] * 2
+    assert zoom_of(torch.ones(1, 64, 64)) is None

@@ -20,6 +20,7 @@ from ultrarefiner_monai.metrics import overlap_metrics
 from ultrarefiner_monai.metrics.classes import class_probability
 from ultrarefiner_monai.texts import printable
 from ultrarefiner_monai.tracking.tracker import Tracker
+from ultrarefiner_monai.transforms.letterboxd import zoom_of
 
 if TYPE_CHECKING:
     from ultrarefiner_monai.networks.prompts.lesions import LesionPrompts
@@ -128,7 +129,7 @@ def _asked(engine: Engine, number: int, shape: tuple[int, int], item: Mapping[An
     """The prompts for an image of the batch, in its own pixels; None of a network, or inferer, without."""
     inferer: Any = getattr(engine, "inferer", None)
     prompts = inferer.asked(number) if hasattr(inferer, "asked") else None
-    return None if prompts is None else prompts.off_square(shape, item["image"].shape[-1])
+    return None if prompts is None else prompts.off_square(shape, item["image"].shape[-1], zoom_of(item["image"]))
 
 
 def file_name(name: str) -> str:

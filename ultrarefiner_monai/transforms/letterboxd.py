@@ -71,3 +71,10 @@ class Letterboxd(MapTransform, InvertibleTransform):
             restored = undo_letterbox(plain, (int(height), int(width)), done["extra_info"]["zoom"])
             item[key] = MetaTensor(restored, meta=dict(item[key].meta))
         return item
+
+
+def zoom_of(image: torch.Tensor) -> Zoom | None:
+    """How `Letterboxd`, the last transform of an image, has scaled it; None by its long side."""
+    done = getattr(image, "applied_operations", None)
+    zoom = done[-1]["extra_info"]["zoom"] if done else None
+    return None if zoom is None else (float(zoom[0]), float(zoom[1]))

@@ -108,6 +108,14 @@ def test_nothing_to_predict_is_told(asked, reason, pacs, model, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_model_that_is_none_is_refused_before_the_server_is_asked(pacs, model, tmp_path):
+    model.with_suffix(".json").unlink()
+    for wrong, told in ((tmp_path / "absent.pt", r"expected a model\.pt"), (model, r"model\.json")):
+        with pytest.raises(DataError, match=told):
+            run(pacs, wrong, tmp_path / "out")
+    assert not pacs.server.asked and not (tmp_path / "out").exists()
+
+
 def test_what_is_fetched_has_a_limit(pacs, model, tmp_path, monkeypatch):
     limit = pacs.sources[pacs.images[0]].stat().st_size + 5000
     monkeypatch.setattr(module, "MAX_TOTAL", limit)

@@ -4,6 +4,7 @@ The sheet is one file that loads nothing else and runs no script.
 """
 
 from base64 import b64encode
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
@@ -94,11 +95,14 @@ def _document(pairs: Sequence[ImagePair], excluded: Mapping[str, str]) -> dict[s
 def _clusters(pairs: Sequence[ImagePair]) -> list[dict[str, Any]]:
     """Images that pairs connect: each image with its label and patient, and the pairs by their number."""
     by_id = {record.source.id: record.source for pair in pairs for record in (pair.first, pair.second)}
+    numbers_of = defaultdict(list)
+    for number, pair in enumerate(pairs):
+        numbers_of[pair.ids[0]].append(number)
     found = []
     for names in components(by_id, [pair.ids for pair in pairs]):
         labels = {by_id[name].label for name in names}
         images = [{"id": name, "label": by_id[name].label, "patient": by_id[name].patient} for name in names]
-        numbers = [number for number, pair in enumerate(pairs) if pair.ids[0] in names]
+        numbers = sorted(number for name in names for number in numbers_of[name])
         found.append({"opposite": opposite(labels), "labels": sorted(labels), "images": images, "pairs": numbers})
     return sorted(found, key=lambda one: (not one["opposite"], len(one["labels"]) == 1, one["images"][0]["id"]))
 

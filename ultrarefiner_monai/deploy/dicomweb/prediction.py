@@ -13,7 +13,8 @@ from ultrarefiner_monai.deploy.predict.outputs import Outputs, write_file
 from ultrarefiner_monai.deploy.predict.prediction import REPORT, TABLE, Summary, predict
 from ultrarefiner_monai.errors import DataError, shown
 from ultrarefiner_monai.files import json_text
-from ultrarefiner_monai.models.ensemble import Models
+from ultrarefiner_monai.models.card import read_card
+from ultrarefiner_monai.models.ensemble import Models, find_models
 from ultrarefiner_monai.texts import lines_of
 
 SCHEMA = "ultrarefiner_monai/dicomweb/1"
@@ -108,6 +109,8 @@ def predict_series(
     if store and outputs.format != "dicom-seg":
         raise DataError(f"store: only DICOM segmentations can be, not {outputs.format}; add --format dicom-seg")
     places = [_place(word) for word in asked]
+    for path in find_models(model):  # a mistake is told before hours of fetching
+        read_card(path)
     there = [path for path in (outputs.out / name for name in (INSTANCES, TABLE, REPORT)) if path.exists()]
     if there and not overwrite:
         raise DataError(f"{shown(there, SHOWN)}: already there; name another --out, or replace it with --overwrite")

@@ -35,10 +35,8 @@ if TYPE_CHECKING:
 NAME = "model"
 TAGS = ("phase", "system", "stage", "dataset", "fold", "sha256")  # of the card
 EXAMPLE_SHAPE = (96, 120)  # px
-PIXEL = (
-    "spacing_y_mm",
-    "spacing_x_mm",
-)  # columns of a model that has to know the size of a pixel, as `predict` names them
+# Columns of a model that has to know the size of a pixel, as `predict` names them.
+PIXEL = ("spacing_y_mm", "spacing_x_mm")
 ANSWER = {"mask": DataType.string, "probability": DataType.string, "lesion_pixels": DataType.long}  # columns
 ANSWER_OF_CLASSES = {"class": DataType.string, "class_probability": DataType.double}
 # What predicting imports; the rest of setup.cfg is for training and reports.

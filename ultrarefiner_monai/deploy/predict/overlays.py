@@ -9,9 +9,8 @@ from ultrarefiner_monai.colours import GREEN, LAST, ORANGE, PURPLE, VERMILLION, 
 from ultrarefiner_monai.deploy.images.image_file import Spacing
 from ultrarefiner_monai.deploy.predict.measures import diameter_lines, parts_of
 
-OUTLINES = tuple(
-    map(rgb, (LAST, VERMILLION, ORANGE, GREEN, PURPLE))
-)  # of a lesion, as in panels, and of further classes
+# Of a lesion, as in panels, and of further classes.
+OUTLINES = tuple(map(rgb, (LAST, VERMILLION, ORANGE, GREEN, PURPLE)))
 OUTLINE_SHARE = 400  # the outline is one pixel wide for each 400 pixels of the longer side
 FILL = 0.3  # share of the colour inside of an outline: grey structures still show
 BLACK, WHITE = (0, 0, 0), (255, 255, 255)

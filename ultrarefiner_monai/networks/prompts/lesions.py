@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ultrarefiner_monai.networks.letterbox import fitted_shape, letterbox, undo_letterbox
+from ultrarefiner_monai.networks.letterbox import Zoom, fitted_shape, letterbox, undo_letterbox
 from ultrarefiner_monai.networks.prompts.components import component_boxes, component_points, jittered
 
 PromptKind = Literal["box", "points", "box_and_point"]
@@ -51,19 +51,19 @@ class LesionPrompts(NamedTuple):
         masks = None if self.masks is None else torch.stack([letterbox(mask, size) for mask in self.masks])
         return self._replace(boxes=boxes, points=points, masks=masks)
 
-    def off_square(self, shape: tuple[int, int], size: int) -> Self:
+    def off_square(self, shape: tuple[int, int], size: int, zoom: Zoom | None = None) -> Self:
         """Of an image of `shape` (H, W), in pixels of its letterbox of side `size`, to its own pixels: undoes `on_square`.
 
-        Masks may be of another side than the letterbox, as Segment Anything's are.
+        Masks may be of another side than the letterbox, as Segment Anything's are. `zoom` is that of the letterbox.
         """
-        height, width = fitted_shape(shape, size)
+        height, width = fitted_shape(shape, size, zoom)
         scale = torch.tensor([shape[1] / width, shape[0] / height])
         boxes = None if self.boxes is None else (self.boxes + 0.5) * scale.repeat(2) - 0.5
         points = None if self.points is None else (self.points + 0.5) * scale - 0.5
         masks = None
         if self.masks is not None:
             squares = F.interpolate(self.masks, (size, size), mode="bilinear", align_corners=False)
-            masks = torch.stack([undo_letterbox(mask, shape) for mask in squares]) if len(squares) else squares
+            masks = torch.stack([undo_letterbox(mask, shape, zoom) for mask in squares]) if len(squares) else squares
         return self._replace(boxes=boxes, points=points, masks=masks)
 
     def of_images(self, cut: slice) -> Self:

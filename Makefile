@@ -73,4 +73,4 @@ audit:
 	.venv-audit/bin/pip-audit --strict --no-deps --disable-pip --requirement $(LABEL)/requirements.txt
 
 clean:
-	rm -rf $(VENV) $(LABEL_VENV) $(DOCS_VENV) .venv-audit site .pytest_cache .ruff_cache .mypy_cache *.egg-info
+	rm -rf $(VENV) $(LABEL_VENV) $(DOCS_VENV) .venv-audit site jupyter_execute .pytest_cache .ruff_cache .mypy_cache *.egg-info

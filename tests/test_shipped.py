@@ -36,6 +36,20 @@ def test_an_installed_package_has_its_own(checkout):
     assert shipped.shipped("bundles") == checkout / "package" / "_shipped" / "bundles"
 
 
+def test_results_of_an_installed_bundle_go_to_the_working_directory(checkout, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    installed = str(checkout / "package" / "_shipped" / "bundles" / "phase2")
+    assert shipped.results_root(installed) == tmp_path / "here" / "bundles" / "phase2"
+    assert shipped.project_root(installed) == tmp_path / "here"
+
+
+def test_results_of_other_bundles_stay_with_them(checkout, tmp_path):
+    assert shipped.results_root(str(tmp_path / "bundles" / "phase2")) == tmp_path / "bundles" / "phase2"
+    assert shipped.project_root(str(tmp_path / "bundles" / "phase2")) == tmp_path
+    assert shipped.project_root(str(tmp_path / "exported")) == tmp_path / "exported"
+
+
 def test_the_verb_tells_or_copies_and_overwrites_nothing(checkout, tmp_path, capsys):
     bundles()
     assert capsys.readouterr().out == f"{checkout / 'bundles'}\n"

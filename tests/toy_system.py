@@ -5,8 +5,8 @@ from pathlib import Path
 
 import torch
 
-from ultrarefiner_monai.bundle.paths import BUNDLES
 from ultrarefiner_monai.bundle.preflight.request import Networks
+from ultrarefiner_monai.shipped import BUNDLES
 from ultrarefiner_monai.systems import Stage, System
 
 SIZE = 64

@@ -1,4 +1,4 @@
-"""The folders of a checkout that travel with the package: inside a wheel, and manifests inside an exported bundle.
+"""The folders of a checkout that travel with the package, inside a wheel or an exported bundle, and where results go.
 
 `setup.py` runs this file by itself: it imports nothing of the package.
 """
@@ -17,6 +17,28 @@ def shipped(name: str) -> Path:
     """Folder `name` of the installed package, or of the checkout where the package runs from one."""
     inside = PACKAGE / "_shipped" / name
     return inside if inside.is_dir() else PACKAGE.parent / name
+
+
+BUNDLES = shipped("bundles")
+
+
+def project_root(bundle: str | None = None) -> Path:
+    """Folder that holds `bundles/`, `data/`, `runs/` and the MLflow store; for a bundle that stands alone, itself.
+
+    Args:
+        bundle: folder of one of its bundles; None is one that comes with the package.
+    """
+    folder = results_root(bundle or str(BUNDLES / "phase1"))
+    return folder.parent.parent if folder.parent.name == "bundles" else folder
+
+
+def results_root(bundle: str) -> Path:
+    """Folder in which a bundle keeps its `models`: the bundle itself.
+
+    For a bundle of an installed package it is `bundles/<name>` in the working directory: nothing is written into the package.
+    """
+    folder = Path(bundle)
+    return Path.cwd() / "bundles" / folder.name if PACKAGE in folder.parents else folder
 
 
 def copy_shipped(target: Path) -> None:

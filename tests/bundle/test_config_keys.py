@@ -9,7 +9,7 @@ import pytest
 from monai.bundle import ConfigParser
 
 from ultrarefiner_monai.bundle.config_keys import stage_of
-from ultrarefiner_monai.bundle.paths import BUNDLES
+from ultrarefiner_monai.shipped import BUNDLES
 from ultrarefiner_monai.systems import SYSTEMS
 from ultrarefiner_monai.systems.key import Key
 from ultrarefiner_monai.systems.system import Stage, System

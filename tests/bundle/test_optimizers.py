@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from ultrarefiner_monai.bundle import cosine, warm_polynomial
-from ultrarefiner_monai.bundle.paths import BUNDLES
+from ultrarefiner_monai.shipped import BUNDLES
 
 
 def test_warm_polynomial_rises_peaks_and_ends_at_zero():

@@ -1,4 +1,4 @@
-"""Where a bundle is and where its results go, in a checkout, in an installed package and in an exported bundle."""
+"""Where a bundle, its code and its manifests are, in a checkout, in an installed package and in an exported bundle."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 
 from ultrarefiner_monai.bundle import paths
 from ultrarefiner_monai.errors import DataError
-from ultrarefiner_monai.shipped import shipped
+from ultrarefiner_monai.shipped import BUNDLES, shipped
 
 IMPORTS = ["$import ultrarefiner_monai.bundle as bundle"]
 ROOT = "$bundle.bundle_root('phase2')"
@@ -23,22 +23,10 @@ def package(tmp_path, monkeypatch) -> Path:
     return tmp_path / "place" / "ultrarefiner_monai"
 
 
-def test_results_of_an_installed_bundle_go_to_the_working_directory(package, tmp_path):
-    installed = str(package / "_shipped" / "bundles" / "phase2")
-    assert paths.results_root(installed) == tmp_path / "here" / "bundles" / "phase2"
-    assert paths.project_root(installed) == tmp_path / "here"
-
-
-def test_results_of_other_bundles_stay_with_them(package, tmp_path):
-    assert paths.results_root(str(tmp_path / "bundles" / "phase2")) == tmp_path / "bundles" / "phase2"
-    assert paths.project_root(str(tmp_path / "bundles" / "phase2")) == tmp_path
-    assert paths.project_root(str(tmp_path / "exported")) == tmp_path / "exported"
-
-
 def test_the_package_inside_a_bundle_knows_its_bundle(package, tmp_path):
     configs = package.parent / "configs"
     configs.mkdir(parents=True)
-    assert root_of() == str(paths.BUNDLES / "phase2")  # any folder may be called configs
+    assert root_of() == str(BUNDLES / "phase2")  # any folder may be called configs
     (configs / "metadata.json").touch()
     assert root_of() == str(package.parent)
 
@@ -50,7 +38,7 @@ def root_of() -> str:
 
 def test_bundle_is_found_from_anywhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert root_of() == str(paths.BUNDLES / "phase2")
+    assert root_of() == str(BUNDLES / "phase2")
 
 
 @pytest.mark.parametrize(
@@ -67,7 +55,6 @@ def test_a_configuration_is_of_the_bundle_that_it_lies_in(read, tmp_path, monkey
     for flow in flows:
         flow.initialize()
     assert [read(flow) for flow in flows] == [str(tmp_path / "one"), str(tmp_path / "two")]
-    assert paths.project_root(str(tmp_path / "one")) == tmp_path / "one"
 
 
 def test_other_code_than_the_bundles_own_is_refused(package, tmp_path):

@@ -6,7 +6,7 @@ import sys
 import pytest
 from command_line import options
 
-from ultrarefiner_monai.bundle.paths import BUNDLES
+from ultrarefiner_monai.shipped import BUNDLES
 
 
 def monai_run(config, *words, cwd):

@@ -10,8 +10,8 @@ import pytest
 from monai.bundle import ConfigWorkflow, verify_net_in_out
 from PIL import Image
 
-from ultrarefiner_monai.bundle.paths import BUNDLES
 from ultrarefiner_monai.cross_validation.tasks import run_bundle
+from ultrarefiner_monai.shipped import BUNDLES
 from ultrarefiner_monai.systems import all_stages, find_stage
 from ultrarefiner_monai.systems.keys import configuration
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from command_line import options
 
-from ultrarefiner_monai.bundle.paths import BUNDLES
+from ultrarefiner_monai.shipped import BUNDLES
 
 pytestmark = pytest.mark.slow
 CHECKOUT = BUNDLES.parent

@@ -8,9 +8,9 @@ import torch
 from monai.bundle import ConfigParser
 from small_releases import TINY
 
-from ultrarefiner_monai.bundle.paths import BUNDLES
 from ultrarefiner_monai.cross_validation.tasks import run_bundle
 from ultrarefiner_monai.data.predictions.maps import write_map
+from ultrarefiner_monai.shipped import BUNDLES
 
 
 def keys_of_stage(stage, small_cv, small_release, folder):

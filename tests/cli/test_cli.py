@@ -109,6 +109,13 @@ def test_doctor_recommends_a_command_that_is_not_refused():
     assert "nowhere is neither a folder nor an archive" in done.stderr
 
 
+def test_doctor_needs_torch_but_not_monai():
+    done = ultrarefiner("doctor", PYTHONPROFILEIMPORTTIME="1")
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "torch" in loaded
+    assert not loaded & {"monai", "ignite", "mlflow"}
+
+
 def test_a_reader_that_has_seen_enough_is_no_error():
     """As in `ultrarefiner manifests show BUSI | head -1`."""
     command = [sys.executable, "-m", "ultrarefiner_monai", "manifests", "show", "BUSI"]

@@ -41,6 +41,13 @@ def test_each_of_several_data_sets_has_a_cross_validation_of_its_own(names, aske
     assert "all scores: results/BUSBRA/summary.md and results/BUSBRA/per_image.csv" in lines
 
 
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_terminal_is_told_at_once_that_libraries_load(terminal, asked, monkeypatch, capsys):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: terminal)
+    run(["cv", "BUSI", "data"])
+    assert capsys.readouterr().err.startswith("loading PyTorch and MONAI") is terminal
+
+
 @pytest.mark.parametrize(
     ("words", "folders"),
     [

@@ -14,8 +14,8 @@ from mlflow.tracking import MlflowClient
 from stage_trainings import command
 
 from ultrarefiner_monai import peers
-from ultrarefiner_monai.bundle.paths import BUNDLES
 from ultrarefiner_monai.peers import PeerError, Peers
+from ultrarefiner_monai.shipped import BUNDLES
 from ultrarefiner_monai.systems import find_stage
 
 pytestmark = pytest.mark.fault(22)

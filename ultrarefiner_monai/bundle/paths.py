@@ -1,12 +1,10 @@
-"""Where a bundle, its project and its results are, from whatever directory a run is started."""
+"""Where a bundle, its code and its manifests are, from whatever directory a run is started."""
 
 from pathlib import Path
 
 from ultrarefiner_monai.bundle.config_keys import configuration_folder
 from ultrarefiner_monai.errors import DataError
-from ultrarefiner_monai.shipped import PACKAGE, shipped
-
-BUNDLES = shipped("bundles")
+from ultrarefiner_monai.shipped import BUNDLES, PACKAGE, shipped
 
 
 def bundle_root(name: str) -> str:
@@ -48,18 +46,3 @@ def manifests_of(bundle: str) -> Path:
     """Folder of the manifests that come with a bundle: its own where it was exported, else the package's."""
     own = Path(bundle, PACKAGE.name, "_shipped", "data_manifests")
     return own if own.is_dir() else shipped("data_manifests")
-
-
-def project_root(bundle: str) -> Path:
-    """Folder that holds `bundles/`, `data/`, `runs/` and the MLflow store; for a bundle that stands alone, itself."""
-    folder = results_root(bundle)
-    return folder.parent.parent if folder.parent.name == "bundles" else folder
-
-
-def results_root(bundle: str) -> Path:
-    """Folder in which a bundle keeps its `models`: the bundle itself.
-
-    For a bundle of an installed package it is `bundles/<name>` in the working directory: nothing is written into the package.
-    """
-    folder = Path(bundle)
-    return Path.cwd() / "bundles" / folder.name if PACKAGE in folder.parents else folder

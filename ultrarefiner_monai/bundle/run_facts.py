@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 from datetime import datetime
 from importlib import import_module
 from pathlib import Path
@@ -19,6 +18,7 @@ from ultrarefiner_monai.files import file_sha256, json_or_empty
 from ultrarefiner_monai.systems.keys import keys_of
 from ultrarefiner_monai.systems.system import PROMPT_MAPS, PROMPT_SOURCE
 from ultrarefiner_monai.tracking import Tracker
+from ultrarefiner_monai.tracking.store import store_uri
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ def make_tracker(plan: Plan, split: str | None = None, model: str | None = None,
     name = f"{plan.name}-fold{trained_on['fold']}-seed{seed}-{datetime.now():%Y%m%dT%H%M%S}"
     folder = plan.output_dir if split is None else plan.scores_dir(split)
     return Tracker(
-        uri=store_uri(plan.request.project, uri),
+        uri=store_uri(uri, plan.request.project),
         experiment=plan.dataset if split is None else trained_on["dataset"],
         run_name=name if split is None else f"{name}-{split}",
         output_dir=folder,
@@ -71,11 +71,6 @@ def _logging(name: str, folder: str) -> Any:
     """The operation that logs the model in `folder`, made by the function `name`."""
     module, _, function = name.rpartition(".")
     return getattr(import_module(module), function)(folder, running_parser().get_parsed_content("amp"))
-
-
-def store_uri(project: Path, uri: str | None = None) -> str:
-    """MLflow store: `uri`, else `MLFLOW_TRACKING_URI`, else `mlruns.db` of the project."""
-    return uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{project / 'mlruns.db'}"
 
 
 def run_parameters(plan: Plan, **learnt: Any) -> dict[str, Any]:

@@ -194,14 +194,13 @@ def log_figure(manifest: Manifest, path: str | Path, tracking_uri: str | None = 
     Args:
         manifest: what the figure shows.
         path: the figure, written by `save_figure`.
-        tracking_uri: MLflow store; where None, the one that `bundle.run_facts.store_uri` decides on.
+        tracking_uri: MLflow store; where None, the one that `tracking.store.store_uri` decides on.
     """
     from mlflow.entities import Metric, Param
 
-    from ultrarefiner_monai.bundle.paths import BUNDLES, project_root  # bring torch and MONAI, which no figure needs
-    from ultrarefiner_monai.bundle.run_facts import store_uri
     from ultrarefiner_monai.data.manifests.summary import summarise
     from ultrarefiner_monai.tracking.mlflow_run import MlflowRun
+    from ultrarefiner_monai.tracking.store import store_uri
 
     summary = summarise(manifest)
     counts = {"excluded": len(summary.excluded), "warnings": len(summary.warnings)}
@@ -216,7 +215,7 @@ def log_figure(manifest: Manifest, path: str | Path, tracking_uri: str | None = 
 
     name = f"manifest-{manifest.name}-{manifest.sha256[:8]}"
     tags = {"kind": "manifest", "dataset": manifest.name, "manifest_sha256": manifest.sha256}
-    uri = store_uri(project_root(str(BUNDLES / "phase1")), tracking_uri)
+    uri = store_uri(tracking_uri)
     with TemporaryDirectory() as folder:
         id_file = Path(folder) / "mlflow_run.json"
         run = MlflowRun(uri, manifest.name, name, tags, id_file, fallback=f"the figure is kept in {path}")

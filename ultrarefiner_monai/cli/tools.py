@@ -111,12 +111,11 @@ def relocate(tracking_uri: str | None = None) -> None:
     Args:
         tracking_uri: the store, such as sqlite:///mlruns.db; the project's own by default.
     """
-    from ultrarefiner_monai.bundle.paths import BUNDLES, project_root
-    from ultrarefiner_monai.bundle.run_facts import store_uri
     from ultrarefiner_monai.errors import shown
     from ultrarefiner_monai.tracking.relocation import relocate
+    from ultrarefiner_monai.tracking.store import store_uri
 
-    uri = store_uri(project_root(str(BUNDLES / "phase1")), tracking_uri)
+    uri = store_uri(tracking_uri)
     changed, left = relocate(uri)
     print(f"{uri}: {changed} addresses changed" if changed else f"{uri}: all artifacts are where it says")
     if left:
@@ -133,11 +132,10 @@ def ui(dataset: str | None = None, tracking_uri: str | None = None, port: int = 
         tracking_uri: the store, such as sqlite:///mlruns.db, or a server's address; the project's own by default.
         port: of the server.
     """
-    from ultrarefiner_monai.bundle.paths import BUNDLES, project_root
-    from ultrarefiner_monai.bundle.run_facts import store_uri
     from ultrarefiner_monai.tracking.pages import comparison_page
+    from ultrarefiner_monai.tracking.store import store_uri
 
-    uri = store_uri(project_root(str(BUNDLES / "phase1")), tracking_uri)
+    uri = store_uri(tracking_uri)
     if uri.startswith(("http://", "https://")):
         print(comparison_page(uri.rstrip("/"), uri, dataset))
         return
@@ -163,13 +161,13 @@ def track(folder: str, tracking_uri: str | None = None) -> None:
     if not owing:
         print(f"{folder}: MLflow has got everything of the runs there")
         return
-    from ultrarefiner_monai.bundle.paths import BUNDLES, project_root
-    from ultrarefiner_monai.bundle.run_facts import EXECUTED, store_uri
+    from ultrarefiner_monai.bundle.run_facts import EXECUTED
     from ultrarefiner_monai.deploy.mlflow import logged_model
     from ultrarefiner_monai.files import json_or_empty
     from ultrarefiner_monai.tracking.pending import send_pending
+    from ultrarefiner_monai.tracking.store import store_uri
 
-    uri = store_uri(project_root(str(BUNDLES / "phase1")), tracking_uri)
+    uri = store_uri(tracking_uri)
     for run in owing:
         amp = json_or_empty(run / EXECUTED, dict, code=True).get("amp") is True
         status = send_pending(run, uri, partial(logged_model, amp=amp))
@@ -246,7 +244,6 @@ def _data() -> None:
 
 
 def _store() -> None:
-    from ultrarefiner_monai.bundle.paths import BUNDLES, project_root
-    from ultrarefiner_monai.bundle.run_facts import store_uri
+    from ultrarefiner_monai.tracking.store import store_uri
 
-    print(f"MLflow store: {store_uri(project_root(str(BUNDLES / 'phase1')))}")
+    print(f"MLflow store: {store_uri()}")

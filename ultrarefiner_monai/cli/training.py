@@ -1,5 +1,6 @@
 """Verbs that train: the demonstration and the cross-validation."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -102,6 +103,8 @@ def _conduct(
     except DataError as error:
         raise UsageError(str(error)) from None
     names = list(stages or (stage.name for stage in system.stages))
+    if sys.stderr.isatty():
+        print("loading PyTorch and MONAI takes some seconds", file=sys.stderr)
     from ultrarefiner_monai.cross_validation.conduct import conduct, make_engine
     from ultrarefiner_monai.cross_validation.tasks import CrossValidation
     from ultrarefiner_monai.cross_validation.terminal import log_to_terminal, short_table

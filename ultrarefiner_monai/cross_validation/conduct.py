@@ -6,8 +6,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from ultrarefiner_monai.bundle.paths import BUNDLES, project_root
-from ultrarefiner_monai.bundle.run_facts import store_uri
 from ultrarefiner_monai.cross_validation.engines import Engine, LocalEngine
 from ultrarefiner_monai.cross_validation.needs import check_needs, check_space
 from ultrarefiner_monai.cross_validation.ray_engine import RayEngine
@@ -20,11 +18,13 @@ from ultrarefiner_monai.files import write_atomically
 from ultrarefiner_monai.handlers.failure import was_stopped
 from ultrarefiner_monai.metrics.cases import PER_CASE
 from ultrarefiner_monai.metrics.scores_file import PER_IMAGE, write_rows
+from ultrarefiner_monai.shipped import project_root
 from ultrarefiner_monai.tracking import Tracker
+from ultrarefiner_monai.tracking.store import store_uri
 
 logger = logging.getLogger(__name__)
 
-PROJECT = project_root(str(BUNDLES / "phase1"))  # of any bundle
+PROJECT = project_root()
 
 
 def conduct(
@@ -75,7 +75,7 @@ def conduct(
 
 def _start_parent(cv: CrossValidation) -> Tracker:
     tracker = Tracker(
-        uri=store_uri(PROJECT, cv.shared.get("tracking_uri")),
+        uri=store_uri(cv.shared.get("tracking_uri")),
         experiment=cv.dataset,
         run_name=f"cv-{cv.dataset}-{datetime.now():%Y%m%dT%H%M%S}",
         output_dir=cv.out,

@@ -9,7 +9,6 @@ from monai.bundle import ConfigParser
 from torch import nn
 
 from ultrarefiner_monai.bundle.embeddings import embedding_bytes
-from ultrarefiner_monai.bundle.paths import BUNDLES
 from ultrarefiner_monai.bundle.preflight import Plan, Request, Substitutions, rehearse
 from ultrarefiner_monai.bundle.preflight.classes import check_classes, check_labels
 from ultrarefiner_monai.bundle.preflight.data import find_data
@@ -18,6 +17,7 @@ from ultrarefiner_monai.data.manifests import Manifest
 from ultrarefiner_monai.data.manifests.items import Item
 from ultrarefiner_monai.data.predictions.coarse_maps import CoarseMaps
 from ultrarefiner_monai.errors import DataError
+from ultrarefiner_monai.shipped import BUNDLES
 from ultrarefiner_monai.systems.keys import configuration, is_expression
 from ultrarefiner_monai.systems.system import PROMPT_MAPS
 

@@ -13,7 +13,6 @@ from typing import Any
 
 from monai.bundle import ConfigWorkflow
 
-from ultrarefiner_monai.bundle.paths import BUNDLES
 from ultrarefiner_monai.bundle.preflight.data import read_manifest
 from ultrarefiner_monai.cross_validation.engines import Task
 from ultrarefiner_monai.data.manifests import Manifest
@@ -25,6 +24,7 @@ from ultrarefiner_monai.files import json_or_empty, write_atomically, write_json
 from ultrarefiner_monai.handlers.earlier_run import BEGUN_WITH, DONE, FINISHED, SETTINGS, has_work
 from ultrarefiner_monai.models.card import card_or_empty
 from ultrarefiner_monai.schemas import NAME, as_data, brief, fits, inside, object_of
+from ultrarefiner_monai.shipped import BUNDLES
 from ultrarefiner_monai.systems import DEFAULT, System, find_system
 from ultrarefiner_monai.systems.classes import told_apart
 from ultrarefiner_monai.systems.keys import configuration, read_leniently, stage_values

@@ -7,9 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ultrarefiner_monai.bundle.paths import BUNDLES, project_root
 from ultrarefiner_monai.bundle.preflight.data import EXCLUDED, LEFT_OUT, default_place
-from ultrarefiner_monai.bundle.run_facts import EXECUTED, store_uri
+from ultrarefiner_monai.bundle.run_facts import EXECUTED
 from ultrarefiner_monai.cross_validation.tasks import DONE, CrossValidation, system_of
 from ultrarefiner_monai.data.manifests.manifest import Manifest
 from ultrarefiner_monai.data.predictions.index import INDEX_NAME
@@ -19,14 +18,15 @@ from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.files import json_or_empty, without_folders
 from ultrarefiner_monai.models.card import card_or_empty
 from ultrarefiner_monai.schemas import TEXT, object_of, or_null, without_code
+from ultrarefiner_monai.shipped import project_root
 from ultrarefiner_monai.systems import find_stage, find_system
 from ultrarefiner_monai.systems.system import PROMPT_SOURCE
 from ultrarefiner_monai.tracking.metrics_file import read_epochs
 from ultrarefiner_monai.tracking.mlflow_run import RECORDED
-from ultrarefiner_monai.tracking.store import StoreError, open_store, without_credentials
+from ultrarefiner_monai.tracking.store import StoreError, open_store, store_uri, without_credentials
 from ultrarefiner_monai.tracking.store_checks import is_here
 
-PROJECT = project_root(str(BUNDLES / find_system().stages[0].bundle))
+PROJECT = project_root()
 FOLD = re.compile(r"fold(\d+)")
 # Keys of a configuration that say where things lie and which run it is.
 NO_SETTING = {
@@ -240,7 +240,7 @@ def _tracked(runs: Sequence[RunFiles]) -> tuple[list[RunFiles], list[str]]:
     found, reasons = [], []
     closed: dict[str, StoreError] = {}  # asked once each: a server that is not there takes its time
     for run in runs:
-        uri = store_uri(PROJECT, run.config.get("tracking_uri"))
+        uri = store_uri(run.config.get("tracking_uri"))
         try:
             if uri in closed:
                 raise closed[uri]
@@ -262,7 +262,7 @@ def _stored(run: RunFiles, uri: str) -> Any:
     run_id = json_or_empty(run.folder / "mlflow_run.json", dict, RECORDED).get("run_id")
     if run_id is None:
         raise DataError("no run was recorded")
-    if not is_here(uri) and uri != store_uri(PROJECT):
+    if not is_here(uri) and uri != store_uri():
         raise DataError(
             f"its store {without_credentials(uri)} is another machine's; set MLFLOW_TRACKING_URI to it if it is yours"
         )

@@ -13,6 +13,7 @@ from urllib.parse import quote
 from filelock import FileLock, Timeout
 
 from ultrarefiner_monai.errors import DataError, one_line
+from ultrarefiner_monai.shipped import project_root
 from ultrarefiner_monai.tracking.store_checks import (
     ANOTHER,
     PATIENCE_S,
@@ -45,6 +46,11 @@ class StoreError(DataError):
     """A store that cannot be opened; `reason` is what the message says between the store's name and the way out."""
 
     reason = ""
+
+
+def store_uri(uri: str | None = None, project: Path | None = None) -> str:
+    """MLflow store: `uri`, else `MLFLOW_TRACKING_URI`, else `mlruns.db` of `project`, by default the one that we are in."""
+    return uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(project or project_root()) / 'mlruns.db'}"
 
 
 def open_store(uri: str, recording: bool = True) -> "MlflowClient":

@@ -7,13 +7,13 @@ import shutil
 import pytest
 from PIL import Image
 
-from ultrarefiner_monai.bundle.paths import BUNDLES
 from ultrarefiner_monai.bundle.preflight import Request, decide
 from ultrarefiner_monai.bundle.preflight.data import FoundData, find_data, find_images, make_phantom
 from ultrarefiner_monai.bundle.preflight.request import Substitutions
 from ultrarefiner_monai.data.manifests import load_manifest, shipped_manifest
 from ultrarefiner_monai.data.phantom import generate_phantom
 from ultrarefiner_monai.errors import DataError
+from ultrarefiner_monai.shipped import BUNDLES
 
 SAM = {"variant": "vit_b", "image_size": None, "sam_checkpoint": None, "points": None, "fusion": "mean", "lora_rank": 0}
 OWN = {

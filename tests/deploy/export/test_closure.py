@@ -6,11 +6,10 @@ import sys
 
 import pytest
 
-from ultrarefiner_monai.bundle.paths import BUNDLES
 from ultrarefiner_monai.data.releases.readers import READERS
 from ultrarefiner_monai.deploy.export.bundle import DEMONSTRATION
 from ultrarefiner_monai.deploy.export.closure import closure, copy_files, names_in, names_of
-from ultrarefiner_monai.shipped import PACKAGE
+from ultrarefiner_monai.shipped import BUNDLES, PACKAGE
 from ultrarefiner_monai.systems import find_stage, find_system
 
 NAME = PACKAGE.name

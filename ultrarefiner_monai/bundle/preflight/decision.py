@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ultrarefiner_monai.bundle.config_keys import running_parser
-from ultrarefiner_monai.bundle.paths import check_code, results_root
+from ultrarefiner_monai.bundle.paths import check_code
 from ultrarefiner_monai.bundle.preflight.classes import check_labels
 from ultrarefiner_monai.bundle.preflight.data import FoundData, find_data
 from ultrarefiner_monai.bundle.preflight.plan import Plan
@@ -21,6 +21,7 @@ from ultrarefiner_monai.data.predictions import CoarseMaps
 from ultrarefiner_monai.errors import DataError, one_line_errors
 from ultrarefiner_monai.handlers.earlier_run import refuse_work
 from ultrarefiner_monai.models.card import card_or_empty
+from ultrarefiner_monai.shipped import results_root
 from ultrarefiner_monai.systems import find_stage
 from ultrarefiner_monai.systems.system import PROMPT_MAPS
 

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from ultrarefiner_monai.bundle.paths import manifests_of, project_root, results_root
+from ultrarefiner_monai.bundle.paths import manifests_of
 from ultrarefiner_monai.errors import DataError
+from ultrarefiner_monai.shipped import project_root, results_root
 from ultrarefiner_monai.systems import Stage, System, find_stage
 from ultrarefiner_monai.systems.system import PROMPT_MAPS
 

@@ -11,7 +11,6 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
-from ultrarefiner_monai.bundle.paths import BUNDLES
 from ultrarefiner_monai.data.datasets import parts_of
 from ultrarefiner_monai.data.manifests.manifest import shipped_manifest
 from ultrarefiner_monai.deploy.export.closure import closure, copy_files, names_in, names_of
@@ -21,7 +20,7 @@ from ultrarefiner_monai.files import atomic_folder, atomic_write, is_free, read_
 from ultrarefiner_monai.models.card import value_at
 from ultrarefiner_monai.models.segmenter import load_segmenter
 from ultrarefiner_monai.schemas import as_data
-from ultrarefiner_monai.shipped import PACKAGE
+from ultrarefiner_monai.shipped import BUNDLES, PACKAGE
 from ultrarefiner_monai.systems import Stage, System, find_stage
 from ultrarefiner_monai.systems.system import PROMPT_MAPS, PROMPT_SOURCE
 

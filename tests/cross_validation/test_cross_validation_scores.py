@@ -15,7 +15,7 @@ from ultrarefiner_monai.cross_validation.scores import Prediction, columns_of, m
 from ultrarefiner_monai.cross_validation.terminal import short_table
 from ultrarefiner_monai.metrics.classes import RATES, told
 from ultrarefiner_monai.metrics.scores_file import read_rows
-from ultrarefiner_monai.reports.statistics import statistic_by_patient
+from ultrarefiner_monai.reports.statistics import holm, mean_by_patient, signed_rank, statistic_by_patient
 from ultrarefiner_monai.tracking.store import NOTE
 
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
@@ -238,6 +238,18 @@ def test_the_published_ablation_of_class_prompts_follows_from_its_rows():
     for variant in dict.fromkeys(row["variant"] for row in rows):
         told = [row for row in rows if row["variant"] == variant and row["epoch"] in ("9", "10", "12")]
         assert told and " | ".join(f"{float(row['dice']):.4f}" for row in told) in text
+
+
+def test_the_published_changes_of_class_prompts_follow_from_their_images():
+    text, rows = published("busbra_automedsam.md", "automedsam_ablation_images.csv")
+    patients = [row["patient"] for row in rows]
+    variants = rows[0].keys() - {"image", "patient", "all"}
+    changes = {name: [float(row[name]) - float(row["all"]) for row in rows] for name in variants}
+    corrected = holm([signed_rank(change, patients) for change in changes.values()])
+    for change, p in zip(changes.values(), corrected, strict=True):
+        estimate = mean_by_patient(change, patients)
+        interval = f"{estimate.value:+.4f} [{estimate.low:+.4f}, {estimate.high:+.4f}]"
+        assert f"| {interval} | {p:.2g} |" in text
 
 
 def test_the_published_figures_of_refinement_follow_from_their_rows():

@@ -11,6 +11,7 @@ import sys
 import threading
 import urllib.error
 import urllib.request
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -107,7 +108,7 @@ def proxy(server, monkeypatch):
     http.switch = lambda mode: switch(http, mode, monkeypatch)
     http.switch("up")
     http.address = f"http://127.0.0.1:{http.server_port}"
-    threading.Thread(target=http.serve_forever, daemon=True).start()
+    threading.Thread(target=partial(http.serve_forever, poll_interval=0.01), daemon=True).start()
     yield http
     http.mode = "failing"
     http.released.set()

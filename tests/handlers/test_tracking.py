@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
@@ -250,7 +251,7 @@ def server():
 
     http = HTTPServer(("127.0.0.1", 0), Handler)
     http.delay, http.calls, http.released = 0.0, calls, threading.Event()
-    threading.Thread(target=http.serve_forever, daemon=True).start()
+    threading.Thread(target=partial(http.serve_forever, poll_interval=0.01), daemon=True).start()
     yield http
     http.released.set()
     http.shutdown()

@@ -5,6 +5,7 @@ from ultrarefiner_monai.handlers.comparison import CompareMasks
 from ultrarefiner_monai.handlers.panels import SavePanels
 from ultrarefiner_monai.handlers.progress import Progress
 from ultrarefiner_monai.handlers.run_report import RunReport
+from ultrarefiner_monai.handlers.steps.joint import CoarseFalls, CoarseRests, GradientPaths
 from ultrarefiner_monai.handlers.steps.prompts_first import PromptsFirst
 from ultrarefiner_monai.handlers.steps.student import DecoderLast
 from ultrarefiner_monai.handlers.tracking import TrackTraining, TrackValidation
@@ -13,8 +14,11 @@ from ultrarefiner_monai.tracking.tracker import Tracker
 __all__ = [
     "CheckpointError",
     "CheckpointHandler",
+    "CoarseFalls",
+    "CoarseRests",
     "CompareMasks",
     "DecoderLast",
+    "GradientPaths",
     "Progress",
     "PromptsFirst",
     "RunReport",

@@ -2,7 +2,8 @@
 
 import copy
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -47,6 +48,14 @@ class UltraRefiner(nn.Module):
         self.refiner = refiner
         self.outputs = outputs
         self.prompt_gradient_scale = prompt_gradient_scale
+        self.coarse_rests = False
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the training mode; while `coarse_rests` the coarse network stays in eval mode, and builds no graph."""
+        super().train(mode)
+        if self.coarse_rests:
+            self.coarse.eval()
+        return self
 
     @property
     def settings(self) -> dict[str, str | int | float | bool]:
@@ -66,7 +75,8 @@ class UltraRefiner(nn.Module):
             fused logits (B, 1, S, S), coarse and fused logits (B, 2, S, S), or with `return_parts` the Refinement,
             whose `coarse_logits` are the coarse network's own (they carry its graph), unless a user has corrected them.
         """
-        coarse_logits = self.coarse(image)
+        with torch.no_grad() if self.coarse_rests else nullcontext():
+            coarse_logits = self.coarse(image)
         if coarse_logits.shape[1] != 1:
             raise ValueError(f"the coarse network must give one channel, found {coarse_logits.shape[1]}")
         probability = coarse_logits.float().sigmoid()

@@ -85,6 +85,18 @@ KEYS = (
     Key(
         "prompt_gradient_scale", "number", "factor on the gradient that reaches TransUNet through the prompts", least=0
     ),
+    Key(
+        "frozen_epochs",
+        "whole number",
+        "first epochs in which the refiner learns alone, and TransUNet rests",
+        least=0,
+    ),
+    Key(
+        "anchor",
+        "number",
+        "weight of the squared distance of TransUNet's weights from those of phase 1; 0: none",
+        least=0,
+    ),
     Key("coarse_rate", "number", "learning rate of TransUNet", least=0),
     Key("refiner_rate", "number", "learning rate of the refiner", least=0),
 )

@@ -50,3 +50,9 @@ def test_every_page_is_in_the_table_of_contents():
     contents = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
     pages = {str(page.relative_to(ROOT / "docs")) for page in (ROOT / "docs").rglob("*.md")} - {"README.md"}
     assert sorted(page for page in pages if f"({page})" not in contents) == []
+
+
+def test_the_table_of_contents_names_each_purpose_once():
+    contents = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    purposes = re.findall(r"^\| ([^|]+) \|", contents, re.M)
+    assert len(purposes) == len(set(purposes))

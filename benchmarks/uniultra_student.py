@@ -29,7 +29,8 @@ def main() -> None:
     parser.add_argument("--teacher", type=Path, required=True)
     asked = parser.parse_args()
     keys = keys_of(asked) | {"batch_size": 4, "teacher_checkpoint": str(asked.teacher.resolve())}
-    ways: dict[str, dict[str, Any]] = {source: {"prompt_source": source} for source in TRUE}
+    alone: dict[str, Any] = {"teacher_checkpoint": None}  # an evaluation is of the student, which needs no teacher
+    ways = {source: alone | {"prompt_source": source} for source in TRUE}
     for variant in asked.variants or VARIANTS:
         train_and_score(
             "distill", variant, {**keys, **VARIANTS[variant]}, asked.out, ways, {way: f"val_{way}" for way in TRUE}

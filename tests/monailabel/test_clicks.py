@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ from PIL import Image
 from scipy.ndimage import distance_transform_edt
 
 from ultrarefiner_monai.data.images import read_grey
-from ultrarefiner_monai.deploy.monailabel.clicks import asked_lesions
+from ultrarefiner_monai.deploy.monailabel.clicks import asked_lesions, lesions_beside
 from ultrarefiner_monai.deploy.monailabel.parts import (
     MODEL,
     AdjustedInferer,
@@ -23,6 +24,7 @@ from ultrarefiner_monai.deploy.monailabel.parts import (
 from ultrarefiner_monai.deploy.monailabel.request import checked, click_keys
 from ultrarefiner_monai.errors import DataError
 from ultrarefiner_monai.models import load_segmenter
+from ultrarefiner_monai.networks.prompts.corrections import with_clicks
 
 CODE = "$__import__('os').system('true')"
 HEIGHT, WIDTH = 60, 96
@@ -265,9 +267,35 @@ def test_a_network_that_knows_boxes_alone_gets_points_where_there_is_no_box():
     assert asked_lesions(*click, None, 0 * mask, points_beside_box=False).points is not None
 
 
+def test_a_network_that_is_not_told_clicks_is_asked_about_the_same_lesions_and_new_ones():
+    first, second = (10, 10, 29, 29), (60, 20, 79, 39)
+    mask = rectangles(first, second).astype(np.float32)
+    beside = partial(lesions_beside, mask=mask, new_alone=False)
+    both = beside(*points((82, 30, 1), (12, 12, 0)))  # whatever their discs do to these lesions
+    assert both.boxes.tolist() == [list(first), list(second)]
+    small = rectangles(first, (60, 20, 62, 22)).astype(np.float32)
+    assert lesions_beside(*points((61, 21, 0)), small, False).boxes.tolist() == [list(first)]  # which the click removes
+    new = [76, 36, WIDTH - 1, HEIGHT - 1]  # around a disc of 19.2 pixels, which touches neither
+    assert beside(*points((95, 55, 1))).boxes.tolist() == [list(first), list(second), new]
+    assert lesions_beside(*points((95, 55, 1)), mask, new_alone=True).boxes.tolist() == [new]
+    assert len(lesions_beside(*points((82, 30, 1)), mask, new_alone=True).image) == 0
+
+
+def test_clicks_change_discs_alone_of_what_litemedsam_answers_and_of_a_mask_that_is_sent(ask):
+    """Each click at a time with the mask so far, and all of them at once."""
+    sent = rectangles((20, 15, 60, 45))
+    once = ask("adapt", label=sent, background=[[24, 30]]).mask
+    assert np.array_equal(once, with_clicks(sent.astype(np.float32), *points((24, 30, 0))) >= 0.5)
+    twice = ask("adapt", label=once, background=[[24, 30]], foreground=[[64, 30]]).mask
+    changed = with_clicks(once.astype(np.float32), *points((24, 30, 0), (64, 30, 1))) >= 0.5
+    assert np.array_equal(twice, changed) and twice[30, 64] and not twice[30, 24]
+    with_box = ask("adapt", label=sent, roi=[20, 60, 15, 45], background=[[24, 30]])
+    assert len(with_box.logits) and not with_box.mask[30, 24]
+
+
 def test_masks_of_several_lesions_are_merged(ask):
     two, one = rectangles((5, 5, 30, 30), (60, 20, 85, 50)), rectangles((60, 20, 85, 50))
-    merged, alone = (ask("adapt", label=label, foreground=[[70, 35]]).logits for label in (two, one))
+    merged, alone = (ask("adapt", label=label).logits for label in (two, one))
     assert (merged >= alone - 0.1).all() and (merged > alone + 0.1).any()  # bf16
 
 

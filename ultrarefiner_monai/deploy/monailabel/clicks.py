@@ -87,7 +87,9 @@ class PromptsOfRequest(Transform):
         size: side in pixels of the square that the network sees.
         lesions: whether the network is asked about lesions, each by a prompt of its own; others get one prompt, which corrects
             their map.
-        points_beside_box: see `asked_lesions`.
+        points_beside_box: whether clicks are points of a prompt that has a box, too. Where they are not (LiteMedSAM gets worse
+            with them), clicks without a box correct the answer alone: asked again with another box for each click, the network
+            changes what nobody clicked on.
 
     Raises:
         DataError: one lies outside of the picture, or there is no mask that background clicks could correct.
@@ -99,7 +101,7 @@ class PromptsOfRequest(Transform):
         self.points_beside_box = points_beside_box
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return a copy of `data` with the names of what is `used` and the `clicks`.
+        """Return a copy of `data` with the names of what is `used`, the `clicks`, and of a mask that stays what is `kept`.
 
         The picture (1, H, W) is under `image`; the map of a network that does not find one itself under `coarse`, for others a
         mask may be a path under `label`.
@@ -116,9 +118,14 @@ class PromptsOfRequest(Transform):
                 "a background click corrects a mask, and there is none: click on the lesion ('foreground'), draw a box ('roi') "
                 "or send a mask as 'label'"
             )
+        kept = {}
         if self.lesions:
             mask = data["coarse"][0].numpy()
-            prompts = asked_lesions(points, labels, box, mask, points_beside_box=self.points_beside_box)
+            if self.points_beside_box or box is not None or not (mask >= LESION).any():
+                prompts = asked_lesions(points, labels, box, mask, points_beside_box=self.points_beside_box)
+            else:
+                kept = {"kept": mask >= LESION} if "label" in used else {}
+                prompts = lesions_beside(points, labels, mask, new_alone=bool(kept))
         else:
             prompts = one_prompt(points, labels, box)
         if "coarse" not in data and isinstance(data.get("label"), str):
@@ -127,7 +134,7 @@ class PromptsOfRequest(Transform):
             used.append("label")
         image.meta["prompts"] = prompts.on_square((height, width), self.size)
         used += ["clicks"] * bool(len(points)) + ["box"] * bool(corners)
-        return {**data, "used": used, "clicks": (points, labels)}
+        return {**data, "used": used, "clicks": (points, labels), **kept}
 
 
 def _sent(data: Mapping[Hashable, Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
@@ -172,7 +179,7 @@ def asked_lesions(
         labels: see above.
         box: (4,) or None.
         mask: probability, blank if nothing is known.
-        points_beside_box: whether clicks are points of a prompt that has a box, too: LiteMedSAM gets worse with them.
+        points_beside_box: whether clicks are points of a prompt that has a box, too.
     """
     if not (mask >= LESION).any() and (box is not None or labels.any()):
         prompt = one_prompt(points, labels, box)
@@ -199,6 +206,27 @@ def asked_lesions(
         torch.from_numpy(signs) if with_points else None,
         torch.from_numpy(np.stack(lesions)[:, None].astype(np.float32)),
     )
+
+
+def lesions_beside(points: np.ndarray, labels: np.ndarray, mask: np.ndarray, new_alone: bool) -> LesionPrompts:
+    """The lesions that a network is asked about where clicks correct its answer: a box of each.
+
+    They are those that `mask` (H, W) shows, as without clicks, but for those that clicks (see `corrections`) remove whole; and
+    those that clicks on lesion add where the mask has none.
+
+    Args:
+        points: (N, 2) with `labels` (N,).
+        labels: see above.
+        mask: probability with a lesion.
+        new_alone: leave out those of the mask, which stays what it is.
+    """
+    before, count = label(mask >= LESION, EIGHT)
+    after, added = label(with_clicks(mask, points, labels) >= LESION, EIGHT)
+    old = [] if new_alone else [before == number for number in range(1, count + 1)]
+    new = [after == number for number in range(1, added + 1)]
+    lesions = [part for part in old if after[part].any()] + [part for part in new if not before[part].any()]
+    boxes = np.stack([_box_around(part) for part in lesions]) if lesions else np.zeros((0, 4))
+    return LesionPrompts(torch.zeros(len(lesions), dtype=torch.long), torch.from_numpy(boxes).float())
 
 
 def _box_around(part: np.ndarray) -> np.ndarray:

@@ -200,8 +200,8 @@ class MaskForClientd(MapTransform):
     """Turn logits (C, S, S) into the mask that the server's writer takes: uint8 (W, H) at the image's own size, lesion 1.
 
     `threshold` and `show`, an output or a class, of the request decide; `result` tells the client what came of it. Of a class
-    the lesion's pixels are shown that it is likeliest in. Where the network does not follow a click, the click's disc is put into
-    the mask. The writer transposes, as for all of MONAI, whose readers give (W, H).
+    the lesion's pixels are shown that it is likeliest in. A mask that was sent and is `kept` is added, and where the network does
+    not follow a click, the click's disc is put into the mask. The writer transposes, as for all of MONAI, which reads (W, H).
 
     Args:
         keys: the logits.
@@ -247,6 +247,7 @@ class MaskForClientd(MapTransform):
             if show in self.classes:
                 mask = class_mask(mask, classes) == 1 + self.classes.index(show)
             if "clicks" in item:
+                mask = mask | item.get("kept", False)
                 mask = with_clicks(mask, *item["clicks"])
             item[key] = mask.T.astype(np.uint8)
             item["result"] = {

@@ -17,6 +17,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "features": {},
     "masks": {"task_weight": ALONE},
     "features_and_masks": {"task_weight": 1.0},
+    "features_then_decoder": {"epochs": 18, "finetune_epochs": 4},  # 14 epochs of "features" first
 }
 TRUE = ("truth_box", "truth_box_10")
 COLUMNS = ("mask_dice", "mask_hd95", "ellipse")

@@ -17,6 +17,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "features": {},
     "masks": {"task_weight": ALONE},
     "features_and_masks": {"task_weight": 1.0},
+    "features_averaged": {"weight_average": 0.995},  # over the last two epochs of 114 steps
     "features_then_decoder": {"epochs": 18, "finetune_epochs": 4},  # 14 epochs of "features" first
 }
 TRUE = ("truth_box", "truth_box_10")

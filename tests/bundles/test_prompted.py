@@ -132,3 +132,23 @@ def test_a_model_of_sam_2_0_is_evaluated_and_predicted_with_as_such(small_releas
     asked = {key: value for key, value in keys.items() if key in known} | {"dataset_name": small_release["dataset"]}
     run_bundle("uniultra", "inference", **asked)
     assert (tmp_path / "out" / "predictions" / "predictions.json").is_file()
+
+
+def test_a_students_decoder_learns_at_a_rate_of_its_own(prompted_cv, small_release, tmp_path):
+    """At the encoder's it lost in its first epoch what it came with."""
+    keys = {
+        **prompted_cv.settings["distill"],
+        **small_release,
+        "epochs": 2,
+        "finetune_epochs": 1,
+        "output_dir": str(tmp_path),
+    }
+    keys |= {"teacher_checkpoint": str(prompted_cv.folder("adapt", 0) / "model.pt"), "log_model": False}
+    keys |= {"tracking_uri": f"sqlite:///{tmp_path / 'mlruns.db'}", "learning_rate": 1e-3, "decoder_rate": 1e-5}
+    done = run_bundle("uniultra", "train", "distill", **keys)
+    groups = done.parser.get_parsed_content("optimizer").param_groups
+    assert {group["name"]: group["initial_lr"] for group in groups} == {"encoder": 1e-3, "decoder": 1e-5}
+    sam = done.parser.get_parsed_content("network_def").sam
+    inside = set(sam.image_encoder.parameters())
+    assert inside.issuperset(groups[0]["params"]) and inside.isdisjoint(groups[1]["params"])
+    assert all(group["params"] for group in groups)

@@ -252,6 +252,35 @@ def test_the_published_changes_of_class_prompts_follow_from_their_images():
         assert f"| {interval} | {p:.2g} |" in text
 
 
+def test_the_published_figures_of_uniultra_follow_from_their_rows():
+    text, rows = published("busbra_uniultra.md", "uniultra_images.csv")
+    patients = [row["patient"] for row in rows]
+
+    def told(*names):
+        """The mean with its interval; of two names that of the first without the second."""
+        first, *second = ([float(row[name]) for row in rows] for name in names)
+        estimate = mean_by_patient(np.subtract(first, *second) if second else first, patients)
+        sign = "+" if second else ""
+        return f"{estimate.value:{sign}.4f} [{estimate.low:{sign}.4f}, {estimate.high:{sign}.4f}]"
+
+    for variant in ("decoder_only", "context_only", "all"):
+        asked = [told(f"{variant} {way}") for way in ("truth_box", "truth_box_10", "truth_point", "auto_phase1")]
+        assert f"| {' | '.join(asked)} |" in text
+    for way in ("truth_box", "truth_box_10", "truth_point"):
+        assert told(f"context_only {way}", f"all {way}") in text
+    assert f"| {told('phase3')} | {told('all auto_phase3')} | {told('all auto_phase3', 'phase3')} |" in text
+    assert told("ellipse") in text
+    assert f"| {told('student_features truth_box')} | {told('student_features truth_box_10')} |" in text
+
+
+def test_the_published_clicks_follow_from_their_rows():
+    text, rows = published("busbra_uniultra.md", "clicks.csv")
+    for model in ("adapt", "phase3"):
+        of_model = [row for row in rows if row["model"] == model]
+        means = [mean(float(row["dice"]) for row in of_model if row["clicks"] == count) for count in "01235"]
+        assert f"| {' | '.join(f'{value:.3f}' for value in means)} |" in text
+
+
 def test_the_published_figures_of_refinement_follow_from_their_rows():
     text, rows = published("refinement.md", "refinement.csv")
     dice = {

@@ -118,7 +118,7 @@ class PromptsOfRequest(Transform):
                 "a background click corrects a mask, and there is none: click on the lesion ('foreground'), draw a box ('roi') "
                 "or send a mask as 'label'"
             )
-        kept = {}
+        kept: dict[Hashable, Any] = {}
         if self.lesions:
             mask = data["coarse"][0].numpy()
             if self.points_beside_box or box is not None or not (mask >= LESION).any():

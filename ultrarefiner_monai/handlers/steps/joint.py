@@ -1,6 +1,7 @@
 """A joint training's coarse network: at rest in the first epochs, what reaches it by which path, and whether it gets worse."""
 
 import logging
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -101,13 +102,13 @@ class CoarseFalls:
 
     def __init__(self, validator: Engine, checkpoint: str | None) -> None:
         self.validator = validator
-        metric = card_or_empty(Path(checkpoint).with_suffix(".json")).get("metric") if checkpoint else None
-        self.before = (metric or {}).get("coarse_dice")
+        card = card_or_empty(Path(checkpoint).with_suffix(".json")) if checkpoint else {}
+        before = (card.get("metric") or {}).get("coarse_dice")
+        self.before: float = -math.inf if before is None else before
 
     def attach(self, _: Engine) -> None:
         """Follow the validations of a trainer."""
-        if self.before is not None:
-            self.validator.add_event_handler(Events.COMPLETED, self._look)
+        self.validator.add_event_handler(Events.COMPLETED, self._look)
 
     def _look(self, engine: Engine) -> None:
         now = engine.state.metrics.get("coarse_dice")

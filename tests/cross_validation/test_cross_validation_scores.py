@@ -270,7 +270,8 @@ def test_the_published_figures_of_uniultra_follow_from_their_rows():
         assert told(f"context_only {way}", f"all {way}") in text
     assert f"| {told('phase3')} | {told('all auto_phase3')} | {told('all auto_phase3', 'phase3')} |" in text
     assert told("ellipse") in text
-    assert f"| {told('student_features truth_box')} | {told('student_features truth_box_10')} |" in text
+    for student in ("student_features", "student_decoder_last"):
+        assert f"| {told(f'{student} truth_box')} | {told(f'{student} truth_box_10')} |" in text
 
 
 def test_the_published_clicks_follow_from_their_rows():

@@ -274,6 +274,14 @@ def test_the_published_figures_of_uniultra_follow_from_their_rows():
         assert f"| {told(f'{student} truth_box')} | {told(f'{student} truth_box_10')} |" in text
 
 
+def test_the_published_figures_of_several_data_sets_follow_from_their_rows():
+    text, rows = published("busbra_uniultra.md", "uniultra_pooled.csv")
+    for training in ("pooled", "BUSI", "BUSBRA"):
+        own = [row for row in rows if row["trained_on"] == training]
+        dice = [f"{float(row['mask_dice']):.4f}" for row in own]
+        assert f"| {own[0]['epochs']} | {' | '.join(dice)} |" in text
+
+
 def test_the_published_clicks_follow_from_their_rows():
     text, rows = published("busbra_uniultra.md", "clicks.csv")
     for model in ("adapt", "phase3"):

@@ -263,11 +263,13 @@ def test_the_published_figures_of_uniultra_follow_from_their_rows():
         sign = "+" if second else ""
         return f"{estimate.value:{sign}.4f} [{estimate.low:{sign}.4f}, {estimate.high:{sign}.4f}]"
 
-    for variant in ("decoder_only", "context_only", "all"):
+    for variant in ("decoder_only", "context_only", "all", "magnitude"):
         asked = [told(f"{variant} {way}") for way in ("truth_box", "truth_box_10", "truth_point", "auto_phase1")]
         assert f"| {' | '.join(asked)} |" in text
     for way in ("truth_box", "truth_box_10", "truth_point"):
         assert told(f"context_only {way}", f"all {way}") in text
+    for way in ("truth_box_10", "truth_point"):
+        assert told(f"magnitude {way}", f"all {way}") in text
     assert f"| {told('phase3')} | {told('all auto_phase3')} | {told('all auto_phase3', 'phase3')} |" in text
     assert told("ellipse") in text
     for student in ("student_features", "student_decoder_last"):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from ultrarefiner_monai.bundle import cosine, warm_polynomial
+from ultrarefiner_monai.bundle import cosine, decay_from, warm_polynomial
 from ultrarefiner_monai.shipped import BUNDLES
 
 
@@ -56,3 +56,14 @@ def test_a_cosine_may_begin_anew():
         schedule.step()
     assert rates[:4] == pytest.approx([0.5 * (1 + math.cos(math.pi * step / 4)) for step in range(4)])
     assert rates[4:] == pytest.approx([*(0.5 * (1 + math.cos(math.pi * step / 6)) for step in range(6)), 0.0, 0.0])
+
+
+def test_a_groups_rate_decays_from_the_epoch_in_which_it_begins():
+    weights = [nn.Parameter(torch.zeros(1)) for _ in range(2)]
+    optimizer = torch.optim.SGD([{"params": [weights[0]], "lr": 1.0}, {"params": [weights[1]], "lr": 0.5}])
+    schedule, rates = decay_from(optimizer, 0.5, [0, 2]), []
+    for _ in range(4):
+        rates.append([group["lr"] for group in optimizer.param_groups])
+        optimizer.step()
+        schedule.step()
+    assert rates == [[1.0, 0.5], [0.5, 0.5], [0.25, 0.5], [0.125, 0.25]]

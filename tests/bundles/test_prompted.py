@@ -152,3 +152,4 @@ def test_a_students_decoder_learns_at_a_rate_of_its_own(prompted_cv, small_relea
     inside = set(sam.image_encoder.parameters())
     assert inside.issuperset(groups[0]["params"]) and inside.isdisjoint(groups[1]["params"])
     assert all(group["params"] for group in groups)
+    assert groups[1]["lr"] == pytest.approx(1e-5 * 0.98)  # one epoch after it began to learn

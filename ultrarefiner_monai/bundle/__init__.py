@@ -11,7 +11,7 @@ from ultrarefiner_monai.bundle.multi_gpu import (
     shuffle_each_epoch,
     start_process_group,
 )
-from ultrarefiner_monai.bundle.optimizers import cosine, trainable, warm_polynomial
+from ultrarefiner_monai.bundle.optimizers import cosine, decay_from, trainable, warm_polynomial
 from ultrarefiner_monai.bundle.paths import bundle_root
 from ultrarefiner_monai.bundle.preflight import Plan, make_plan
 from ultrarefiner_monai.bundle.preflight.classes import of_classes
@@ -60,6 +60,7 @@ __all__ = [
     "cached_items",
     "check_keys",
     "cosine",
+    "decay_from",
     "default_device",
     "distributed",
     "evaluate",

@@ -1,6 +1,8 @@
 """Parameters that learn, and schedules of their rates."""
 
 import math
+from collections.abc import Sequence
+from functools import partial
 
 from torch import nn
 from torch.optim import Optimizer
@@ -31,6 +33,21 @@ def cosine(optimizer: Optimizer, steps: int, first: int = 0) -> LambdaLR:
         return 0.5 * (1 + math.cos(math.pi * done / length))
 
     return LambdaLR(optimizer, factor)
+
+
+def decay_from(optimizer: Optimizer, decay: float, begins: Sequence[int]) -> LambdaLR:
+    """Each group's rate times `decay` from one epoch to the next, counted from the epoch in which it begins to learn.
+
+    Args:
+        optimizer: its rates are those of the first epoch of a group.
+        decay: factor of an epoch.
+        begins: epochs that come before, one number a group; until then its rate is whole.
+    """
+
+    def factor(begin: int, epoch: int) -> float:
+        return decay ** max(0, epoch - begin)
+
+    return LambdaLR(optimizer, [partial(factor, begin) for begin in begins])
 
 
 def warm_polynomial(optimizer: Optimizer, steps: int, warmup: float = 0.1) -> LambdaLR:

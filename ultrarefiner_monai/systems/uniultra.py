@@ -80,7 +80,12 @@ KEYS = (
         least=0,
     ),
     Key("learning_rate", "number", "Adam's, of the first epoch", above=0),
-    Key("decoder_rate", "number", "the same of what learns in a student's last epochs", above=0),
+    Key(
+        "decoder_rate",
+        "number",
+        "learning rate of what learns in a student's last epochs, in the first of them",
+        above=0,
+    ),
     Key("rate_decay", "number", "factor of the learning rate from one epoch to the next", above=0, most=1),
 )
 

@@ -49,20 +49,18 @@ def batch() -> dict[str, Tensor]:
     return {"image": image, "label": (image < 0.5).float()}
 
 
-def training(
-    network: UltraRefiner, handlers: list, epochs: int = 1, loss: JointLoss | None = None
-) -> SupervisedTrainer:
-    """A trainer of `STEPS` equal batches an epoch, as phase 3's configuration has it."""
+def training(network: UltraRefiner, handlers: list, epochs: int = 1, batches: list | None = None) -> SupervisedTrainer:
+    """A trainer of `STEPS` equal batches an epoch, or of `batches`, as phase 3's configuration has it."""
     return SupervisedTrainer(
         device=torch.device("cpu"),
         max_epochs=epochs,
-        train_data_loader=[batch()] * STEPS,
+        train_data_loader=batches or [batch()] * STEPS,
         network=network,
         optimizer=torch.optim.SGD(network.parameters(), lr=1e-4),
-        loss_function=loss or JointLoss("fixed"),
+        loss_function=JointLoss("fixed"),
         prepare_batch=lambda data, *_: (data["image"], data["label"], (), {"return_parts": True}),
         inferer=lambda inputs, network, **more: network(inputs, **more),
-        iteration_update=TrainingStep(),
+        iteration_update=TrainingStep(non_finite="skip"),
         train_handlers=handlers,
         decollate=False,
     )
@@ -110,6 +108,13 @@ def test_a_cut_path_is_told_as_zero_and_the_fused_mask_still_reaches_the_coarse_
     assert [told[f"train_gradient_{name}"] for name in ("points", "box", "mask")] == [0, 0, 0]
     assert told["train_gradient_fusion"] > 0
     assert told["train_gradient_coarse"] > 0
+
+
+def test_a_last_batch_that_is_left_out_tells_no_gradients():
+    told, damaged = Told(), batch()
+    damaged["image"] = damaged["image"] * torch.nan
+    training(network(), [GradientPaths(told)], batches=[batch(), damaged]).run()
+    assert told.epochs == {}
 
 
 def test_looking_at_gradients_changes_no_weight():

@@ -82,7 +82,7 @@ class GradientPaths:
         self._norms = {f"gradient_{name}": float(value.norm()) for name, value in found.items()}
 
     def _log(self, engine: Engine) -> None:
-        if self._norms:
+        if self._norms and all(map(math.isfinite, self._norms.values())):  # a batch that was left out tells nothing
             self.tracker.log_metrics({f"train_{name}": norm for name, norm in self._norms.items()}, engine.state.epoch)
 
 

@@ -10,7 +10,7 @@ from ignite.engine import Engine, Events
 from monai.engines import SupervisedTrainer
 from torch import Tensor, nn
 
-from ultrarefiner_monai.handlers import CoarseFalls, CoarseRests, GradientPaths
+from ultrarefiner_monai.handlers import Anchor, CoarseFalls, CoarseRests, GradientPaths
 from ultrarefiner_monai.handlers.steps import TrainingStep
 from ultrarefiner_monai.losses import JointLoss
 from ultrarefiner_monai.networks import PromptGenerator, SamRefiner, UltraRefiner
@@ -122,6 +122,26 @@ def test_looking_at_gradients_changes_no_weight():
     training(watched, [GradientPaths(Told())]).run()
     training(alone, []).run()
     assert all(torch.equal(*pair) for pair in zip(watched.parameters(), alone.parameters(), strict=True))
+
+
+def test_the_anchor_by_hand():
+    """A weight that a loss of gradient 2 has moved from 1 to 0.8 at a rate of 0.1 is pulled back with 3 * (0.8 - 1)."""
+    held, free = nn.Linear(1, 1, bias=False), nn.Parameter(torch.ones(1))
+    nn.init.ones_(held.weight)
+    optimizer = torch.optim.SGD([held.weight, free], lr=0.1)
+    Anchor(held, optimizer, 3.0).attach(Engine(lambda *_: None))
+    for expected in (0.8, 0.8 - 0.1 * (2 - 0.6)):
+        optimizer.zero_grad()
+        (2 * held.weight.sum()).backward()
+        optimizer.step()
+        assert held.weight.item() == pytest.approx(expected)
+    optimizer.zero_grad()
+    optimizer.step()  # without a gradient, as at rest
+    assert held.weight.item() == pytest.approx(expected) and free.item() == 1
+
+
+def test_an_anchor_of_no_weight_holds_nothing():
+    assert Anchor(nn.Linear(1, 1), torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=1.0), 0.0).held == []
 
 
 def test_a_coarse_network_at_rest_keeps_weights_and_statistics_and_learns_afterwards():

@@ -80,30 +80,3 @@ def test_wrong_arguments_are_refused():
         JointLoss(coarse_weight=2.0)
     with pytest.raises(ValueError, match="must be >= 0"):
         JointLoss("fixed", coarse_weight=-1.0)
-
-
-def test_the_anchor_by_hand():
-    """Weights moved by 1 and -2: 3 / 2 * (1 + 4); it pulls each back with 3 times its way, and is no weight of the loss."""
-    held = torch.nn.Linear(2, 1, bias=False)
-    loss = JointLoss("fixed", anchor=3.0, anchored=held)
-    without = loss(PARTS, TARGET).item()
-    with torch.no_grad():
-        held.weight += torch.tensor([[1.0, -2.0]])
-    total = loss(PARTS, TARGET)
-    assert total.item() - without == pytest.approx(7.5, rel=1e-5)
-    assert loss.components["anchor"].item() == pytest.approx(7.5)
-    total.backward()
-    assert held.weight.grad.tolist() == [[3.0, -6.0]]
-    assert list(loss.parameters()) == []
-
-
-def test_an_anchor_holds_nothing_where_it_weighs_nothing():
-    loss = JointLoss(anchored=torch.nn.Linear(2, 1))
-    loss(PARTS, TARGET)
-    assert "anchor" not in loss.components
-
-
-@pytest.mark.parametrize("settings", [{"anchor": 1.0}, {"anchor": -1.0, "anchored": torch.nn.Linear(2, 1)}])
-def test_an_anchor_of_nothing_or_below_zero_is_refused(settings):
-    with pytest.raises(ValueError, match="an anchor must be >= 0 and of a network"):
-        JointLoss(**settings)

@@ -5,13 +5,14 @@ from ultrarefiner_monai.handlers.comparison import CompareMasks
 from ultrarefiner_monai.handlers.panels import SavePanels
 from ultrarefiner_monai.handlers.progress import Progress
 from ultrarefiner_monai.handlers.run_report import RunReport
-from ultrarefiner_monai.handlers.steps.joint import CoarseFalls, CoarseRests, GradientPaths
+from ultrarefiner_monai.handlers.steps.joint import Anchor, CoarseFalls, CoarseRests, GradientPaths
 from ultrarefiner_monai.handlers.steps.prompts_first import PromptsFirst
 from ultrarefiner_monai.handlers.steps.student import DecoderLast
 from ultrarefiner_monai.handlers.tracking import TrackTraining, TrackValidation
 from ultrarefiner_monai.tracking.tracker import Tracker
 
 __all__ = [
+    "Anchor",
     "CheckpointError",
     "CheckpointHandler",
     "CoarseFalls",

@@ -2,8 +2,7 @@
 
 from typing import TYPE_CHECKING, Literal
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ultrarefiner_monai.losses.coarse import DiceCELoss
 from ultrarefiner_monai.losses.refined import RefinedLoss
@@ -18,12 +17,9 @@ class JointLoss(UncertaintyLoss):
 
     `"learned"`: weights by homoscedastic uncertainty, `"kendall"` of UncertaintyLoss.
     `"fixed"`: coarse_weight * L_coarse + refined_weight * L_refined.
-    To either is added anchor / 2 * |w - w0|^2 of the weights w of `anchored`, which were w0 when the loss was made (L2-SP, Li,
-    Grandvalet and Davoine, ICML 2018).
 
     `components` holds the last call's `coarse` and `refined` losses, their `coarse_weight` and
-    `refined_weight`, both losses' own components as `coarse_ce`, `refined_iou` and so on, and `anchor`, where there is one,
-    detached.
+    `refined_weight`, and both losses' own components as `coarse_ce`, `refined_iou` and so on, detached.
 
     Args:
         weighting: see above.
@@ -31,11 +27,9 @@ class JointLoss(UncertaintyLoss):
         refined_weight: weight of the refined loss, fixed weighting only.
         coarse_loss: loss of the coarse logits, None for DiceCELoss().
         refined_loss: loss of the Refinement, None for RefinedLoss().
-        anchor: see above; 0 for none.
-        anchored: network whose trainable weights are held, on its device by now.
 
     Raises:
-        ValueError: for an unknown weighting, a negative weight, a weight given to learned weighting, or an anchor of nothing.
+        ValueError: for an unknown weighting, a negative weight, or a weight given to learned weighting.
     """
 
     def __init__(
@@ -45,8 +39,6 @@ class JointLoss(UncertaintyLoss):
         refined_weight: float = 1.0,
         coarse_loss: DiceCELoss | None = None,
         refined_loss: RefinedLoss | None = None,
-        anchor: float = 0.0,
-        anchored: nn.Module | None = None,
     ) -> None:
         if weighting not in ("learned", "fixed"):
             raise ValueError(f"weighting must be 'learned' or 'fixed', found {weighting!r}")
@@ -55,22 +47,10 @@ class JointLoss(UncertaintyLoss):
         super().__init__(tuple(weights), "fixed" if weighting == "fixed" else "kendall", changed)
         self.coarse_loss = coarse_loss if coarse_loss is not None else DiceCELoss()
         self.refined_loss = refined_loss if refined_loss is not None else RefinedLoss()
-        if anchor < 0 or (anchor and anchored is None):
-            raise ValueError(f"an anchor must be >= 0 and of a network, found {anchor} of {anchored}")
-        self.anchor = anchor
-        # A list, so that they are no weights of the loss; the network saves its own.
-        held = anchored.parameters() if anchored is not None and anchor else ()
-        self._held = [(weight, weight.detach().clone()) for weight in held if weight.requires_grad]
 
     def forward(self, parts: "Refinement", target: Tensor) -> Tensor:
         """Scalar loss of a Refinement against `target` (B, 1, H, W) in {0, 1}."""
         loss = self.weigh([self.coarse_loss(parts.coarse_logits, target), self.refined_loss(parts, target)])
         for name, part in (("coarse", self.coarse_loss), ("refined", self.refined_loss)):
             self.components |= {f"{name}_{key}": value for key, value in part.components.items()}
-        if self._held:
-            term = (
-                self.anchor / 2 * torch.stack([(weight - first).square().sum() for weight, first in self._held]).sum()
-            )
-            self.components["anchor"] = term.detach()
-            loss = loss + term
         return loss

@@ -1,4 +1,4 @@
-"""A joint training's coarse network: at rest in the first epochs, what reaches it by which path, and whether it gets worse."""
+"""A joint training's coarse network: at rest at first, anchored, what reaches it by which path, and whether it gets worse."""
 
 import logging
 import math
@@ -9,7 +9,8 @@ import torch
 from ignite.engine import Engine, Events
 from monai.engines import SupervisedTrainer
 from monai.engines.utils import IterationEvents
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from ultrarefiner_monai.models.card import card_or_empty
 from ultrarefiner_monai.tracking.tracker import Tracker
@@ -40,6 +41,34 @@ class CoarseRests:
 
     def _choose(self, engine: Engine) -> None:
         self.network.coarse_rests = engine.state.epoch <= self.epochs
+
+
+class Anchor:
+    """Pulls a network back to where it was: adds the gradient of weight / 2 * |w - w0|^2 to that of each weight w before a step.
+
+    w0 is what w is when this is made (L2-SP, Li, Grandvalet and Davoine, ICML 2018). Weights without a gradient stay free. The
+    term is none of the loss: DistributedDataParallel takes gradients of what a forward pass has used alone.
+
+    Args:
+        network: whose trainable weights are pulled, on its device by now.
+        optimizer: whose steps move them.
+        weight: see above; 0: nothing is pulled.
+    """
+
+    def __init__(self, network: nn.Module, optimizer: Optimizer, weight: float) -> None:
+        self.optimizer = optimizer
+        self.weight = weight
+        held = (value for value in network.parameters() if value.requires_grad and weight)
+        self.held = [(value, value.detach().clone()) for value in held]
+
+    def attach(self, _: Engine) -> None:
+        """Follow the optimizer of a trainer."""
+        self.optimizer.register_step_pre_hook(self._pull)
+
+    def _pull(self, *_: Any) -> None:
+        for value, first in self.held:
+            if value.grad is not None:
+                value.grad.add_(value.detach() - first, alpha=self.weight)
 
 
 class GradientPaths:

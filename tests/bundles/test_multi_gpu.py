@@ -21,11 +21,13 @@ def test_weights_of_losses_that_are_learned_are_the_same_in_all_processes(stage)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("phase", all_stages())
-def test_two_processes_train(phase, cv_of, small_release, tmp_path):
+@pytest.mark.parametrize(
+    ("phase", "more"), [*((stage, {}) for stage in all_stages()), ("phase3", {"frozen_epochs": 1, "anchor": 0.1})]
+)
+def test_two_processes_train(phase, more, cv_of, small_release, tmp_path):
     cv, stage = cv_of(phase), find_stage(phase)[1]
     configs = config_files(stage.bundle, *stage.configs, "multi_gpu_train")
-    keys = {**small_release, **cv.settings[phase], "batch_size": 2}
+    keys = {**small_release, **cv.settings[phase], "batch_size": 2, **more}
     keys |= {"output_dir": str(tmp_path / "out"), "tracking_uri": f"sqlite:///{tmp_path}/m.db"}
     keys |= {key: str(cv.out / name) for key, name in stage.feeds.items()}
     keys |= {key: str(cv.folder(name, 0) / "model.pt") for key, name in stage.starts.items()}
